@@ -1,0 +1,23 @@
+"""scikit-learn estimators for low-rank, low-dimensional and Riemannian structure.
+
+Subpackages are imported on first use, so that ``import sklr`` stays light.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_SUBPACKAGES = ("covariance", "datasets", "eeg", "geometry", "utils")
+
+__all__ = [*_SUBPACKAGES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"sklr.{name}")
+    raise AttributeError(f"module 'sklr' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_SUBPACKAGES))

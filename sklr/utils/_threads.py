@@ -1,0 +1,83 @@
+"""Threads: the one place that sets how many are used, and puts the number back."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from joblib import Parallel, delayed, effective_n_jobs
+
+# Numba's workqueue layer (the fallback without OpenMP or TBB) aborts the process when two
+# threads launch parallel kernels at once; the BLAS limit is a number of the whole process.
+_NUMBA_LOCK = threading.RLock()
+_BLAS_LOCK = threading.RLock()
+_blas_users = 0
+_blas_limiter: Any = None
+
+
+@contextmanager
+def numba_threads(n_jobs: int | None) -> Iterator[int]:
+    """Run parallel Numba kernels on at most `n_jobs` threads, then restore the number.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        As in scikit-learn: None is 1 unless a joblib context says otherwise, -1 is all cores.
+
+    Yields
+    ------
+    n_threads : int
+        The number of threads that kernels may use inside the block.
+    """
+    import numba
+
+    wanted = max(1, min(effective_n_jobs(n_jobs), numba.config.NUMBA_NUM_THREADS))
+    with _NUMBA_LOCK:
+        previous = numba.get_num_threads()
+        numba.set_num_threads(wanted)
+        try:
+            yield wanted
+        finally:
+            numba.set_num_threads(previous)
+
+
+@lru_cache(maxsize=1)
+def _controller() -> Any:
+    # Finding the loaded BLAS libraries takes about a millisecond, setting the number does not.
+    import scipy.linalg  # noqa: F401  (loads SciPy's own BLAS, so that it is found too)
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+@contextmanager
+def single_blas_thread() -> Iterator[None]:
+    """Keep BLAS and LAPACK on one thread: small matrices lose by more, batches go over trials.
+
+    Nested and concurrent uses count: the first one in sets the limit, the last one out takes
+    it back, so that two Python threads fitting at once do not restore each other's number.
+    """
+    global _blas_users, _blas_limiter
+    with _BLAS_LOCK:
+        if _blas_users == 0:
+            _blas_limiter = _controller().limit(limits=1, user_api="blas")
+        _blas_users += 1
+    try:
+        yield
+    finally:
+        with _BLAS_LOCK:
+            _blas_users -= 1
+            if _blas_users == 0:
+                _blas_limiter.restore_original_limits()
+                _blas_limiter = None
+
+
+def thread_map(function: Callable[..., Any], items: Sequence[Any], n_jobs: int | None) -> list:
+    """Apply `function` to each item, on `n_jobs` threads, results in order.
+
+    For work that releases the GIL (BLAS, LAPACK, Numba with nogil); one job calls directly.
+    """
+    if effective_n_jobs(n_jobs) == 1 or len(items) < 2:
+        return [function(item) for item in items]
+    return Parallel(n_jobs=n_jobs, prefer="threads")(delayed(function)(item) for item in items)

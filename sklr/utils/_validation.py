@@ -1,0 +1,111 @@
+"""Input checks that scikit-learn does not have: stacks of trials and of SPD matrices."""
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import validate_data
+
+
+def as_trials_array(X: Any) -> Any:
+    """Return the data of an ``mne.Epochs``-like object, anything else unchanged.
+
+    MNE is not imported: what has ``get_data`` and ``ch_names`` counts as Epochs.
+    """
+    if hasattr(X, "get_data") and hasattr(X, "ch_names"):
+        return X.get_data(copy=True)
+    return X
+
+
+def check_trials(estimator: Any, X: Any, y: Any = "no_validation", *, reset: bool = True) -> Any:
+    """Validate trials of shape (n_trials, n_channels, n_times); `n_features_in_` is n_channels.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        Named in messages; `n_features_in_` is set on it or compared with.
+    X : array-like of shape (n_trials, n_channels, n_times) or mne.Epochs
+        The trials.
+    y : array-like of shape (n_trials,), optional
+        Labels, validated together with `X` when given.
+    reset : bool, default=True
+        Whether `n_features_in_` is set (fit) or compared with (predict, transform).
+
+    Returns
+    -------
+    X : ndarray of shape (n_trials, n_channels, n_times), float64
+        Validated trials; only with `y`, a pair (X, y).
+    """
+    out = validate_data(
+        estimator, as_trials_array(X), y, reset=reset, allow_nd=True, dtype=np.float64
+    )
+    X_out = out[0] if isinstance(out, tuple) else out
+    name = type(estimator).__name__
+    if X_out.ndim != 3:
+        raise ValueError(
+            f"{name} expects trials of shape (n_trials, n_channels, n_times), "
+            f"got {X_out.ndim} dimensions, shape {X_out.shape}. Reshape your data."
+        )
+    _check_not_empty(X_out)
+    return out
+
+
+def check_spd_stack(
+    estimator: Any, X: Any, y: Any = "no_validation", *, reset: bool = True
+) -> Any:
+    """Validate symmetric matrices of shape (n_matrices, n, n); `n_features_in_` is n.
+
+    Positive definiteness is left to the decomposition that needs it: it finds out for free.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        Named in messages; `n_features_in_` is set on it or compared with.
+    X : array-like of shape (n_matrices, n, n)
+        The matrices.
+    y : array-like of shape (n_matrices,), optional
+        Labels, validated together with `X` when given.
+    reset : bool, default=True
+        Whether `n_features_in_` is set (fit) or compared with (transform).
+
+    Returns
+    -------
+    X : ndarray of shape (n_matrices, n, n), float64
+        Validated matrices; only with `y`, a pair (X, y).
+    """
+    out = validate_data(estimator, X, y, reset=reset, allow_nd=True, dtype=np.float64)
+    X_out = out[0] if isinstance(out, tuple) else out
+    name = type(estimator).__name__
+    if X_out.ndim != 3 or X_out.shape[1] != X_out.shape[2]:
+        raise ValueError(
+            f"{name} expects square matrices of shape (n_matrices, n, n), "
+            f"got {X_out.ndim} dimensions, shape {X_out.shape}. Reshape your data."
+        )
+    _check_not_empty(X_out)
+    asymmetry = np.abs(X_out - X_out.transpose(0, 2, 1)).max(axis=(1, 2))
+    scale = np.abs(X_out).max(axis=(1, 2))
+    worst = int(np.argmax(asymmetry - 1e-8 * scale))
+    if asymmetry[worst] > 1e-8 * scale[worst]:
+        raise ValueError(
+            f"{name} expects symmetric matrices; matrix {worst} differs from its transpose "
+            f"by up to {asymmetry[worst]:.3g}."
+        )
+    return out
+
+
+def _check_not_empty(X: np.ndarray) -> None:
+    if 0 in X.shape[1:]:
+        raise ValueError(
+            f"Found array with 0 feature(s) (shape={X.shape[:2]}) while a minimum of 1 is required."
+        )
+
+
+def check_positive_int(value: Any, name: str) -> int:
+    """Return `value` as int, or say which parameter is not a positive integer."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral):
+        raise TypeError(
+            f"{name} must be an integer >= 1, got {value!r} of type {type(value).__name__}."
+        )
+    if value < 1:
+        raise ValueError(f"{name} must be an integer >= 1, got {value!r}.")
+    return int(value)

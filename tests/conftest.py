@@ -1,0 +1,28 @@
+"""Shared fixtures. Threads are pinned before NumPy loads: a busy machine is many times slower."""
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", "2")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("MNE_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("MOABB_DOWNLOAD_PROVIDER", "upstream")
+
+import pathlib
+
+import pytest
+
+DATA_VARIABLE = "SKLR_TEST_DATA"
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    """Folder of real data for tests, from the environment variable SKLR_TEST_DATA."""
+    value = os.environ.get(DATA_VARIABLE)
+    if not value:
+        pytest.skip(f"real data are not given: set {DATA_VARIABLE} to their folder")
+    folder = pathlib.Path(value)
+    if not folder.is_dir():
+        pytest.fail(f"{DATA_VARIABLE}={value} is not a folder")
+    return folder
