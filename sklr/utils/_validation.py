@@ -50,9 +50,7 @@ def check_trials(estimator: Any, X: Any, y: Any = "no_validation", *, reset: boo
     return out
 
 
-def check_spd_stack(
-    estimator: Any, X: Any, y: Any = "no_validation", *, reset: bool = True
-) -> Any:
+def check_spd_stack(estimator: Any, X: Any, y: Any = "no_validation", *, reset: bool = True) -> Any:
     """Validate symmetric matrices of shape (n_matrices, n, n); `n_features_in_` is n.
 
     Positive definiteness is left to the decomposition that needs it: it finds out for free.

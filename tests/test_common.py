@@ -1,0 +1,226 @@
+"""Every public estimator, found by itself: scikit-learn's whole suite, and ours.
+
+A new estimator is covered as soon as its subpackage names it in ``__all__``. A check that must
+fail is declared with its reason in ``EXPECTED_FAILED_CHECKS``; a class that is slow by default
+gets quick parameters in ``CHECK_PARAMS`` (both in ``sklr/utils/estimator_checks.py``).
+"""
+
+import inspect
+import os
+import subprocess
+import sys
+import textwrap
+from collections import Counter, defaultdict
+
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import estimator_checks as sklearn_checks
+from sklearn.utils import get_tags
+from sklearn.utils._testing import SkipTest, ignore_warnings
+from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
+
+from sklr.utils import all_estimators
+from sklr.utils._own_checks import OWN_CHECKS
+from sklr.utils.estimator_checks import (
+    CHECK_PARAMS,
+    EXPECTED_FAILED_CHECKS,
+    instance_for_checks,
+    missing_extra,
+)
+
+CLASSES = [cls for _, cls in all_estimators()]
+NATIVE = [instance_for_checks(cls) for cls in CLASSES]
+TABULAR = [instance_for_checks(cls, tabular=True) for cls in CLASSES]
+
+# scikit-learn runs these on its own estimators only, beside its public suite.
+FURTHER_CHECKS = (
+    "check_param_validation",
+    "check_dataframe_column_names_consistency",
+    "check_get_feature_names_out_error",
+    "check_transformer_get_feature_names_out",
+    "check_transformer_get_feature_names_out_pandas",
+    "check_set_output_transform",
+    "check_set_output_transform_pandas",
+    "check_global_output_transform_pandas",
+    "check_set_output_transform_polars",
+    "check_global_set_output_transform_polars",
+)
+NEEDS = {
+    "feature_names_out": "get_feature_names_out",
+    "output_transform": "set_output",
+}
+
+# Class name -> how its checks of scikit-learn's suite ended, filled as they run.
+ENDED = defaultdict(Counter)
+
+
+def expected_failed_checks(estimator):
+    return EXPECTED_FAILED_CHECKS.get(type(estimator).__name__, {})
+
+
+def run(check, estimator):
+    """Run a check; when it fails because an extra is not installed, skip and name the extra."""
+    name = type(estimator).__name__
+    try:
+        with ignore_warnings(category=(FutureWarning, ConvergenceWarning)):
+            check(estimator)
+    except (SkipTest, pytest.skip.Exception):
+        ENDED[name]["skipped"] += 1
+        raise
+    except BaseException as exc:
+        if isinstance(exc, Exception | pytest.fail.Exception):
+            extra = missing_extra(estimator)
+            if extra is not None:
+                ENDED[name]["without extra"] += 1
+                pytest.skip(f"{name} needs the extra {extra!r}: pip install 'sklr[{extra}]'")
+        ENDED[name]["failed"] += 1
+        raise
+    ENDED[name]["passed"] += 1
+
+
+@parametrize_with_checks(TABULAR, xfail_strict=True, expected_failed_checks=expected_failed_checks)
+def test_sklearn_checks(estimator, check):
+    run(check, estimator)
+
+
+def wanted_further_checks(estimator):
+    for name in FURTHER_CHECKS:
+        needed = next((attr for part, attr in NEEDS.items() if part in name), None)
+        if needed is None or hasattr(estimator, needed):
+            yield name
+
+
+@pytest.mark.parametrize(
+    "estimator, name",
+    [
+        pytest.param(estimator, name, id=f"{type(estimator).__name__}-{name}")
+        for estimator in TABULAR
+        for name in wanted_further_checks(estimator)
+    ],
+)
+def test_further_sklearn_checks(estimator, name, request):
+    reason = expected_failed_checks(estimator).get(name)
+    if reason:
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+    check = getattr(sklearn_checks, name)
+    run(lambda estimator: check(type(estimator).__name__, estimator), estimator)
+
+
+@pytest.mark.parametrize(
+    "estimator, check",
+    [
+        pytest.param(estimator, check, id=f"{type(estimator).__name__}-{check.__name__}")
+        for estimator in NATIVE
+        for check in OWN_CHECKS
+    ],
+)
+def test_own_checks(estimator, check, request):
+    reason = expected_failed_checks(estimator).get(check.__name__)
+    if reason:
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+    run(check, estimator)
+
+
+@pytest.mark.parametrize("estimator", TABULAR, ids=lambda estimator: type(estimator).__name__)
+def test_more_than_twenty_checks_ran(estimator):
+    """A class that scikit-learn skips in silence is green and untested: count what passed."""
+    name = type(estimator).__name__
+    extra = missing_extra(estimator)
+    if extra is not None:
+        pytest.skip(f"{name} needs the extra {extra!r}: pip install 'sklr[{extra}]'")
+    if sum(ENDED[name].values()) == 0:  # run alone, or in another process: count here
+        for instance, check in estimator_checks_generator(estimator):
+            try:
+                run(check, instance)
+            except (Exception, pytest.skip.Exception):
+                continue
+    assert ENDED[name]["passed"] > 20, dict(ENDED[name])
+
+
+def test_every_estimator_class_in_the_modules_is_public():
+    """A class left out of ``__all__`` would be left out of every test above."""
+    import sklr.utils._discovery as discovery
+
+    public = set(CLASSES)
+    for module in discovery.public_modules():
+        for name, item in vars(module).items():
+            if not inspect.isclass(item) or not issubclass(item, BaseEstimator):
+                continue
+            if name.startswith("_") or not item.__module__.startswith("sklr."):
+                continue
+            assert item in public, f"{module.__name__}.{name} is not in __all__"
+
+
+def test_declared_exceptions_are_of_existing_classes_and_have_reasons():
+    names = {cls.__name__ for cls in CLASSES}
+    assert set(EXPECTED_FAILED_CHECKS) <= names
+    assert set(CHECK_PARAMS) <= names
+    known = {name for name in dir(sklearn_checks) if name.startswith("check_")}
+    known |= {check.__name__ for check in OWN_CHECKS}
+    for checks in EXPECTED_FAILED_CHECKS.values():
+        assert set(checks) <= known
+        assert all(len(reason.split()) >= 4 for reason in checks.values())
+
+
+def test_three_d_estimators_say_so():
+    """Exactly one of the two: a class that claims tables and trials would be tested on one."""
+    for estimator in NATIVE:
+        tags = get_tags(estimator).input_tags
+        kinds = (tags.two_d_array, tags.three_d_array, tags.one_d_array)
+        assert any(kinds), type(estimator).__name__
+        assert not (tags.two_d_array and tags.three_d_array), type(estimator).__name__
+
+
+TWO_THREADS = """
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from sklearn.base import clone
+
+from sklr.utils import all_estimators
+from sklr.utils._own_checks import _METHODS, _fitted
+from sklr.utils.estimator_checks import instance_for_checks, make_check_data, missing_extra
+
+for name, cls in all_estimators():
+    estimator = instance_for_checks(cls)
+    if missing_extra(estimator):
+        continue
+    if "n_jobs" in estimator.get_params(deep=False):
+        estimator.set_params(n_jobs=2)
+    X, y = make_check_data(estimator)
+
+    def everything(_):
+        fitted = _fitted(estimator, X, y)
+        return [np.asarray(getattr(fitted, m)(X)) for m in _METHODS if hasattr(fitted, m)]
+
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(everything, range(6)))
+    for result in results[1:]:
+        for got, wanted in zip(result, results[0], strict=True):
+            if wanted.dtype.kind == "f":
+                np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-9, err_msg=name)
+            else:
+                np.testing.assert_array_equal(got, wanted, err_msg=name)
+    print("ok", name)
+"""
+
+
+def test_two_python_threads_at_once():
+    """Numba's workqueue layer aborts the process on two launches at once: locks must prevent it.
+
+    In a process of its own, because an abort would take all other tests with it.
+    """
+    environment = os.environ | {"NUMBA_THREADING_LAYER": "workqueue", "NUMBA_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(TWO_THREADS)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    expected = {
+        type(estimator).__name__ for estimator in NATIVE if missing_extra(estimator) is None
+    }
+    assert {line.removeprefix("ok ") for line in done.stdout.splitlines()} == expected
