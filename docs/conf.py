@@ -1,0 +1,72 @@
+"""Sphinx configuration: no network, no dates, the gallery runs from ../examples."""
+
+import os
+import pathlib
+import sys
+import warnings
+
+ROOT = pathlib.Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import sklr
+
+project = "sklr"
+author = "The sklr developers"
+copyright = author  # noqa: A001
+version = release = sklr.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "myst_parser",
+    "sphinx_gallery.gen_gallery",
+]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+root_doc = "index"
+exclude_patterns = ["_build", "_templates", "**/GALLERY_HEADER.rst"]
+templates_path = ["_templates"]
+myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence"]
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autodoc_typehints = "none"  # numpydoc's sections say more
+numpydoc_show_class_members = False
+numpydoc_validate = False  # tests/test_docstrings.py does
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"sklr {version}"
+html_theme_options = {
+    "navigation_with_keys": False,
+    "show_prev_next": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "navbar_end": ["theme-switcher"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+html_sidebars = {"install": [], "papers": [], "changelog": [], "contributing": []}
+html_show_sourcelink = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": [str(ROOT / "examples")],
+    "gallery_dirs": ["gallery"],
+    "filename_pattern": r"plot_",
+    "backreferences_dir": "generated/backreferences",
+    "doc_module": ("sklr",),
+    "abort_on_example_error": True,
+    "show_memory": False,
+    "show_signature": False,
+    "download_all_examples": False,
+    # Times differ between builds, and pages should not.
+    "min_reported_time": 1e9,
+    "write_computation_times": False,
+    "parallel": False,
+}
+suppress_warnings = ["config.cache"]
+
+# An example's own warnings are for its author; a page does not show them.
+warnings.filterwarnings("ignore", message="Matplotlib is currently using agg")

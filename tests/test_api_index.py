@@ -1,0 +1,195 @@
+"""What is public is on the API page and is used somewhere; versions and commands agree."""
+
+import pathlib
+import re
+import tomllib
+
+import pytest
+
+import sklr
+from sklr.utils._discovery import public_objects
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = pathlib.Path(sklr.__file__).parent
+OBJECTS = public_objects()
+
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "pyproject.toml").is_file(), reason="the repository is not beside the tests"
+)
+
+
+def text_of(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def words_of(*folders):
+    """Return every identifier in the Python files of some folders, without this file's."""
+    found = set()
+    for folder in folders:
+        for path in (ROOT / folder).rglob("*.py"):
+            if path != pathlib.Path(__file__):
+                found |= set(re.findall(r"\w+", path.read_text(encoding="utf-8")))
+    return found
+
+
+def names_on_api_page(text):
+    """Return the dotted names that the API page lists: autosummary entries by their module."""
+    found, module = [], None
+    for line in text.splitlines():
+        if given := re.match(r"\s*\.\. (?:currentmodule|automodule|py:module):: (\S+)", line):
+            module = given[1]
+        elif entry := re.match(r"   ([A-Za-z_]\w*)\s*$", line):
+            found.append(f"{module}.{entry[1]}")
+    return found
+
+
+def test_every_public_name_is_on_the_api_page():
+    assert len(OBJECTS) >= 4
+    missing = set(OBJECTS) - set(names_on_api_page(text_of("docs/api.md")))
+    assert not missing, f"add to docs/api.md: {sorted(missing)}"
+
+
+def test_api_page_lists_nothing_else():
+    listed = names_on_api_page(text_of("docs/api.md"))
+    assert len(listed) == len(set(listed))
+    surplus = set(listed) - set(OBJECTS)
+    assert not surplus, f"docs/api.md lists what is not public: {sorted(surplus)}"
+
+
+def test_every_public_name_is_used_in_a_test_or_an_example():
+    used = words_of("tests", "examples")
+    unused = {name for name in OBJECTS if name.rpartition(".")[2] not in used}
+    assert not unused, f"neither a test nor an example uses {sorted(unused)}"
+
+
+def test_every_estimator_is_in_the_table_of_papers():
+    from sklr.utils import all_estimators
+
+    page = text_of("docs/papers.md")
+    missing = [name for name, _ in all_estimators() if not re.search(rf"\b{name}\b", page)]
+    # A helper of several methods has no paper of its own; the user guide describes it.
+    guide = " ".join(path.read_text() for path in (ROOT / "docs" / "user_guide").glob("*.md"))
+    assert not [name for name in missing if not re.search(rf"\b{name}\b", guide)]
+
+
+def table_rows(text):
+    return [
+        [cell.strip() for cell in line.strip().strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|") and not re.fullmatch(r"[|\s:-]+", line)
+    ]
+
+
+def test_papers_marked_as_in_have_their_home_and_their_test():
+    """What the table says is in can be imported, and the named tests of the claim exist."""
+    rows = table_rows(text_of("docs/papers.md"))[1:]
+    assert len(rows) == 37
+    public = {name.rpartition(".")[2] for name in OBJECTS}
+    states = {row[2] for row in rows}
+    assert states <= {"in", "planned"} and "in" in states
+    for _, home, state, test in rows:
+        if state == "planned":
+            assert test == "", home
+            continue
+        homes = re.findall(r"`(?:sklr\.)?(\w+)\.(\w+)`", home)
+        assert homes
+        assert all(name in public for _, name in homes), home
+        named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", test)
+        assert named, f"{home}: no test of the claim"
+        for file, function in named:
+            assert (ROOT / file).is_file(), file
+            assert not function or f"def {function}(" in text_of(file), f"{file}::{function}"
+
+
+def test_version_is_the_same_everywhere():
+    version = tomllib.loads(text_of("pyproject.toml"))["project"]["version"]
+    assert sklr.__version__ == version
+    assert re.search(rf"^version: {re.escape(version)}$", text_of("CITATION.cff"), re.M)
+    first = re.search(r"^## (\S+)", text_of("CHANGELOG.md"), re.M)[1]
+    assert first == version
+
+
+def test_commands_of_the_readme_are_in_the_makefile():
+    readme, makefile = text_of("README.md"), text_of("Makefile")
+    first_screen = "\n".join(readme.splitlines()[:50])
+    for command in ("make demo", "make test"):
+        assert command in first_screen
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.M))
+    for target in re.findall(r"\bmake ([a-z-]+)", readme):
+        assert target in targets, f"README names make {target}"
+
+
+def test_extras_that_are_named_exist():
+    extras = set(tomllib.loads(text_of("pyproject.toml"))["project"]["optional-dependencies"])
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    named = set()
+    for path in [*pages, *PACKAGE.rglob("*.py")]:
+        for group in re.findall(r"(?:sklr|\.)\[([a-z,]+)\]", path.read_text(encoding="utf-8")):
+            named |= set(group.split(","))
+    assert "eeg" in named
+    assert named <= extras
+
+
+def test_every_pin_is_in_the_constraints():
+    """Everything that an extra asks for by name is pinned, so that the tested set is one set."""
+    project = tomllib.loads(text_of("pyproject.toml"))["project"]
+    asked = [*project["dependencies"]]
+    for requirements in project["optional-dependencies"].values():
+        asked += requirements
+
+    def plain(requirement):
+        return re.split(r"[\[<>=!~; ]", requirement)[0].lower().replace("_", "-")
+
+    lines = text_of("constraints.txt").splitlines()
+    pinned = {plain(line) for line in lines if "==" in line and not line.startswith("#")}
+    missing = {plain(requirement) for requirement in asked} - pinned
+    assert not missing, f"constraints.txt does not pin {sorted(missing)}"
+
+
+def test_data_files_are_packaged():
+    """Each file of the package that is not Python is in a pattern of package-data.
+
+    The continuous integration builds the wheel and looks inside; this finds it earlier.
+    """
+    patterns = tomllib.loads(text_of("pyproject.toml"))["tool"]["setuptools"]["package-data"]
+    packaged = {path for pattern in patterns["sklr"] for path in (ROOT / "sklr").glob(pattern)}
+    written = {
+        path
+        for path in (ROOT / "sklr").rglob("*")
+        if path.is_file()
+        and path.suffix not in (".py", ".pyc", ".nbi", ".nbc")
+        and "__pycache__" not in path.parts
+    }
+    assert ROOT / "sklr" / "py.typed" in written
+    assert written <= packaged, sorted(written - packaged)
+
+
+def test_links_between_pages_resolve():
+    """Relative links of README and docs point at files that exist."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    checked = 0
+    for page in pages:
+        if "_build" in page.parts or "generated" in page.parts or "gallery" in page.parts:
+            continue
+        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+            if target.startswith("gallery/"):
+                source = "examples/" + target.removeprefix("gallery/")
+                assert (ROOT / source).with_suffix(".py").is_file() or target.endswith(
+                    "index.rst"
+                ), f"{page.name}: {target}"
+            else:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+            checked += 1
+    assert checked > 5
+
+
+def test_no_path_of_one_machine_is_written_anywhere():
+    """Pages and sources name no home folder and no drive."""
+    for folder in ("sklr", "tests", "docs", "examples", "benchmarks"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix not in (".py", ".md", ".yml", ".json", ".csv") or not path.is_file():
+                continue
+            if {"_build", "generated", "gallery"} & set(path.parts):
+                continue
+            found = re.search(r"/(?:home|root|Users|tmp)/\w+", path.read_text("utf-8"))
+            assert not found, f"{path}: {found[0]}"
