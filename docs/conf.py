@@ -11,7 +11,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import sklr
+import sklr  # noqa: E402  (found through the path above)
 
 project = "sklr"
 author = "The sklr developers"

@@ -51,25 +51,50 @@ def _controller() -> Any:
     return ThreadpoolController()
 
 
+def _limit_blas() -> Any:
+    """Set BLAS to one thread; return what puts the number back, None if another thread rules.
+
+    Since threadpoolctl 3.8 one Python thread at a time may set OpenBLAS's number; what others
+    ask for is ignored. Nothing that was ignored may be put back: it would undo theirs.
+    """
+    limiter = _controller().limit(limits=1, user_api="blas")
+    libraries = _controller().info()
+    if any(lib["user_api"] == "blas" and lib["num_threads"] != 1 for lib in libraries):
+        return None
+    return limiter
+
+
+def _restore_blas(limiter: Any) -> None:
+    from threadpoolctl import OpenBLASController
+
+    clear = getattr(OpenBLASController, "clear_controlling_thread", None)
+    if clear is not None:
+        clear(force=True)  # the thread that set the limit may be another one, and still alive
+    limiter.restore_original_limits()
+    if clear is not None:
+        clear()  # or this thread would be the only one to set a limit until it ends
+
+
 @contextmanager
 def single_blas_thread() -> Iterator[None]:
     """Keep BLAS and LAPACK on one thread: small matrices lose by more, batches go over trials.
 
     Nested and concurrent uses count: the first one in sets the limit, the last one out takes
     it back, so that two Python threads fitting at once do not restore each other's number.
+    Inside another thread's own ``threadpool_limits`` the limit is theirs.
     """
     global _blas_users, _blas_limiter
     with _BLAS_LOCK:
         if _blas_users == 0:
-            _blas_limiter = _controller().limit(limits=1, user_api="blas")
+            _blas_limiter = _limit_blas()
         _blas_users += 1
     try:
         yield
     finally:
         with _BLAS_LOCK:
             _blas_users -= 1
-            if _blas_users == 0:
-                _blas_limiter.restore_original_limits()
+            if _blas_users == 0 and _blas_limiter is not None:
+                _restore_blas(_blas_limiter)
                 _blas_limiter = None
 
 

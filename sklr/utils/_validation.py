@@ -92,9 +92,13 @@ def check_spd_stack(estimator: Any, X: Any, y: Any = "no_validation", *, reset: 
 
 
 def _check_not_empty(X: np.ndarray) -> None:
-    if 0 in X.shape[1:]:
+    if X.shape[1] == 0:
         raise ValueError(
             f"Found array with 0 feature(s) (shape={X.shape[:2]}) while a minimum of 1 is required."
+        )
+    if X.shape[2] == 0:
+        raise ValueError(
+            f"Found trials with 0 time samples (shape={X.shape}) while a minimum of 1 is required."
         )
 
 
