@@ -1,4 +1,4 @@
-"""Covariance features of multichannel trials."""
+"""Covariance features of multichannel trials, and classifiers on them."""
 
 from sklr.covariance._augmented import (
     AugmentedCovariance,
@@ -6,9 +6,15 @@ from sklr.covariance._augmented import (
     augmented_covariance_grid,
     delay_embed,
 )
+from sklr.covariance._search import AugmentedCovarianceSVCCV
+from sklr.covariance._svc import AugmentedCovarianceSVC
+from sklr.covariance._tangent import TangentSpace
 
 __all__ = [
     "AugmentedCovariance",
+    "AugmentedCovarianceSVC",
+    "AugmentedCovarianceSVCCV",
+    "TangentSpace",
     "augmented_covariance",
     "augmented_covariance_grid",
     "delay_embed",

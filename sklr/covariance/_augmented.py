@@ -1,0 +1,561 @@
+"""Augmented covariances: covariances of trials stacked with delayed copies of themselves."""
+
+from collections.abc import Callable, Iterable, Iterator
+from numbers import Integral
+
+import numpy as np
+from joblib import effective_n_jobs
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from sklr.utils._threads import single_blas_thread, thread_map
+from sklr.utils._validation import as_trials_array, check_positive_int, check_trials
+
+# Estimators that are a function of the scatter matrix alone: computed without the stack.
+_FROM_SCATTER = ("cov", "scm", "corr", "oas")
+_SHRINKAGE = ("lwf", "oas", "sch")
+_ESTIMATORS = ("corr", "cov", "hub", "lwf", "mcd", "oas", "sch", "scm", "stu", "tyl")
+_WINDOWS = ("paper", "full")
+_STRUCTURES = ("sample", "toeplitz")
+
+
+def window_length(n_times: int, order: int, lag: int, window: str = "paper") -> int:
+    """Samples that each block of the embedding keeps; may be zero or negative."""
+    if order == 1:
+        return n_times
+    return n_times - (order if window == "paper" else order - 1) * lag
+
+
+def check_embedding(order, lag, n_times, window="paper"):
+    """Validate one (order, lag) against the trial length; return them as int."""
+    order = check_positive_int(order, "order")
+    lag = check_positive_int(lag, "lag")
+    if window not in _WINDOWS:
+        raise ValueError(f"window must be one of {_WINDOWS}, got {window!r}.")
+    if window_length(n_times, order, lag, window) < 2:
+        raise ValueError(
+            f"order={order} and lag={lag} leave "
+            f"{max(0, window_length(n_times, order, lag, window))} of {n_times} samples a trial "
+            f"(window={window!r}), at least 2 are needed: order * lag must be below "
+            f"n_times - 1 = {n_times - 1}. Choose a smaller order or lag, or longer trials."
+        )
+    return order, lag
+
+
+def is_rank_deficient(n_channels, n_times, order, lag, estimator, window, structure="sample"):
+    """Whether the matrix cannot be positive definite, whatever the data."""
+    if structure == "toeplitz" or callable(estimator) or estimator in _SHRINKAGE:
+        return False
+    return order * n_channels > window_length(n_times, order, lag, window) - 1
+
+
+def _check_rank(X, order, lag, estimator, window, structure):
+    n_channels, n_times = X.shape[1:]
+    if is_rank_deficient(n_channels, n_times, order, lag, estimator, window, structure):
+        raise ValueError(
+            f"order * n_channels = {order} * {n_channels} = {order * n_channels} exceeds the "
+            f"{window_length(n_times, order, lag, window) - 1} degrees of freedom of a window, so "
+            f"estimator={estimator!r} cannot give positive definite matrices. Use a shrinkage "
+            "estimator ('oas', 'lwf', 'sch'), a smaller order or lag, or fewer channels."
+        )
+
+
+def _check_input(X):
+    X = check_array(
+        as_trials_array(X), allow_nd=True, ensure_2d=False, dtype=np.float64, input_name="X"
+    )
+    if X.ndim != 3 or 0 in X.shape[1:]:
+        raise ValueError(
+            "X must hold trials of shape (n_trials, n_channels, n_times), "
+            f"got {X.ndim} dimensions, shape {X.shape}. Reshape your data."
+        )
+    return X
+
+
+def _check_options(estimator, window, structure):
+    if not callable(estimator) and estimator not in _ESTIMATORS:
+        raise ValueError(
+            f"estimator must be one of {_ESTIMATORS} or a callable, got {estimator!r}."
+        )
+    if window not in _WINDOWS:
+        raise ValueError(f"window must be one of {_WINDOWS}, got {window!r}.")
+    if structure not in _STRUCTURES:
+        raise ValueError(f"structure must be one of {_STRUCTURES}, got {structure!r}.")
+    if structure == "toeplitz" and estimator != "cov":
+        raise ValueError(
+            f"structure='toeplitz' goes with estimator='cov' only, got estimator={estimator!r}."
+        )
+
+
+def delay_embed(X, order=1, lag=1, *, window="paper"):
+    """Stack delayed copies of each trial on the channel axis.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_trials, n_channels, n_times) or mne.Epochs
+        The trials.
+    order : int, default=1
+        Number of copies. 1 returns the trials as they are, whatever `lag`.
+    lag : int, default=1
+        Samples between one copy and the next.
+    window : {"paper", "full"}, default="paper"
+        Samples kept of each copy: ``n_times - order * lag`` as in the paper's code and in
+        MOABB, or all ``n_times - (order - 1) * lag`` that the copies have in common.
+
+    Returns
+    -------
+    Z : ndarray of shape (n_trials, order * n_channels, n_window)
+        Row block k is the signal advanced by ``k * lag`` samples.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Wrong shape, NaN or infinity, complex data, `order` or `lag` not a positive integer or
+        too long for the trials.
+
+    See Also
+    --------
+    augmented_covariance : The covariance of the stack, without building it.
+
+    References
+    ----------
+    .. [1] I. Carrara, T. Papadopoulo, "Classification of BCI-EEG based on the augmented
+       covariance matrix", IEEE Trans. Biomed. Eng., 2024. https://arxiv.org/abs/2302.04508
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklr.covariance import delay_embed
+    >>> delay_embed(np.arange(6.0).reshape(1, 1, 6), order=2, lag=1)
+    array([[[0., 1., 2., 3.],
+            [1., 2., 3., 4.]]])
+    """
+    X = _check_input(X)
+    order, lag = check_embedding(order, lag, X.shape[2], window)
+    return _stack(X, order, lag, window)
+
+
+def _stack(X, order, lag, window):
+    if order == 1:
+        return X.copy()
+    n_window = window_length(X.shape[2], order, lag, window)
+    return np.concatenate([X[:, :, k * lag : k * lag + n_window] for k in range(order)], axis=1)
+
+
+def augmented_covariance(
+    X, order=1, lag=1, *, estimator="cov", window="paper", structure="sample", n_jobs=None
+):
+    r"""Covariance matrix of each trial stacked with its delayed copies.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_trials, n_channels, n_times) or mne.Epochs
+        The trials.
+    order : int, default=1
+        Number of copies; 1 is the ordinary covariance.
+    lag : int, default=1
+        Samples between one copy and the next. Without effect at ``order=1``.
+    estimator : str or callable, default="cov"
+        One of pyRiemann's covariance estimators ("corr", "cov", "hub", "lwf", "mcd", "oas",
+        "sch", "scm", "stu", "tyl"), or a callable that takes and returns stacks.
+    window : {"paper", "full"}, default="paper"
+        Samples kept of each copy, see :func:`delay_embed`.
+    structure : {"sample", "toeplitz"}, default="sample"
+        "sample" estimates from the stack, whose blocks have windows of their own and are only
+        nearly Toeplitz. "toeplitz" puts the biased autocovariances of the whole trial into an
+        exactly block-Toeplitz matrix, positive semidefinite for any trial; `window` is then
+        without effect.
+    n_jobs : int, default=None
+        Threads over trials. The result does not depend on it.
+
+    Returns
+    -------
+    covariances : ndarray of shape (n_trials, order * n_channels, order * n_channels)
+        Symmetric matrices, float64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Wrong shape, NaN or infinity, complex data; `order` or `lag` not a positive integer or
+        too long for the trials; an unregularised estimator with more rows than degrees of
+        freedom.
+
+    See Also
+    --------
+    augmented_covariance_grid : Many (order, lag) of the same trials.
+    AugmentedCovariance : The same as a transformer.
+
+    Notes
+    -----
+    The stack is not built: block (a, b) is the lagged product :math:`\sum_t x(t) x(t + (b-a)
+    \tau)^T` of the trial less its edge terms, so that `order` products of channels by channels
+    do for ``order ** 2`` blocks. Time is O(n_trials (order C^2 T + order^2 C^2 lag)).
+    Estimators that need the stack itself ("lwf", "hub", ...) are pyRiemann's.
+
+    References
+    ----------
+    .. [1] I. Carrara, T. Papadopoulo, "Classification of BCI-EEG based on the augmented
+       covariance matrix", IEEE Trans. Biomed. Eng., 2024. https://arxiv.org/abs/2302.04508
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklr.covariance import augmented_covariance
+    >>> X = np.random.default_rng(0).standard_normal((5, 3, 100))
+    >>> augmented_covariance(X, order=4, lag=2).shape
+    (5, 12, 12)
+    """
+    _check_options(estimator, window, structure)
+    X = _check_input(X)
+    order, lag = check_embedding(order, lag, X.shape[2], window)
+    _check_rank(X, order, lag, estimator, window, structure)
+    return _covariances(X, order, lag, estimator, window, structure, n_jobs)
+
+
+def _covariances(X, order, lag, estimator, window, structure, n_jobs):
+    """One cell, validated input: trials in chunks over threads."""
+    n_chunks = min(len(X), 4 * effective_n_jobs(n_jobs)) if n_jobs is not None else 1
+    chunks = np.array_split(X, n_chunks)
+
+    def one(chunk):
+        return next(_cells(chunk, [(order, lag)], estimator, window, structure))[2]
+
+    with single_blas_thread():
+        parts = thread_map(one, chunks, n_jobs)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def augmented_covariance_grid(
+    X, orders, lags, *, estimator="cov", window="paper", structure="sample"
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Augmented covariances of the same trials for many orders and lags.
+
+    The lagged products are shared by all cells: a grid of 10 orders and 10 lags needs 43 of
+    them where the cells one by one take 460. One cell is in memory at a time.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_trials, n_channels, n_times) or mne.Epochs
+        The trials.
+    orders : iterable of int
+        Orders. Order 1 does not depend on the lag and comes once, first, with the first lag.
+    lags : iterable of int
+        Lags.
+    estimator : str or callable, default="cov"
+        See :func:`augmented_covariance`.
+    window : {"paper", "full"}, default="paper"
+        See :func:`delay_embed`.
+    structure : {"sample", "toeplitz"}, default="sample"
+        See :func:`augmented_covariance`.
+
+    Returns
+    -------
+    cells : iterator of (order, lag, covariances)
+        Lag by lag, orders as given. All input is checked before the first cell.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`augmented_covariance`, for the first cell that is not possible.
+
+    See Also
+    --------
+    augmented_covariance : One cell.
+
+    References
+    ----------
+    .. [1] I. Carrara, T. Papadopoulo, "Classification of BCI-EEG based on the augmented
+       covariance matrix", IEEE Trans. Biomed. Eng., 2024. https://arxiv.org/abs/2302.04508
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklr.covariance import augmented_covariance_grid
+    >>> X = np.random.default_rng(0).standard_normal((5, 3, 100))
+    >>> [(p, lag, G.shape[1]) for p, lag, G in augmented_covariance_grid(X, [1, 2], [1, 5])]
+    [(1, 1, 3), (2, 1, 6), (2, 5, 6)]
+    """
+    _check_options(estimator, window, structure)
+    X = _check_input(X)
+    cells = list(grid_cells(orders, lags))
+    for order, lag in cells:
+        check_embedding(order, lag, X.shape[2], window)
+        _check_rank(X, order, lag, estimator, window, structure)
+    return _cells(X, cells, estimator, window, structure)
+
+
+def grid_cells(orders: Iterable[int], lags: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Return the distinct cells of a grid: order 1 once, then lag by lag."""
+    orders = [check_positive_int(order, "orders") for order in orders]
+    lags = [check_positive_int(lag, "lags") for lag in lags]
+    if not orders or not lags:
+        raise ValueError(f"orders and lags must not be empty, got {orders} and {lags}.")
+    if 1 in orders:
+        yield 1, lags[0]
+    for lag in dict.fromkeys(lags):
+        for order in dict.fromkeys(orders):
+            if order != 1:
+                yield order, lag
+
+
+def _cells(X, cells, estimator, window, structure):
+    """Yield (order, lag, covariances) of validated input."""
+    cells = list(cells)
+    if callable(estimator) or estimator not in _FROM_SCATTER:
+        # Costs about 0.5 s once: pyRiemann imports PyTorch and matplotlib where they are there.
+        from pyriemann.geometry.covariance import covariances
+
+        for order, lag in cells:
+            yield order, lag, covariances(_stack(X, order, lag, window), estimator=estimator)
+        return
+
+    from sklr.covariance._augmented_kernels import assemble
+
+    n_trials, n_channels, n_times = X.shape
+    # Exact, and it keeps the subtractions of the edge terms well conditioned.
+    centred = X - X.mean(axis=2, keepdims=True)
+    signals = np.ascontiguousarray(centred.transpose(0, 2, 1))
+    sums = np.zeros((n_trials, n_times + 1, n_channels))
+    np.cumsum(signals, axis=1, out=sums[:, 1:])
+    # How many cells still need each lagged product: it is dropped after the last one.
+    uses: dict[int, int] = {}
+    for order, lag in cells:
+        for k in range(order):
+            uses[k * lag] = uses.get(k * lag, 0) + 1
+    products: dict[int, np.ndarray] = {}
+    for order, lag in cells:
+        for k in range(order):
+            h = k * lag
+            if h not in products:
+                products[h] = centred[:, :, : n_times - h] @ centred[:, :, h:].transpose(0, 2, 1)
+        if structure == "toeplitz":
+            yield order, lag, _toeplitz(products, order, lag, n_times)
+        else:
+            n_window = window_length(n_times, order, lag, window)
+            if order == 1:
+                scatter = 0.5 * (products[0] + products[0].transpose(0, 2, 1))
+            else:
+                d = order * n_channels
+                scatter = np.empty((n_trials, d, d))
+                lagged = np.stack([products[k * lag] for k in range(order)])
+                spare = int(window == "paper")
+                assemble(signals, sums, lagged, order, lag, n_window, spare, scatter)
+            yield order, lag, _finish(scatter, n_window, estimator)
+        for k in range(order):
+            h = k * lag
+            uses[h] -= 1
+            if not uses[h]:
+                del products[h]
+
+
+def _toeplitz(products, order, lag, n_times):
+    n_trials, n_channels, _ = products[0].shape
+    out = np.empty((n_trials, order, n_channels, order, n_channels))
+    for k in range(order):
+        block = products[k * lag] / n_times
+        if k == 0:
+            block = 0.5 * (block + block.transpose(0, 2, 1))
+        for a in range(order - k):
+            out[:, a, :, a + k] = block
+            out[:, a + k, :, a] = block.transpose(0, 2, 1)
+    return out.reshape(n_trials, order * n_channels, order * n_channels)
+
+
+def _finish(scatter, n_window, estimator):
+    """Turn scatter matrices into the estimator's matrices, in place."""
+    d = scatter.shape[1]
+    if estimator == "cov":
+        scatter /= n_window - 1
+    elif estimator == "corr":
+        scale = np.sqrt(np.diagonal(scatter, axis1=1, axis2=2))
+        scatter /= scale[:, :, None]
+        scatter /= scale[:, None, :]
+        np.clip(scatter, -1, 1, out=scatter)
+    elif estimator == "scm":
+        scatter /= n_window
+    else:  # oas, scikit-learn's formula; of one channel there is nothing to shrink
+        scatter /= n_window
+        if d > 1:
+            alpha = np.mean(scatter**2, axis=(1, 2))
+            mu = np.trace(scatter, axis1=1, axis2=2) / d
+            numerator = alpha + mu**2
+            denominator = (n_window + 1) * (alpha - mu**2 / d)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                shrinkage = np.where(denominator == 0, 1.0, numerator / denominator)
+            shrinkage = np.minimum(shrinkage, 1.0)
+            scatter *= (1 - shrinkage)[:, None, None]
+            scatter[:, np.arange(d), np.arange(d)] += (shrinkage * mu)[:, None]
+    return scatter
+
+
+class AugmentedCovariance(TransformerMixin, BaseEstimator):
+    """Augmented covariance matrices of multichannel trials.
+
+    Stacks `order` copies of each trial, each `lag` samples later, and returns the covariance of
+    the stack: an SPD matrix that holds spatial and temporal (autoregressive) information, for
+    the Riemannian classifiers that take ordinary covariances. ``order=1`` is the ordinary
+    covariance.
+
+    Parameters
+    ----------
+    order : int, default=1
+        Number of copies.
+    lag : int, default=1
+        Samples between one copy and the next. Without effect at ``order=1``.
+    estimator : str or callable, default="cov"
+        One of pyRiemann's covariance estimators ("corr", "cov", "hub", "lwf", "mcd", "oas",
+        "sch", "scm", "stu", "tyl"), or a callable that takes and returns stacks. Use "oas" or
+        "lwf" where ``order * n_channels`` comes near the number of samples.
+    window : {"paper", "full"}, default="paper"
+        Samples kept of each copy: ``n_times - order * lag`` as in the paper's code and in
+        MOABB, or all ``n_times - (order - 1) * lag`` that the copies have in common.
+    structure : {"sample", "toeplitz"}, default="sample"
+        Covariance of the stack, or the exactly block-Toeplitz matrix of biased autocovariances
+        (then `window` is without effect and `estimator` must be "cov").
+    n_jobs : int, default=None
+        Threads over trials. Results do not depend on it.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of channels.
+    n_times_in_ : int
+        Samples a trial had in `fit`; trials of other lengths may be transformed.
+    n_features_out_ : int
+        Rows of each matrix, ``order * n_channels``.
+
+    See Also
+    --------
+    AugmentedCovarianceSVC : With tangent space and classifier, ready made.
+    AugmentedCovarianceSVCCV : The same, with order and lag searched by cross-validation.
+    select_embedding : Order and lag from the signals, without labels.
+    moabb.pipelines.features.AugmentedDataset : The stacked signals only.
+
+    Notes
+    -----
+    Transform takes O(n_trials (order C^2 T + order^2 C^2 (1 + lag))) for C channels and T
+    samples. The output is 3-D and stays an ndarray whatever `set_output` asks for.
+
+    References
+    ----------
+    .. [1] I. Carrara, T. Papadopoulo, "Classification of BCI-EEG based on the augmented
+       covariance matrix", IEEE Trans. Biomed. Eng., 2024. https://arxiv.org/abs/2302.04508
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.svm import SVC
+    >>> from sklr.covariance import AugmentedCovariance, TangentSpace
+    >>> from sklr.datasets import make_ar2_trials
+    >>> X, y = make_ar2_trials(random_state=0)
+    >>> for order in (1, 2):
+    ...     pipe = make_pipeline(AugmentedCovariance(order), TangentSpace(), SVC(kernel="linear"))
+    ...     print(f"order {order}: accuracy {cross_val_score(pipe, X, y).mean():.1f}")
+    order 1: accuracy 0.5
+    order 2: accuracy 1.0
+    """
+
+    _parameter_constraints: dict = {
+        "order": [Interval(Integral, 1, None, closed="left")],
+        "lag": [Interval(Integral, 1, None, closed="left")],
+        "estimator": [StrOptions(set(_ESTIMATORS)), Callable],
+        "window": [StrOptions(set(_WINDOWS))],
+        "structure": [StrOptions(set(_STRUCTURES))],
+        "n_jobs": [Integral, None],
+    }
+
+    def __init__(
+        self,
+        order=1,
+        lag=1,
+        *,
+        estimator="cov",
+        window="paper",
+        structure="sample",
+        n_jobs=None,
+    ):
+        self.order = order
+        self.lag = lag
+        self.estimator = estimator
+        self.window = window
+        self.structure = structure
+        self.n_jobs = n_jobs
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Check the trials; nothing is learned from them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_trials, n_channels, n_times) or mne.Epochs
+            The trials.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : AugmentedCovariance
+            The fitted transformer.
+
+        Raises
+        ------
+        ValueError
+            Wrong shape, NaN or infinity, complex data, too short trials, or an unregularised
+            estimator with ``order * n_channels`` above the degrees of freedom.
+        """
+        X = check_trials(self, X)
+        self._check_cell(X)
+        self.n_times_in_ = X.shape[2]
+        self.n_features_out_ = self.order * X.shape[1]
+        return self
+
+    def transform(self, X):
+        """Compute the augmented covariance of each trial.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_trials, n_channels, n_times) or mne.Epochs
+            The trials, with the channels seen in `fit`.
+
+        Returns
+        -------
+        covariances : ndarray of shape (n_trials, order * n_channels, order * n_channels)
+            Symmetric matrices, float64.
+        """
+        check_is_fitted(self)
+        X = check_trials(self, X, reset=False)
+        self._check_cell(X)
+        return _covariances(
+            X, self.order, self.lag, self.estimator, self.window, self.structure, self.n_jobs
+        )
+
+    def set_output(self, *, transform=None):
+        """Accept a container setting, so that a whole Pipeline can be set; without effect here.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"} or None, default=None
+            Ignored: matrices do not fit a table.
+
+        Returns
+        -------
+        self : AugmentedCovariance
+            The transformer.
+        """
+        return self
+
+    def _check_cell(self, X):
+        _check_options(self.estimator, self.window, self.structure)
+        check_embedding(self.order, self.lag, X.shape[2], self.window)
+        _check_rank(X, self.order, self.lag, self.estimator, self.window, self.structure)
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "n_times_in_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        return tags

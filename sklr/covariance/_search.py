@@ -1,0 +1,456 @@
+"""Cross-validated choice of order, lag and classifier, with all that can be shared shared."""
+
+import warnings
+from collections.abc import Callable
+from numbers import Integral, Real
+
+import numpy as np
+from joblib import Parallel, delayed, effective_n_jobs
+from scipy.stats import rankdata
+from sklearn import config_context
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
+from sklearn.metrics import check_scoring, get_scorer_names
+from sklearn.model_selection import StratifiedKFold, check_cv
+from sklearn.svm import SVC
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from sklr.covariance._augmented import (
+    _ESTIMATORS,
+    _WINDOWS,
+    _cells,
+    grid_cells,
+    is_rank_deficient,
+    window_length,
+)
+from sklr.covariance._svc import AugmentedCovarianceSVC, check_labels
+from sklr.covariance._tangent import METRICS, reference_matrix, tangent_vectors
+from sklr.geometry._spd import logs_at_fold_means
+from sklr.utils._progress import progress
+from sklr.utils._threads import single_blas_thread
+from sklr.utils._validation import check_positive_int, check_trials
+
+
+class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
+    """Augmented-covariance SVM with order, lag, C and kernel chosen by cross-validation.
+
+    The paper's nested search: the same cells, folds and scores as ``GridSearchCV`` over the
+    pipeline of augmented covariance, tangent space and SVC, at a small part of its cost,
+    because covariances, means and tangent vectors are computed once for all classifier settings.
+
+    Parameters
+    ----------
+    orders : iterable of int, default=range(1, 11)
+        Orders to try. At order 1 the lag is without effect, and computed once.
+    lags : iterable of int, default=range(1, 11)
+        Lags to try.
+    Cs : iterable of float, default=(0.5, 1, 1.5)
+        Inverse regularisations of the SVC.
+    kernels : iterable of {"linear", "rbf"}, default=("linear", "rbf")
+        Kernels on the tangent vectors.
+    metric : {"riemann", "logeuclid", "logchol", "euclid", "wasserstein"}, default="riemann"
+        Metric of the mean and of the tangent space. Only "riemann" shares work between folds.
+    estimator : str or callable, default="cov"
+        Covariance estimator, see :class:`AugmentedCovariance`.
+    window : {"paper", "full"}, default="paper"
+        Samples kept of each copy, see :class:`AugmentedCovariance`.
+    cv : int, splitter or iterable, default=None
+        Inner folds. None is ``StratifiedKFold(3, shuffle=True, random_state=random_state)``, as
+        in MOABB's inner search.
+    scoring : str or callable, default=None
+        As in ``GridSearchCV``, one metric; None is accuracy. A callable is called as
+        ``scoring(classifier, kernel_matrix, y)``.
+    tol : float, default=1e-4
+        Gradient norm at which the means' iterations stop in the search; the kernel matrices are
+        then within about 1e-6 of converged ones. The final fit uses 1e-8.
+    n_jobs : int, default=None
+        Threads over cells. Results do not depend on it.
+    random_state : int, RandomState instance or None, default=None
+        Shuffling of the default folds.
+    verbose : int, default=0
+        1 shows the progress over cells.
+
+    Attributes
+    ----------
+    cv_results_ : dict of ndarray
+        As ``GridSearchCV``'s, without times (they are shared by settings): ``params``,
+        ``param_lag``, ``param_order``, ``param_C``, ``param_kernel``, ``split0_test_score``, ...,
+        ``mean_test_score``, ``std_test_score``, ``rank_test_score``. NaN where a cell is not
+        possible: too long for the trials, or too large for an unregularised estimator.
+    best_index_ : int
+        Row of the best setting; the first among equals in the order of ``ParameterGrid``.
+    best_params_ : dict
+        Its ``order``, ``lag``, ``C`` and ``kernel``.
+    best_score_ : float
+        Its mean score.
+    best_estimator_ : AugmentedCovarianceSVC
+        Fitted with the best setting on all trials.
+    order_, lag_ : int
+        The best order and lag.
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    n_splits_ : int
+        Number of inner folds.
+    n_features_in_ : int
+        Number of channels.
+
+    See Also
+    --------
+    AugmentedCovarianceSVC : One setting.
+    sklearn.model_selection.GridSearchCV : The same search for any pipeline.
+
+    Notes
+    -----
+    For each (order, lag): covariances of all trials from shared lagged products; the mean of
+    each training fold by Newton steps from one common expansion; one Gram matrix of tangent
+    vectors per fold, which serves the linear kernel as it is and the rbf kernel by distances.
+    About ``n_cells * n_folds * 2`` eigendecompositions a trial, O(n^3) each with
+    n = order * n_channels. One cell (per thread) is in memory at a time.
+
+    References
+    ----------
+    .. [1] I. Carrara, T. Papadopoulo, "Classification of BCI-EEG based on the augmented
+       covariance matrix", IEEE Trans. Biomed. Eng., 2024. https://arxiv.org/abs/2302.04508
+
+    Examples
+    --------
+    >>> from sklr.covariance import AugmentedCovarianceSVCCV
+    >>> from sklr.datasets import make_ar2_trials
+    >>> X, y = make_ar2_trials(random_state=0)
+    >>> search = AugmentedCovarianceSVCCV(orders=[1, 2, 3], lags=[1, 2], random_state=0)
+    >>> search.fit(X, y).order_ > 1
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "orders": ["array-like", range],
+        "lags": ["array-like", range],
+        "Cs": ["array-like"],
+        "kernels": ["array-like"],
+        "metric": [StrOptions(set(METRICS))],
+        "estimator": [StrOptions(set(_ESTIMATORS)), Callable],
+        "window": [StrOptions(set(_WINDOWS))],
+        "cv": ["cv_object"],
+        "scoring": [StrOptions(set(get_scorer_names())), Callable, None],
+        "tol": [Interval(Real, 0, None, closed="neither")],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        orders=range(1, 11),
+        lags=range(1, 11),
+        Cs=(0.5, 1, 1.5),
+        kernels=("linear", "rbf"),
+        *,
+        metric="riemann",
+        estimator="cov",
+        window="paper",
+        cv=None,
+        scoring=None,
+        tol=1e-4,
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.orders = orders
+        self.lags = lags
+        self.Cs = Cs
+        self.kernels = kernels
+        self.metric = metric
+        self.estimator = estimator
+        self.window = window
+        self.cv = cv
+        self.scoring = scoring
+        self.tol = tol
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y):
+        """Search, then fit the best setting on all trials.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_trials, n_channels, n_times) or mne.Epochs
+            The trials.
+        y : array-like of shape (n_trials,)
+            Class labels.
+
+        Returns
+        -------
+        self : AugmentedCovarianceSVCCV
+            The fitted search.
+
+        Raises
+        ------
+        ValueError
+            Bad trials or grids, a single class, or no possible cell in the grid.
+
+        Warns
+        -----
+        FitFailedWarning
+            Some cells of the grid are not possible or failed; their scores are NaN.
+        ConvergenceWarning
+            Some means did not reach `tol`.
+        """
+        X, y = check_trials(self, X, y)
+        classes = check_labels(self, y)
+        grid = self._grid()
+        folds = list(self._splitter(y).split(X, y))
+        wanted = list(grid_cells(grid["order"], grid["lag"]))
+        n_channels, n_times = X.shape[1:]
+        cells = [
+            (order, lag)
+            for order, lag in wanted
+            if window_length(n_times, order, lag, self.window) >= 2
+            and not is_rank_deficient(n_channels, n_times, order, lag, self.estimator, self.window)
+        ]
+        if not cells:
+            raise ValueError(
+                f"None of the {len(wanted)} cells of orders={list(grid['order'])} and "
+                f"lags={list(grid['lag'])} is possible with {n_channels} channels, {n_times} "
+                f"samples a trial and estimator={self.estimator!r}: order * lag must be below "
+                f"{n_times - 1}, and order * n_channels below the samples that are left unless "
+                "the estimator shrinks ('oas', 'lwf', 'sch')."
+            )
+        scores, failures, unconverged = self._search(X, y, folds, cells, grid)
+        skipped = len(wanted) - len(cells) + len(failures)
+        if skipped:
+            reason = f" First failure: {failures[0]}" if failures else ""
+            warnings.warn(
+                f"{skipped} of {len(wanted)} cells (order, lag) of the grid have no score: too "
+                f"long for {n_times} samples, or not positive definite.{reason}",
+                FitFailedWarning,
+                stacklevel=2,
+            )
+        if unconverged:
+            warnings.warn(
+                f"The mean of {len(unconverged)} of {len(cells) * len(folds)} folds stopped above "
+                f"tol={self.tol:.3g}, at gradient norms up to {max(unconverged):.3g}.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        results = self._results(scores, grid, len(folds))
+        if np.isnan(results["mean_test_score"]).all():
+            raise ValueError(f"Every cell of the grid failed. First failure: {failures[0]}")
+        best = int(np.nanargmax(results["mean_test_score"]))
+        params = results["params"][best]
+        model = AugmentedCovarianceSVC(
+            **params,
+            metric=self.metric,
+            estimator=self.estimator,
+            window=self.window,
+            n_jobs=self.n_jobs,
+        ).fit(X, y)
+        # Set at the end, together: an interrupted fit leaves what was there before.
+        self.classes_ = classes
+        self.n_splits_ = len(folds)
+        self.cv_results_ = results
+        self.best_index_, self.best_params_ = best, dict(params)
+        self.best_score_ = float(results["mean_test_score"][best])
+        self.best_estimator_ = model
+        self.order_, self.lag_ = model.order_, model.lag_
+        return self
+
+    def _grid(self):
+        grid = {
+            "lag": [check_positive_int(value, "lags") for value in self.lags],
+            "order": [check_positive_int(value, "orders") for value in self.orders],
+            "C": list(self.Cs),
+            "kernel": list(self.kernels),
+        }
+        for name, values in grid.items():
+            if not values:
+                raise ValueError(f"The grid of {name} is empty.")
+        for C in grid["C"]:
+            if not isinstance(C, Real) or not C > 0:
+                raise ValueError(f"Cs must be positive numbers, got {C!r}.")
+        for kernel in grid["kernel"]:
+            if kernel not in ("linear", "rbf"):
+                raise ValueError(f"kernels must be 'linear' or 'rbf', got {kernel!r}.")
+        return grid
+
+    def _splitter(self, y):
+        if self.cv is None:
+            seed = self.random_state
+            if seed is not None and not isinstance(seed, Integral):
+                seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
+            return StratifiedKFold(3, shuffle=True, random_state=seed)
+        return check_cv(self.cv, y, classifier=True)
+
+    def _search(self, X, y, folds, cells, grid):
+        """Score all settings of all cells: {(order, lag): (n_settings, n_folds)}."""
+        settings = [(C, kernel) for C in grid["C"] for kernel in grid["kernel"]]
+        score = _scorer(self.scoring, np.unique(y))
+        covariances = _cells(X, cells, self.estimator, self.window, "sample")
+
+        def one(order, lag, matrices):
+            return order, lag, *self._score_cell(matrices, y, folds, settings, score)
+
+        with single_blas_thread():
+            n_jobs = effective_n_jobs(self.n_jobs)
+            if n_jobs == 1:
+                done = (one(*cell) for cell in covariances)
+            else:
+                # Cells are made as they are taken, so that memory holds a few of them.
+                done = Parallel(
+                    n_jobs, prefer="threads", pre_dispatch=n_jobs, return_as="generator_unordered"
+                )(delayed(one)(*cell) for cell in covariances)
+            scores, failures, unconverged = {}, [], []
+            for order, lag, values, failure, grads in progress(
+                done, total=len(cells), description="order, lag", verbose=self.verbose
+            ):
+                scores[order, lag] = values
+                if failure is not None:
+                    failures.append((order, lag, failure))
+                unconverged.extend(grad for grad in grads if grad > self.tol)
+        failures = [f"order={o}, lag={lag}: {text}" for o, lag, text in sorted(failures)]
+        return scores, failures, unconverged
+
+    def _score_cell(self, matrices, y, folds, settings, score):
+        values = np.full((len(settings), len(folds)), np.nan)
+        grads = []
+        try:
+            with config_context(assume_finite=True, skip_parameter_validation=True):
+                for i, (gram, squares, grad) in enumerate(self._grams(matrices, folds)):
+                    grads.append(grad)
+                    train, test = folds[i]
+                    values[:, i] = _score_fold(gram, squares, y, train, test, settings, score)
+        except (ValueError, np.linalg.LinAlgError) as exc:
+            values[:] = np.nan
+            return values, str(exc), grads
+        return values, None, grads
+
+    def _grams(self, matrices, folds):
+        """Yield Gram matrix of all trials, n * var of the training vectors, gradient norm."""
+        n = len(matrices)
+        if self.metric == "riemann":
+            train = [fold[0] for fold in folds]
+            for fold, (logs, grad) in zip(train, logs_at_fold_means(matrices, train, tol=self.tol)):
+                flat = logs.reshape(n, -1)
+                gram = flat @ flat.T
+                # The training vectors sum to zero at their mean, in any coordinates.
+                yield gram, np.mean(np.diagonal(gram)[fold]), grad
+            return
+        for fold, _ in folds:
+            reference = reference_matrix(matrices[fold], self.metric, self.tol, None)
+            Z = tangent_vectors(matrices, reference, self.metric, None)
+            yield Z @ Z.T, Z.shape[1] * Z[fold].var(), 0.0
+
+    def _results(self, scores, grid, n_folds):
+        # Sorted as ParameterGrid sorts a pipeline's "augmentedcovariance__lag", "..__order",
+        # "svc__C", "svc__kernel", so that rows, ranks and ties compare one to one.
+        params = [
+            {"lag": lag, "order": order, "C": C, "kernel": kernel}
+            for lag in grid["lag"]
+            for order in grid["order"]
+            for C in grid["C"]
+            for kernel in grid["kernel"]
+        ]
+        n_settings = len(grid["C"]) * len(grid["kernel"])
+        empty = np.full((n_settings, n_folds), np.nan)
+        table = np.concatenate(
+            [
+                scores.get((order, lag) if order > 1 else (1, grid["lag"][0]), empty)
+                for lag in grid["lag"]
+                for order in grid["order"]
+            ]
+        )
+        results = {"params": params}
+        for name in grid:
+            column = np.ma.MaskedArray([p[name] for p in params], mask=False)
+            results[f"param_{name}"] = column
+        for i in range(n_folds):
+            results[f"split{i}_test_score"] = table[:, i]
+        mean = table.mean(axis=1)
+        results["mean_test_score"] = mean
+        results["std_test_score"] = table.std(axis=1)
+        ranks = rankdata(np.where(np.isnan(mean), np.inf, -mean), method="min")
+        results["rank_test_score"] = ranks.astype(np.int32)
+        return results
+
+    def decision_function(self, X):
+        """Return the best classifier's decision values.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_trials, n_channels, n_times) or mne.Epochs
+            The trials.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_trials,) or (n_trials, n_classes)
+            One column for two classes, positive for ``classes_[1]``.
+        """
+        return self._best(X).decision_function(X)
+
+    def predict(self, X):
+        """Predict class labels by the best classifier.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_trials, n_channels, n_times) or mne.Epochs
+            The trials.
+
+        Returns
+        -------
+        y : ndarray of shape (n_trials,)
+            Labels.
+        """
+        return self._best(X).predict(X)
+
+    def _best(self, X):
+        check_is_fitted(self)
+        check_trials(self, X, reset=False)
+        return self.best_estimator_
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+def _scorer(scoring, classes):
+    """Return score(svc, kernel_rows, y); the two usual metrics without scikit-learn's overhead."""
+    if scoring is None or scoring == "accuracy":
+        return lambda svc, rows, y: float(np.mean(svc.predict(rows) == y))
+    if scoring == "roc_auc" and len(classes) == 2:
+        return lambda svc, rows, y: _auc(svc.decision_function(rows), y == classes[1])
+    return check_scoring(SVC(kernel="precomputed"), scoring)
+
+
+def _auc(decision, positive):
+    """Area under the ROC curve, by ranks."""
+    n_positive = int(positive.sum())
+    n_negative = len(positive) - n_positive
+    if n_positive == 0 or n_negative == 0:
+        return np.nan
+    ranks = rankdata(decision)
+    above = ranks[positive].sum() - n_positive * (n_positive + 1) / 2
+    return float(above / (n_positive * n_negative))
+
+
+def _score_fold(gram, spread, y, train, test, settings, score):
+    """Scores of all classifier settings on one fold."""
+    kernels = {}
+    out = []
+    for C, kernel in settings:
+        if kernel not in kernels:
+            if kernel == "linear":
+                K = gram
+            else:
+                squares = np.diagonal(gram)
+                gamma = 1.0 / spread if spread > 0 else 1.0
+                K = np.exp(-gamma * np.maximum(squares[:, None] + squares - 2 * gram, 0))
+            kernels[kernel] = (K[np.ix_(train, train)], K[np.ix_(test, train)])
+        K_train, K_test = kernels[kernel]
+        svc = SVC(C=C, kernel="precomputed").fit(K_train, y[train])
+        out.append(score(svc, K_test, y[test]))
+    return out
