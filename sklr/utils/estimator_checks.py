@@ -166,7 +166,10 @@ def _call_lifted(estimator, method, lift, name, X, args, kwargs):
     names = vars(estimator).pop("feature_names_in_", None)
     _RUNNING.twins = running | {id(estimator)}
     try:
-        return method(_lifted(X, lift), *args, **kwargs)
+        out = method(_lifted(X, lift), *args, **kwargs)
+        if hasattr(out, "columns") and hasattr(out, "index") and hasattr(X, "index"):
+            out.index = X.index  # trials have no row names to hand on, the table has
+        return out
     finally:
         _RUNNING.twins = running
         if names is not None:
