@@ -48,7 +48,7 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"install": [], "papers": [], "changelog": [], "contributing": []}
+html_sidebars = {"install": [], "papers": [], "changelog": [], "contributing": [], "house": []}
 html_show_sourcelink = False
 
 sphinx_gallery_conf = {

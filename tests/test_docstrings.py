@@ -73,7 +73,7 @@ def test_numpydoc_of_classes_and_functions(name):
     assert not errors, "\n".join([name, *errors])
 
 
-@pytest.mark.parametrize("cls, name", public_methods())
+@pytest.mark.parametrize("cls, name", list(public_methods()))
 def test_numpydoc_of_methods(cls, name):
     ignored = set(IGNORED) | set(IGNORED_IN_METHODS)
     if isinstance(inspect.getattr_static(cls, name), property):

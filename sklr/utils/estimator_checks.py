@@ -166,7 +166,10 @@ def _call_lifted(estimator, method, lift, name, X, args, kwargs):
     names = vars(estimator).pop("feature_names_in_", None)
     _RUNNING.twins = running | {id(estimator)}
     try:
-        return method(_lifted(X, lift), *args, **kwargs)
+        out = method(_lifted(X, lift), *args, **kwargs)
+        if hasattr(out, "columns") and hasattr(out, "index") and hasattr(X, "index"):
+            out.index = X.index  # trials have no row names to hand on, the table has
+        return out
     finally:
         _RUNNING.twins = running
         if names is not None:
@@ -275,12 +278,12 @@ def as_tabular(estimator: Any, lift: Callable[[np.ndarray], np.ndarray] | None =
     return twin(**estimator.get_params(deep=False))
 
 
-def instance_for_checks(cls: type, *, tabular: bool = False) -> Any:
+def instance_for_checks(estimator_class: type, *, tabular: bool = False) -> Any:
     """Return an instance of a class with the parameters that checks use.
 
     Parameters
     ----------
-    cls : type
+    estimator_class : type
         An estimator class.
     tabular : bool, default=False
         Whether a class with 3-D input comes as its twin that takes tables.
@@ -301,7 +304,7 @@ def instance_for_checks(cls: type, *, tabular: bool = False) -> Any:
     >>> instance_for_checks(AugmentedCovariance)
     AugmentedCovariance()
     """
-    estimator = cls(**CHECK_PARAMS.get(cls.__name__, {}))
+    estimator = estimator_class(**CHECK_PARAMS.get(estimator_class.__name__, {}))
     if "random_state" in estimator.get_params(deep=False):
         estimator.set_params(random_state=0)
     if tabular and not get_tags(estimator).input_tags.two_d_array:

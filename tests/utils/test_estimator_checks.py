@@ -427,13 +427,14 @@ def test_twin_keeps_conditional_methods_conditional():
 
 def test_twin_keeps_feature_names():
     pd = pytest.importorskip("pandas", reason="needs the extra 'test': pip install 'sklr[test]'")
-    frame = pd.DataFrame(np.eye(4), columns=list("abcd"))
+    frame = pd.DataFrame(np.eye(4), columns=list("abcd"), index=list("wxyz"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         twin = as_tabular(Power(scale=True)).fit(frame)
         assert_array_equal(twin.feature_names_in_, list("abcd"))
         out = twin.set_output(transform="pandas").transform(frame)
         assert_array_equal(twin.feature_names_in_, list("abcd"))
+    assert list(out.index) == list("wxyz")
     assert list(out.columns) == ["power0", "power1", "power2", "power3"]
     with pytest.raises(ValueError, match="feature names"):
         twin.transform(frame[list("dcba")])
