@@ -158,7 +158,8 @@ def augmented_covariance(
         Samples between one copy and the next. Without effect at ``order=1``.
     estimator : str or callable, default="cov"
         One of pyRiemann's covariance estimators ("corr", "cov", "hub", "lwf", "mcd", "oas",
-        "sch", "scm", "stu", "tyl"), or a callable that takes and returns stacks.
+        "sch", "scm", "stu", "tyl"), or a callable from a stacked trial (n_rows, n_window) to its
+        matrix.
     window : {"paper", "full"}, default="paper"
         Samples kept of each copy, see :func:`delay_embed`.
     structure : {"sample", "toeplitz"}, default="sample"
@@ -405,7 +406,8 @@ class AugmentedCovariance(TransformerMixin, BaseEstimator):
         Samples between one copy and the next. Without effect at ``order=1``.
     estimator : str or callable, default="cov"
         One of pyRiemann's covariance estimators ("corr", "cov", "hub", "lwf", "mcd", "oas",
-        "sch", "scm", "stu", "tyl"), or a callable that takes and returns stacks. Use "oas" or
+        "sch", "scm", "stu", "tyl"), or a callable from a stacked trial (n_rows, n_window) to its
+        matrix. Use "oas" or
         "lwf" where ``order * n_channels`` comes near the number of samples.
     window : {"paper", "full"}, default="paper"
         Samples kept of each copy: ``n_times - order * lag`` as in the paper's code and in
