@@ -14,6 +14,8 @@ from sklr.utils._validation import as_trials_array, check_positive_int, check_tr
 
 # Estimators that are a function of the scatter matrix alone: computed without the stack.
 _FROM_SCATTER = ("cov", "scm", "corr", "oas")
+# Single cells up to this order are quicker from the stack (measured at 9 to 64 channels).
+_DIRECT_ORDER = 4
 _SHRINKAGE = ("lwf", "oas", "sch")
 _ESTIMATORS = ("corr", "cov", "hub", "lwf", "mcd", "oas", "sch", "scm", "stu", "tyl")
 _WINDOWS = ("paper", "full")
@@ -158,7 +160,8 @@ def augmented_covariance(
         Samples between one copy and the next. Without effect at ``order=1``.
     estimator : str or callable, default="cov"
         One of pyRiemann's covariance estimators ("corr", "cov", "hub", "lwf", "mcd", "oas",
-        "sch", "scm", "stu", "tyl"), or a callable that takes and returns stacks.
+        "sch", "scm", "stu", "tyl"), or a callable from a stacked trial (n_rows, n_window) to its
+        matrix.
     window : {"paper", "full"}, default="paper"
         Samples kept of each copy, see :func:`delay_embed`.
     structure : {"sample", "toeplitz"}, default="sample"
@@ -218,7 +221,13 @@ def _covariances(X, order, lag, estimator, window, structure, n_jobs):
     n_chunks = min(len(X), 4 * effective_n_jobs(n_jobs)) if n_jobs is not None else 1
     chunks = np.array_split(X, n_chunks)
 
+    # The stack of few copies fits the cache, and costs less than edge corrections do.
+    direct = structure == "sample" and order <= _DIRECT_ORDER and estimator in _FROM_SCATTER
+
     def one(chunk):
+        if direct:
+            n_window = window_length(X.shape[2], order, lag, window)
+            return _finish(_direct(chunk, order, lag, window), n_window, estimator)
         return next(_cells(chunk, [(order, lag)], estimator, window, structure))[2]
 
     with single_blas_thread():
@@ -302,15 +311,13 @@ def grid_cells(orders: Iterable[int], lags: Iterable[int]) -> Iterator[tuple[int
 def _cells(X, cells, estimator, window, structure):
     """Yield (order, lag, covariances) of validated input."""
     cells = list(cells)
-    if callable(estimator) or estimator not in _FROM_SCATTER:
+    if estimator not in _FROM_SCATTER:
         # Costs about 0.5 s once: pyRiemann imports PyTorch and matplotlib where they are there.
         from pyriemann.geometry.covariance import covariances
 
         for order, lag in cells:
             yield order, lag, covariances(_stack(X, order, lag, window), estimator=estimator)
         return
-
-    from sklr.covariance._augmented_kernels import assemble
 
     n_trials, n_channels, n_times = X.shape
     # Exact, and it keeps the subtractions of the edge terms well conditioned.
@@ -329,19 +336,19 @@ def _cells(X, cells, estimator, window, structure):
             h = k * lag
             if h not in products:
                 products[h] = centred[:, :, : n_times - h] @ centred[:, :, h:].transpose(0, 2, 1)
+        # Built in a call of its own: no name here keeps a cell that the caller has dropped.
+        lagged = [products[k * lag] for k in range(order)]
         if structure == "toeplitz":
-            yield order, lag, _toeplitz(products, order, lag, n_times)
+            yield order, lag, _toeplitz(lagged, n_times)
         else:
             n_window = window_length(n_times, order, lag, window)
-            if order == 1:
-                scatter = 0.5 * (products[0] + products[0].transpose(0, 2, 1))
-            else:
-                d = order * n_channels
-                scatter = np.empty((n_trials, d, d))
-                lagged = np.stack([products[k * lag] for k in range(order)])
-                spare = int(window == "paper")
-                assemble(signals, sums, lagged, order, lag, n_window, spare, scatter)
-            yield order, lag, _finish(scatter, n_window, estimator)
+            spare = int(window == "paper")
+            yield (
+                order,
+                lag,
+                _finish(_sample(signals, sums, lagged, lag, n_window, spare), n_window, estimator),
+            )
+        del lagged
         for k in range(order):
             h = k * lag
             uses[h] -= 1
@@ -349,11 +356,41 @@ def _cells(X, cells, estimator, window, structure):
                 del products[h]
 
 
-def _toeplitz(products, order, lag, n_times):
-    n_trials, n_channels, _ = products[0].shape
+def _direct(X, order, lag, window):
+    """Scatter matrices from the stack itself, trial by trial in one small buffer."""
+    n_trials, n_channels, n_times = X.shape
+    n_window = window_length(n_times, order, lag, window)
+    stacked = np.empty((order * n_channels, n_window))
+    average = np.full(n_window, 1.0 / n_window)
+    scatter = np.empty((n_trials, len(stacked), len(stacked)))
+    for x, out in zip(X, scatter, strict=True):
+        for k in range(order):
+            stacked[k * n_channels : (k + 1) * n_channels] = x[:, k * lag : k * lag + n_window]
+        stacked -= stacked.dot(average)[:, None]
+        stacked.dot(stacked.T, out=out)
+    return scatter
+
+
+def _sample(signals, sums, lagged, lag, n_window, spare):
+    """Scatter matrices from lagged products less their edge terms."""
+    from sklr.covariance._augmented_kernels import assemble
+
+    order = len(lagged)
+    n_trials, n_channels, _ = lagged[0].shape
+    if order == 1:
+        return 0.5 * (lagged[0] + lagged[0].transpose(0, 2, 1))
+    scatter = np.empty((n_trials, order * n_channels, order * n_channels))
+    assemble(signals, sums, np.stack(lagged), order, lag, n_window, spare, scatter)
+    return scatter
+
+
+def _toeplitz(lagged, n_times):
+    """Block-Toeplitz matrices of biased autocovariances."""
+    order = len(lagged)
+    n_trials, n_channels, _ = lagged[0].shape
     out = np.empty((n_trials, order, n_channels, order, n_channels))
-    for k in range(order):
-        block = products[k * lag] / n_times
+    for k, products in enumerate(lagged):
+        block = products / n_times
         if k == 0:
             block = 0.5 * (block + block.transpose(0, 2, 1))
         for a in range(order - k):
@@ -405,7 +442,8 @@ class AugmentedCovariance(TransformerMixin, BaseEstimator):
         Samples between one copy and the next. Without effect at ``order=1``.
     estimator : str or callable, default="cov"
         One of pyRiemann's covariance estimators ("corr", "cov", "hub", "lwf", "mcd", "oas",
-        "sch", "scm", "stu", "tyl"), or a callable that takes and returns stacks. Use "oas" or
+        "sch", "scm", "stu", "tyl"), or a callable from a stacked trial (n_rows, n_window) to its
+        matrix. Use "oas" or
         "lwf" where ``order * n_channels`` comes near the number of samples.
     window : {"paper", "full"}, default="paper"
         Samples kept of each copy: ``n_times - order * lag`` as in the paper's code and in

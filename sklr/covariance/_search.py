@@ -368,7 +368,7 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
             results[f"param_{name}"] = column
         for i in range(n_folds):
             results[f"split{i}_test_score"] = table[:, i]
-        mean = table.mean(axis=1)
+        mean = np.average(table, axis=1)
         results["mean_test_score"] = mean
         results["std_test_score"] = table.std(axis=1)
         ranks = rankdata(np.where(np.isnan(mean), np.inf, -mean), method="min")
@@ -427,14 +427,22 @@ def _scorer(scoring, classes):
 
 
 def _auc(decision, positive):
-    """Area under the ROC curve, by ranks."""
-    n_positive = int(positive.sum())
-    n_negative = len(positive) - n_positive
-    if n_positive == 0 or n_negative == 0:
+    """Area under the ROC curve, by the operations of scikit-learn's, to the last bit.
+
+    Sums of areas that tie must tie as they do in a grid search, or ranks would differ.
+    """
+    order = np.argsort(decision, kind="mergesort")[::-1]
+    decision, positive = decision[order], positive[order]
+    ends = np.r_[np.nonzero(np.diff(decision))[0], len(decision) - 1]
+    true = np.cumsum(positive)[ends]
+    false = 1 + ends - true
+    if true[-1] == 0 or false[-1] == 0:
         return np.nan
-    ranks = rankdata(decision)
-    above = ranks[positive].sum() - n_positive * (n_positive + 1) / 2
-    return float(above / (n_positive * n_negative))
+    if len(true) > 2:  # points inside a straight piece change rounding, not the area
+        corner = np.r_[True, np.logical_or(np.diff(false, 2), np.diff(true, 2)), True]
+        true, false = true[corner], false[corner]
+    true, false = np.r_[0, true], np.r_[0, false]
+    return float(np.trapezoid(true / true[-1], false / false[-1]))
 
 
 def _score_fold(gram, spread, y, train, test, settings, score):

@@ -14,6 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sklr.utils._threads import single_blas_thread, thread_map
 
+# Eigenvalues below this, times the size and the largest one, are what rounding leaves of zero.
+_EIGENVALUE_NOISE = 10 * np.finfo(np.float64).eps
 # Below this many multiplications a batch is not worth a second thread.
 _PARALLEL_WORK = 2e7
 
@@ -261,7 +263,7 @@ def prewhiten(X, start):
     if not scale.all():
         raise ValueError(_NOT_SPD.format(what="A channel is constant: the mean of the matrices"))
     smallest = np.linalg.eigvalsh(start / np.outer(scale, scale))[0]
-    if smallest < 10 * len(start) * np.finfo(np.float64).eps:
+    if smallest < _EIGENVALUE_NOISE * len(start):
         raise ValueError(
             _NOT_SPD.format(
                 what="The mean of the matrices (smallest eigenvalue "
@@ -437,9 +439,8 @@ _NOT_SPD = (
 
 
 def _require_positive(values, what):
-    # Whitened matrices have eigenvalues around one; what rounding leaves of a zero is below this.
     smallest = values[:, 0]
-    bad = ~(smallest > 1e-12 * values[:, -1])
+    bad = ~(smallest > _EIGENVALUE_NOISE * values.shape[1] * values[:, -1])
     if bad.any():
         worst = int(np.argmax(bad))
         raise ValueError(
@@ -447,7 +448,7 @@ def _require_positive(values, what):
                 what=f"{what.capitalize()} {worst} (smallest eigenvalue "
                 f"{smallest[worst]:.3g}, largest {values[worst, -1]:.3g}, whitened)"
                 if what == "matrix"
-                else f"{what} (smallest eigenvalue {smallest[worst]:.3g}, "
+                else f"The {what} matrix (smallest eigenvalue {smallest[worst]:.3g}, "
                 f"largest {values[worst, -1]:.3g})"
             )
         )
