@@ -97,7 +97,7 @@ for ax, name in zip(axes, others, strict=False):
     means = [baseline.mean(), scores[name].mean()]
     ax.plot([0, 1], means, color="k", linewidth=2.5, marker="D", label="mean")
     ax.axhline(0.5, color="0.6", linestyle="--", linewidth=1)
-    ax.set(xticks=[0, 1], xticklabels=["order 1", name], xlim=(-0.25, 1.25), ylim=(0.35, 1.03))
+    ax.set(xticks=[0, 1], xticklabels=["order 1", name], xlim=(-0.25, 1.25), ylim=(0.3, 1.03))
     ax.spines[["top", "right"]].set_visible(False)
 axes[0].set_ylabel("ROC-AUC")
 axes[0].legend(frameon=False, loc="lower right")
