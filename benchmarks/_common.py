@@ -10,9 +10,7 @@ from importlib.metadata import version
 
 CHANNELS = {
     9: "FC3 FCz FC4 C3 Cz C4 CP3 CPz CP4".split(),
-    21: (
-        "FC5 FC3 FC1 FCz FC2 FC4 FC6 C5 C3 C1 Cz C2 C4 C6 CP5 CP3 CP1 CPz CP2 CP4 CP6"
-    ).split(),
+    21: ("FC5 FC3 FC1 FCz FC2 FC4 FC6 C5 C3 C1 Cz C2 C4 C6 CP5 CP3 CP1 CPz CP2 CP4 CP6").split(),
 }
 
 

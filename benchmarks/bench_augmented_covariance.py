@@ -92,9 +92,7 @@ def bench_search(n_channels, grid):
         "ratio": plain_seconds / seconds,
         "ratio_memory": memory_seconds / seconds,
         "largest_difference": float(difference.max()),
-        "identical_fold_scores": int(
-            sum((results[fold] == plain[fold]).sum() for fold in folds)
-        ),
+        "identical_fold_scores": int(sum((results[fold] == plain[fold]).sum() for fold in folds)),
         "fold_scores": 3 * len(plain["params"]),
         "memory_equals_plain": bool(
             np.array_equal(plain["mean_test_score"], cached["mean_test_score"])

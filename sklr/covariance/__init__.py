@@ -6,6 +6,7 @@ from sklr.covariance._augmented import (
     augmented_covariance_grid,
     delay_embed,
 )
+from sklr.covariance._embedding import select_embedding
 from sklr.covariance._search import AugmentedCovarianceSVCCV
 from sklr.covariance._svc import AugmentedCovarianceSVC
 from sklr.covariance._tangent import TangentSpace
@@ -18,4 +19,5 @@ __all__ = [
     "augmented_covariance",
     "augmented_covariance_grid",
     "delay_embed",
+    "select_embedding",
 ]

@@ -7,7 +7,7 @@ import time
 # with the dtypes and layouts that the estimators use.
 _KERNEL_MODULES: tuple[str, ...] = (
     "sklr.covariance._augmented_kernels",
-    # "sklr.covariance._embedding_kernels",
+    "sklr.covariance._embedding_kernels",
 )
 
 

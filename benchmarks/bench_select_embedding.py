@@ -1,0 +1,100 @@
+"""MDOP selection: CPU a trial against trial length, beside a plain NumPy / SciPy version.
+
+Nine channels, one thread; the growth exponent is the slope of log time on log length. Compile
+time apart.
+"""
+
+import argparse
+import pathlib
+import sys
+import time
+
+from _common import cpu, one_blas_thread, save, trials
+
+one_blas_thread()
+
+import numpy as np  # noqa: E402
+
+
+def plain_mdop(S, w):
+    """The rule in NumPy: distance matrices and array operations, no Numba."""
+    from scipy.spatial.distance import cdist
+
+    def neighbours(Y):
+        D = cdist(Y, Y)
+        t = np.arange(len(Y))
+        D[np.abs(t[:, None] - t) <= w] = np.inf
+        return D.argmin(axis=1), D.min(axis=1)
+
+    Y, previous = None, np.inf
+    for cycle in range(50):
+        best = (-np.inf,)
+        for a in range(len(S)) if Y is None else [None]:
+            Z = S[a][:, None] if Y is None else Y
+            n = len(Z) - 50
+            j, dx = neighbours(Z[:n])
+            grid = np.arange(51)[:, None]
+            for b in range(len(S)):
+                gap = np.abs(S[b][grid + np.arange(n)] - S[b][grid + j])
+                beta = np.log10(np.maximum(gap, 1e-300) / dx).mean(axis=1)
+                if beta.max() > best[0]:
+                    best = (beta.max(), int(beta.argmax()), a, b)
+        _, tau, a, b = best
+        Y = S[a][:, None] if Y is None else Y
+        length = min(len(Y), S.shape[1] - tau)
+        old = neighbours(Y[:length])[1]
+        Y = np.c_[Y[:length], S[b][tau : tau + length]]
+        new = neighbours(Y)[1]
+        close = old < 0.5
+        fraction = (new[close] / old[close] > 2).mean() if close.any() else 1.0
+        if fraction <= 0.05 or fraction > previous:
+            return cycle + 1
+        previous = fraction
+    return 50
+
+
+def main(argv=None):
+    """Print the table."""
+    from sklr.covariance import select_embedding
+    from sklr.utils import warm_up
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
+    args = parser.parse_args(argv)
+    start = time.perf_counter()
+    warm_up()
+    print(f"first calls of the kernels: {time.perf_counter() - start:.2f} s")
+    X, _, source = trials(9)
+    long = np.concatenate(X[:8], axis=1)  # trials end to end, for lengths beyond one
+    rows = []
+    print(f"{'samples':>8}{'ours ms':>9}{'plain ms':>10}{'ratio':>7}   ({source}, one trial)")
+    for n_times in (241, 481, 962, 1924, 3848):
+        batch = long[None, :, :n_times]
+        ours, (order, lag, details) = cpu(
+            lambda: select_embedding(batch, return_details=True), repeats=5
+        )
+        S = (batch[0] - batch[0].mean(axis=1, keepdims=True)) / batch[0].std(
+            axis=1, ddof=1, keepdims=True
+        )
+        plain, cycles = cpu(lambda: plain_mdop(S, details.theiler[0]))
+        if cycles != order:
+            sys.exit(f"the plain version did {cycles} cycles, ours {order}")
+        rows.append({"samples": n_times, "ours": ours, "plain": plain, "cycles": order})
+        print(f"{n_times:8d}{1e3 * ours:9.1f}{1e3 * plain:10.1f}{plain / ours:7.1f}")
+    lengths, seconds = (np.log([row[key] for row in rows]) for key in ("samples", "ours"))
+    exponent = float(np.polyfit(lengths, seconds, 1)[0])
+    whole, (order, lag, details) = cpu(lambda: select_embedding(X, return_details=True))
+    print(f"time grows as samples ** {exponent:.2f}")
+    print(
+        f"{X.shape}: {1e3 * whole / len(X):.1f} ms a trial, MDOP chooses order {order}, lag {lag}; "
+        f"aFNN {select_embedding(X, 'afnn')}"
+    )
+    save(
+        args.json,
+        {"rows": rows, "exponent": exponent, "data": source, "a_trial": whole / len(X),
+         "mdop": [order, lag]},
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

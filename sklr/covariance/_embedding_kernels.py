@@ -1,0 +1,241 @@
+"""Mutual information, nearest neighbours and embedding statistics of one trial (Numba)."""
+
+import numba as nb
+import numpy as np
+
+
+@nb.njit(cache=True, nogil=True)
+def _is_uniform(values, start, stop):
+    """Chi-square test of uniformity of sorted values[start:stop] (10 % level)."""
+    n = stop - start
+    if n < 10:
+        return True
+    n_bins, critical = (2, 2.706) if n < 20 else (4, 6.251)
+    low, high = values[start], values[stop - 1]
+    if high <= low:
+        return True  # equal values cannot be split further
+    counts = np.zeros(n_bins)
+    for k in range(start, stop):
+        cell = int((values[k] - low) / (high - low) * n_bins)
+        counts[min(cell, n_bins - 1)] += 1.0
+    expected = np.rint(n / n_bins)
+    statistic = 0.0
+    for count in counts:
+        statistic += (count - expected) ** 2 / expected
+    return statistic < critical
+
+
+@nb.njit(cache=True, nogil=True)
+def mutual_information(signal, max_delay):
+    """Self mutual information in bits at delays 1 .. max_delay, on an adaptive partition."""
+    n = len(signal) - max_delay
+    ordered = np.sort(signal[:n])
+    # Depth-first halving; the left half is taken first, so that cells come out in order.
+    stack = np.empty((64, 2), dtype=np.int64)
+    stack[0, 0], stack[0, 1] = 0, n
+    depth, n_cells = 1, 0
+    counts = np.empty(n, dtype=np.int64)
+    edges = np.empty(n)
+    while depth > 0:
+        depth -= 1
+        start, stop = stack[depth]
+        if _is_uniform(ordered, start, stop):
+            counts[n_cells] = stop - start
+            edges[n_cells] = ordered[stop - 1]
+            n_cells += 1
+        else:
+            middle = start + (stop - start) // 2
+            stack[depth, 0], stack[depth, 1] = middle, stop
+            stack[depth + 1, 0], stack[depth + 1, 1] = start, middle
+            depth += 2
+    cells = np.searchsorted(edges[:n_cells], signal)
+    for t in range(len(cells)):
+        cells[t] = min(cells[t], n_cells - 1)
+    information = np.empty(max_delay)
+    joint = np.zeros((n_cells, n_cells), dtype=np.int64)
+    for delay in range(1, max_delay + 1):
+        joint[:] = 0
+        for t in range(n):
+            joint[cells[t], cells[t + delay]] += 1
+        total = 0.0
+        for i in range(n_cells):
+            for j in range(n_cells):
+                f = joint[i, j]
+                if f > 0:
+                    total += f / n * np.log2(f * n / (counts[i] * counts[j]))
+        information[delay - 1] = total
+    return information
+
+
+@nb.njit(cache=True, nogil=True)
+def first_minimum(curve):
+    """1-based index of the first entry whose successor is not smaller; else the last."""
+    for k in range(len(curve) - 1):
+        if curve[k + 1] >= curve[k]:
+            return k + 1
+    return len(curve)
+
+
+@nb.njit(cache=True, nogil=True)
+def nearest_neighbours(Y, n_points, n_columns, theiler):
+    """Nearest other point of each of the first points, in Euclidean distance.
+
+    Parameters
+    ----------
+    Y : ndarray of shape (n_columns_max, n_times)
+        Coordinates, one row each.
+    n_points, n_columns : int
+        How many points and coordinates count.
+    theiler : int
+        Points at most this far apart in time are no neighbours.
+
+    Returns
+    -------
+    index, distance : ndarray of shape (n_points,)
+        -1 and infinity where there is no neighbour.
+    """
+    index = np.full(n_points, -1, dtype=np.int64)
+    distance = np.full(n_points, np.inf)
+    row = np.empty(n_points)
+    for i in range(n_points):
+        value = Y[0, i]
+        for j in range(n_points):
+            row[j] = (Y[0, j] - value) ** 2
+        for column in range(1, n_columns):
+            value = Y[column, i]
+            for j in range(n_points):
+                row[j] += (Y[column, j] - value) ** 2
+        best, found = np.inf, -1
+        for j in range(0, i - theiler):
+            if row[j] < best:
+                best, found = row[j], j
+        for j in range(i + theiler + 1, n_points):
+            if row[j] < best:
+                best, found = row[j], j
+        index[i] = found
+        distance[i] = np.sqrt(best)
+    return index, distance
+
+
+@nb.njit(cache=True, nogil=True)
+def divergence(signal, index, distance, max_delay):
+    """Mean log10 of how much a neighbour's distance grows in `signal`, at delays 0 .. max.
+
+    Points without a neighbour, at distance zero, or with equal values do not count.
+    """
+    beta = np.empty(max_delay + 1)
+    for delay in range(max_delay + 1):
+        total, product, n = 0.0, 1.0, 0
+        for i in range(len(index)):
+            j = index[i]
+            if j < 0 or distance[i] == 0.0:
+                continue
+            gap = abs(signal[i + delay] - signal[j + delay])
+            if gap == 0.0:
+                continue
+            product *= gap / distance[i]
+            n += 1
+            # One logarithm for several factors; they stay far from overflow.
+            if product > 1e100 or product < 1e-100:
+                total += np.log10(product)
+                product = 1.0
+        beta[delay] = (total + np.log10(product)) / n if n > 0 else -np.inf
+    return beta
+
+
+@nb.njit(cache=True, nogil=True)
+def mdop_trial(signals, theiler, max_delay, ratio, threshold, max_cycles):
+    """Maximum derivatives on projection for one trial of standardised channels.
+
+    Returns
+    -------
+    n_cycles : int
+        Cycles done.
+    delays : ndarray of shape (n_cycles + 1,)
+        0 and the delay found in each cycle.
+    fractions : ndarray of shape (n_cycles,)
+        False neighbours after each cycle.
+    """
+    n_channels, n_times = signals.shape
+    Y = np.empty((max_cycles + 1, n_times))
+    delays = np.zeros(max_cycles + 1, dtype=np.int64)
+    fractions = np.ones(max_cycles)
+    length = n_times
+    done = 0
+    for cycle in range(max_cycles):
+        n_points = length - max_delay
+        if n_points < 2:
+            break
+        best, best_delay, best_from, best_to = -np.inf, -1, 0, 0
+        # Any channel may open; from then on the coordinates are what was chosen.
+        for a in range(n_channels if cycle == 0 else 1):
+            if cycle == 0:
+                Y[0] = signals[a]
+            index, distance = nearest_neighbours(Y, n_points, cycle + 1, theiler)
+            for b in range(n_channels):
+                beta = divergence(signals[b], index, distance, max_delay)
+                for delay in range(max_delay + 1):
+                    if beta[delay] > best:
+                        best, best_delay = beta[delay], delay
+                        best_from, best_to = a, b
+        if best_delay < 0:
+            break
+        if cycle == 0:
+            Y[0] = signals[best_from]
+        new_length = min(length, n_times - best_delay)
+        for t in range(new_length):
+            Y[cycle + 1, t] = signals[best_to, t + best_delay]
+        old = nearest_neighbours(Y, new_length, cycle + 1, theiler)[1]
+        new = nearest_neighbours(Y, new_length, cycle + 2, theiler)[1]
+        close, false = 0, 0
+        for i in range(new_length):
+            if old[i] < 1.0 / ratio:
+                close += 1
+                if new[i] > ratio * old[i]:
+                    false += 1
+        length = new_length
+        delays[cycle + 1] = best_delay
+        fractions[cycle] = false / close if close > 0 else 1.0
+        done = cycle + 1
+        if fractions[cycle] <= threshold:
+            break
+        if cycle > 0 and fractions[cycle] > fractions[cycle - 1]:
+            break
+    return done, delays[: done + 1], fractions[:done]
+
+
+@nb.njit(cache=True, nogil=True)
+def cao_e1(signal, delay, max_dimension):
+    """Cao's E1 for dimensions 1 .. max_dimension at one delay; NaN where too few points are."""
+    n_times = len(signal)
+    sums = np.zeros(max_dimension + 1)
+    counts = np.zeros(max_dimension + 1)
+    row = np.empty(n_times)
+    for i in range(n_times - delay):
+        row[:] = 0.0
+        for d in range(1, max_dimension + 2):
+            n_points = n_times - d * delay  # of these the next coordinate is known
+            if i >= n_points:
+                break
+            shift = (d - 1) * delay
+            best, found = np.inf, -1
+            for j in range(n_points):
+                row[j] += (signal[j + shift] - signal[i + shift]) ** 2
+                if row[j] > 0.0 and row[j] < best and j != i:
+                    best, found = row[j], j
+            if found >= 0:
+                gap = signal[found + d * delay] - signal[i + d * delay]
+                sums[d - 1] += np.sqrt(1.0 + gap * gap / best)
+                counts[d - 1] += 1.0
+    e1 = np.full(max_dimension, np.nan)
+    for d in range(max_dimension):
+        if counts[d + 1] >= 2:  # fewer than two points have no nearest one
+            e1[d] = (sums[d + 1] / counts[d + 1]) / (sums[d] / counts[d])
+    return e1
+
+
+def _warm_up():
+    signal = np.sin(np.arange(60.0) ** 1.1)
+    first_minimum(mutual_information(signal, 5))
+    mdop_trial(np.stack((signal, signal[::-1])), 1, 5, 2.0, 0.05, 2)
+    cao_e1(signal, 2, 3)
