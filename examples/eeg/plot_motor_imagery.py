@@ -28,17 +28,17 @@ from sklr.covariance import AugmentedCovarianceSVC, AugmentedCovarianceSVCCV
 from sklr.datasets import make_motor_imagery
 
 subjects = range(1, 11)
-data = {subject: make_motor_imagery(subject=subject, random_state=7) for subject in subjects}
+data = {s: make_motor_imagery(subject=s, band=(8, 35), random_state=7) for s in subjects}
 X, y = data[1]
 print(f"{len(data)} subjects, {X.shape[0]} trials, {X.shape[1]} channels, {X.shape[2]} samples")
 
-colours = {"left_hand": "#0072b2", "right_hand": "#d55e00"}
+hands, colours = ["left hand", "right hand"], ["#0072b2", "#d55e00"]
 channels = {"C3, left half of the head": 3, "Cz, middle": 4, "C4, right half": 5}
 fig, axes = plt.subplots(1, 3, figsize=(10, 3), sharey=True, layout="constrained")
 for ax, (name, channel) in zip(axes, channels.items(), strict=True):
-    for label, colour in colours.items():
+    for label, (hand, colour) in enumerate(zip(hands, colours, strict=True)):
         frequency, power = welch(X[y == label, channel], fs=160, nperseg=160)
-        ax.plot(frequency, 10 * np.log10(power.mean(axis=0)), color=colour, label=label)
+        ax.plot(frequency, 10 * np.log10(power.mean(axis=0)), color=colour, label=hand)
     ax.set(title=name, xlabel="frequency (Hz)", xlim=(6, 36), ylim=(-22, 12))
 axes[0].set_ylabel("power (dB)")
 axes[0].legend(frameon=False)
