@@ -21,11 +21,20 @@ def public_modules() -> list[ModuleType]:
 
 
 def public_objects() -> dict[str, Any]:
-    """Return every public class and function, by its dotted public name."""
+    """Return every public class and function, by its dotted public name.
+
+    A class that cannot even be defined without an extra (its base class is another library's)
+    is passed over where that extra is not installed.
+    """
     found = {}
     for module in public_modules():
         for name in getattr(module, "__all__", ()):
-            item = getattr(module, name)
+            try:
+                item = getattr(module, name)
+            except ImportError as exc:
+                if "sklr[" in str(exc):
+                    continue
+                raise
             if inspect.isclass(item) or inspect.isfunction(item):
                 found[f"{module.__name__}.{name}"] = item
     return found
@@ -38,7 +47,7 @@ def all_estimators() -> list[tuple[str, type[BaseEstimator]]]:
     -------
     estimators : list of (str, type)
         Class name and class, as :func:`sklearn.utils.discovery.all_estimators` gives them.
-        Classes whose optional extra is not installed are still listed.
+        Classes that need an extra to be fitted are listed whether or not it is installed.
 
     Examples
     --------

@@ -2,6 +2,7 @@
 
 import inspect
 
+import pytest
 from sklearn.base import BaseEstimator
 
 from sklr.utils import all_estimators
@@ -25,6 +26,27 @@ def test_public_objects_are_what_all_says():
         assert item.__module__.startswith("sklr."), f"{name} is of {item.__module__}"
     # One object has one public name.
     assert len({id(item) for item in objects.values()}) == len(objects)
+
+
+def test_a_name_that_needs_a_missing_extra_is_passed_over(monkeypatch):
+    """And one that is broken otherwise is not."""
+    from types import ModuleType
+
+    from sklr.utils import _discovery
+
+    module = ModuleType("sklr.made_up")
+    module.__all__ = ["Thing"]
+    message = "Thing needs moabb. Install it with: pip install 'sklr[eeg]'"
+
+    def missing(name):
+        raise ImportError(message)
+
+    module.__getattr__ = missing
+    monkeypatch.setattr(_discovery, "public_modules", lambda: [module])
+    assert public_objects() == {}
+    message = "a module that is there cannot be imported"
+    with pytest.raises(ImportError, match="that is there"):
+        public_objects()
 
 
 def test_every_name_in_all_exists_and_is_sorted():

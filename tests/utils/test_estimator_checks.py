@@ -470,8 +470,8 @@ def test_a_class_can_bring_its_own_lift():
 @pytest.mark.parametrize(
     "estimator, shape, kinds",
     [
-        (Power(), (24, 3, 30), None),
-        (PowerClassifier(), (24, 3, 30), "i"),
+        (Power(), (24, 3, 36), None),
+        (PowerClassifier(), (24, 3, 36), "i"),
         (SPDRegressor(), (24, 3, 3), "f"),
         (StandardScaler(), (24, 3), None),
         (Ridge(), (24, 3), "f"),
