@@ -280,7 +280,10 @@ def check_source(path, text):
             elif parts[0] in OPTIONAL and at_import:
                 kernels = parts[0] == "numba" and path.name.endswith("_kernels.py")
                 torch_wing = parts[0] == "torch" and subpackage == "nn"
-                if not kernels and not torch_wing:
+                # A class of MOABB's kind must derive from MOABB's class when it is made; the
+                # file is only imported when the class is asked for.
+                derived = path.relative_to(PACKAGE).as_posix() == "eeg/_simulated.py"
+                if not kernels and not torch_wing and not derived:
                     wrong.append(f"{where} when it is imported itself: import it where it is used")
     except AssertionError as exc:
         wrong.append(f"{path.relative_to(PACKAGE)}: {exc}")

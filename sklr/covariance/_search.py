@@ -459,6 +459,6 @@ def _score_fold(gram, spread, y, train, test, settings, score):
                 K = np.exp(-gamma * np.maximum(squares[:, None] + squares - 2 * gram, 0))
             kernels[kernel] = (K[np.ix_(train, train)], K[np.ix_(test, train)])
         K_train, K_test = kernels[kernel]
-        svc = SVC(C=C, kernel="precomputed").fit(K_train, y[train])
+        svc = SVC(C=C, kernel="precomputed", random_state=0).fit(K_train, y[train])
         out.append(score(svc, K_test, y[test]))
     return out

@@ -165,7 +165,9 @@ class AugmentedCovarianceSVC(ClassifierMixin, BaseEstimator):
         ).fit(X)
         tangent = TangentSpace(self.metric, tol=self.tol, n_jobs=self.n_jobs)
         vectors = tangent.fit_transform(augment.transform(X))
-        svc = SVC(C=self.C, kernel=self.kernel).fit(vectors, y)
+        # With a seed of its own the SVC does not draw one from NumPy's global generator; it uses
+        # none here.
+        svc = SVC(C=self.C, kernel=self.kernel, random_state=0).fit(vectors, y)
         self.classes_ = classes
         self.order_, self.lag_ = int(order), int(lag)
         self._augment, self._tangent, self.svc_ = augment, tangent, svc

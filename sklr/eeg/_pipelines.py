@@ -1,6 +1,7 @@
 """The pipelines of the main job, as objects and as a folder of MOABB files."""
 
 import pathlib
+import shutil
 
 from sklearn.base import BaseEstimator
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -124,13 +125,20 @@ def moabb_configs(names=None, **options) -> list[dict]:
     ]
 
 
-def pipelines_folder() -> str:
+def pipelines_folder(copy_to=None) -> str:
     """Return the folder of ``.yml`` pipelines for ``moabb.benchmark(pipelines=...)``.
+
+    Parameters
+    ----------
+    copy_to : path-like, default=None
+        Folder to copy the files into, made if needed. MOABB writes a lock file beside each file
+        that it reads: give a folder of your own where the installation is read-only, or to
+        choose and change the files.
 
     Returns
     -------
     folder : str
-        Path of the folder, inside the installed package.
+        Path of the folder: the copy, or the one inside the installed package.
 
     Examples
     --------
@@ -139,4 +147,11 @@ def pipelines_folder() -> str:
     >>> "acm_svm_nested.yml" in os.listdir(pipelines_folder())
     True
     """
-    return str(pathlib.Path(__file__).parent / "pipelines")
+    source = pathlib.Path(__file__).parent / "pipelines"
+    if copy_to is None:
+        return str(source)
+    copy = pathlib.Path(copy_to)
+    copy.mkdir(parents=True, exist_ok=True)
+    for file in source.glob("*.yml"):
+        shutil.copyfile(file, copy / file.name)
+    return str(copy)

@@ -119,8 +119,14 @@ class SimulatedMotorImagery(_base.BaseDataset):
         ----------
         subject : int
             Subject number.
-        path, force_update, update_path, verbose
-            As MOABB calls it; ignored.
+        path : str, default=None
+            Ignored.
+        force_update : bool, default=False
+            Ignored.
+        update_path : bool, default=None
+            Ignored.
+        verbose : bool, default=None
+            Ignored.
 
         Returns
         -------

@@ -7,7 +7,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
 pytest.importorskip("moabb", reason="extra 'eeg' not installed")
 
-from sklr.eeg import SimulatedMotorImagery, make_pipelines, run_benchmark
+from sklr.eeg import BenchmarkResult, SimulatedMotorImagery, make_pipelines, run_benchmark
 from sklr.eeg.__main__ import main
 from sklr.eeg._report import paired_comparisons, paired_figure, sign_flip_p, subject_table
 
@@ -80,6 +80,7 @@ def test_command_line_end_to_end_and_cache(tmp_path, capsys, tiny_default):
 def test_other_evaluations(tmp_path, evaluation, options, rows):
     data = SimulatedMotorImagery(**TINY, **options)
     result = run_benchmark(data, pipelines=["MDM"], evaluation=evaluation, out=tmp_path)
+    assert isinstance(result, BenchmarkResult)
     assert len(result.scores) == rows
     assert result.failures == []
     again = run_benchmark(

@@ -23,8 +23,9 @@ from sklr.eeg import (
 
 
 @pytest.fixture(scope="module")
-def configs():
-    return {config["name"]: config for config in parse_pipelines_from_directory(pipelines_folder())}
+def configs(tmp_path_factory):
+    folder = pipelines_folder(copy_to=tmp_path_factory.mktemp("pipelines") / "copy")
+    return {config["name"]: config for config in parse_pipelines_from_directory(folder)}
 
 
 def test_folder_holds_the_same_pipelines_as_the_objects(configs):
