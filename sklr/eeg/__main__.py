@@ -1,0 +1,124 @@
+"""Command line of the main job: ``python -m sklr.eeg --help``."""
+
+import argparse
+import sys
+import time
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m sklr.eeg",
+        description="Compare EEG pipelines on left and right hand imagery, through MOABB.",
+        epilog="Exit codes: 0 at least one score, 1 none, 2 wrong options, 130 interrupted.",
+    )
+    parser.add_argument(
+        "--dataset",
+        default="auto",
+        help="'simulated', or a MOABB dataset such as PhysionetMI or BNCI2014_001; 'auto' "
+        "(default) is PhysionetMI where MNE_DATA holds it, else simulated",
+    )
+    parser.add_argument("--subjects", type=int, nargs="+", help="default: all that are there")
+    parser.add_argument(
+        "--evaluation",
+        default="within-session",
+        help="within-session (default), cross-session or cross-subject",
+    )
+    parser.add_argument("--pipelines", nargs="+", help="default: all; see --list")
+    parser.add_argument(
+        "--channels",
+        nargs="+",
+        default=["motor"],
+        help="names, 'motor' (default: nine channels over the motor cortex) or 'all'",
+    )
+    parser.add_argument("--fmin", type=float, default=8.0, help="Hz (default 8)")
+    parser.add_argument("--fmax", type=float, default=35.0, help="Hz (default 35)")
+    parser.add_argument("--orders", type=int, nargs="+", help="orders of the nested search")
+    parser.add_argument("--lags", type=int, nargs="+", help="lags of the nested search")
+    parser.add_argument(
+        "--paper-grid", action="store_true", help="nested search over orders and lags 1..10"
+    )
+    parser.add_argument("--n-jobs", type=int, default=1, help="processes over folds (default 1)")
+    parser.add_argument("--out", default="results", help="folder of results (default results)")
+    parser.add_argument("--seed", type=int, default=42, help="seed of the folds (default 42)")
+    parser.add_argument("--download", action="store_true", help="fetch missing PhysionetMI files")
+    parser.add_argument("--list", action="store_true", help="list the pipelines and stop")
+    return parser
+
+
+def main(argv=None) -> int:
+    """Run the main job.
+
+    Parameters
+    ----------
+    argv : list of str, default=None
+        Options; None takes those of the command line.
+
+    Returns
+    -------
+    code : int
+        0 when at least one score came out (failures are in the table), 1 when none did, 2 for
+        wrong options, 130 when Ctrl-C ended it early (what was finished is kept and shown).
+    """
+    args = _parser().parse_args(argv)
+    try:
+        return _run(args)
+    except (ValueError, OSError, ImportError) as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted before the first result.", file=sys.stderr)
+        return 130
+
+
+def _run(args) -> int:
+    from sklr.eeg._pipelines import BASELINE, CITATIONS
+
+    if args.list:
+        for name, citation in CITATIONS.items():
+            print(f"{name:<22}{citation}")
+        return 0
+    from sklr.eeg import _benchmark, _report
+
+    out = _benchmark.check_writable(args.out)
+    orders = args.orders or (range(1, 11) if args.paper_grid else _benchmark.DEMO_ORDERS)
+    lags = args.lags or (range(1, 11) if args.paper_grid else _benchmark.DEMO_LAGS)
+    if args.dataset == "auto":
+        if _benchmark.physionet_on_disk():
+            print("Data: PhysionetMI, real recordings found below MNE_DATA.")
+        else:
+            print(
+                "Data: SIMULATED motor imagery, because MNE_DATA holds no PhysionetMI "
+                "(--dataset PhysionetMI --subjects 1 2 --download fetches real recordings)."
+            )
+    print(f"Nested search: orders {list(orders)}, lags {list(lags)}. Results: {out}")
+    began = time.monotonic()
+    result = _benchmark.run_benchmark(
+        args.dataset,
+        subjects=args.subjects,
+        evaluation=args.evaluation,
+        pipelines=args.pipelines,
+        channels=args.channels[0] if args.channels[0] in ("motor", "all") else args.channels,
+        fmin=args.fmin,
+        fmax=args.fmax,
+        orders=orders,
+        lags=lags,
+        n_jobs=args.n_jobs,
+        out=out,
+        seed=args.seed,
+        download=args.download,
+        verbose=1,
+    )
+    print()
+    print(_report.format_report(result, BASELINE))
+    written = _report.write_report(result, out, BASELINE)
+    print(
+        f"{time.monotonic() - began:.0f} s; {result.n_cached} of {result.n_units} results came "
+        f"from the cache. Written: {', '.join(written) or 'nothing'}"
+    )
+    if result.interrupted:
+        return 130
+    return 0 if len(result.scores) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""The pipelines of the main job, as objects and as a folder of MOABB files."""
+
+import pathlib
+
+from sklearn.base import BaseEstimator
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import SVC
+
+from sklr.covariance import (
+    AugmentedCovariance,
+    AugmentedCovarianceSVC,
+    AugmentedCovarianceSVCCV,
+    TangentSpace,
+)
+
+#: Name of the pipeline that the others are compared with.
+BASELINE = "TS+LR"
+_ACM = "Carrara and Papadopoulo, arXiv:2302.04508; IEEE Trans. Biomed. Eng., 2024"
+_RIEMANN = "Barachant et al., IEEE Trans. Biomed. Eng. 59(4), 2012, 10.1109/TBME.2011.2172210"
+CITATIONS = {
+    "MDM": _RIEMANN,
+    "CSP+LDA": "Koles, Electroencephalogr. Clin. Neurophysiol. 79(6), 1991",
+    "TS+LR": _RIEMANN,
+    "ACM(3,2)+TS+SVM": _ACM,
+    "ACM+TS+SVM nested": _ACM,
+    "ACM+TS+SVM MDOP": _ACM,
+}
+
+
+def make_pipelines(
+    names=None, *, orders=range(1, 11), lags=range(1, 11), scoring="roc_auc", random_state=42
+) -> dict[str, BaseEstimator]:
+    """Make the pipelines of the main job.
+
+    Parameters
+    ----------
+    names : iterable of str, default=None
+        Which; None makes all six: "MDM", "CSP+LDA", "TS+LR", "ACM(3,2)+TS+SVM",
+        "ACM+TS+SVM nested", "ACM+TS+SVM MDOP".
+    orders, lags : iterable of int, default=range(1, 11)
+        Grid of the nested search; the default is the paper's.
+    scoring : str, default="roc_auc"
+        What the nested search maximises: "roc_auc" for two classes, "accuracy" for more.
+    random_state : int, default=42
+        Seed of the nested search's folds.
+
+    Returns
+    -------
+    pipelines : dict of str to estimator
+        Unfitted, with reprs that are the same in every process.
+
+    Raises
+    ------
+    ValueError
+        An unknown name.
+
+    Examples
+    --------
+    >>> from sklr.eeg import make_pipelines
+    >>> list(make_pipelines(["MDM", "TS+LR"]))
+    ['MDM', 'TS+LR']
+    """
+    names = list(CITATIONS) if names is None else list(names)
+    unknown = [name for name in names if name not in CITATIONS]
+    if unknown:
+        raise ValueError(f"pipelines must be among {list(CITATIONS)}, got {unknown}.")
+    # Costs a second: pyRiemann imports matplotlib, and PyTorch where it is installed.
+    from pyriemann.classification import MDM
+    from pyriemann.estimation import Covariances
+    from pyriemann.spatialfilters import CSP
+
+    makers = {
+        "MDM": lambda: make_pipeline(Covariances("oas"), MDM(metric="riemann")),
+        "CSP+LDA": lambda: make_pipeline(
+            Covariances("oas"), CSP(nfilter=6), LinearDiscriminantAnalysis()
+        ),
+        "TS+LR": lambda: make_pipeline(
+            Covariances("oas"), TangentSpace(), LogisticRegression(max_iter=1000)
+        ),
+        "ACM(3,2)+TS+SVM": lambda: make_pipeline(
+            AugmentedCovariance(order=3, lag=2), TangentSpace(), SVC(kernel="linear")
+        ),
+        "ACM+TS+SVM nested": lambda: make_pipeline(
+            AugmentedCovarianceSVCCV(
+                list(orders), list(lags), scoring=scoring, random_state=random_state
+            )
+        ),
+        "ACM+TS+SVM MDOP": lambda: make_pipeline(AugmentedCovarianceSVC("mdop")),
+    }
+    return {name: makers[name]() for name in names}
+
+
+def moabb_configs(names=None, **options) -> list[dict]:
+    """Make the list of pipelines that ``moabb.benchmark(pipelines=...)`` takes.
+
+    Parameters
+    ----------
+    names : iterable of str, default=None
+        See :func:`make_pipelines`.
+    **options
+        Passed on to :func:`make_pipelines`.
+
+    Returns
+    -------
+    configs : list of dict
+        Keys "name", "paradigms", "pipeline" and "citations".
+
+    Examples
+    --------
+    >>> from sklr.eeg import moabb_configs
+    >>> moabb_configs(["TS+LR"])[0]["paradigms"]
+    ['LeftRightImagery']
+    """
+    return [
+        {
+            "name": name,
+            "paradigms": ["LeftRightImagery"],
+            "citations": CITATIONS[name],
+            "pipeline": pipeline,
+        }
+        for name, pipeline in make_pipelines(names, **options).items()
+    ]
+
+
+def pipelines_folder() -> str:
+    """Return the folder of ``.yml`` pipelines for ``moabb.benchmark(pipelines=...)``.
+
+    Returns
+    -------
+    folder : str
+        Path of the folder, inside the installed package.
+
+    Examples
+    --------
+    >>> import os
+    >>> from sklr.eeg import pipelines_folder
+    >>> "acm_svm_nested.yml" in os.listdir(pipelines_folder())
+    True
+    """
+    return str(pathlib.Path(__file__).parent / "pipelines")
