@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 
+from sklr.geometry._spd import EIGENVALUE_NOISE
 from sklr.utils._threads import single_blas_thread, thread_map
 from sklr.utils._validation import as_trials_array, check_positive_int, check_trials
 
@@ -61,6 +62,26 @@ def _check_rank(X, order, lag, estimator, window, structure):
             f"estimator={estimator!r} cannot give positive definite matrices. Use a shrinkage "
             "estimator ('oas', 'lwf', 'sch'), a smaller order or lag, or fewer channels."
         )
+
+
+def _check_independent_channels(X, estimator):
+    """Refuse channels that depend on each other in all trials, as after an average reference."""
+    centred = X - X.mean(axis=2, keepdims=True)
+    scatter = np.tensordot(centred, centred, axes=([0, 2], [0, 2]))
+    scale = np.sqrt(np.diagonal(scatter))
+    if not scale.all():
+        what = f"channel {int(np.argmin(scale))} is constant"
+    else:
+        values = np.linalg.eigvalsh(scatter / np.outer(scale, scale))
+        rank = int((values > EIGENVALUE_NOISE * len(values)).sum())
+        if rank == len(values):
+            return
+        what = f"the {len(values)} channels have rank {rank} only"
+    raise ValueError(
+        f"With estimator={estimator!r} the matrices are not positive definite, because {what}. "
+        "Average-referenced or ICA-cleaned signals are like that: use a shrinkage estimator "
+        "('oas', 'lwf', 'sch'), or fewer channels."
+    )
 
 
 def _check_input(X):
@@ -241,7 +262,7 @@ def augmented_covariance_grid(
     """Augmented covariances of the same trials for many orders and lags.
 
     The lagged products are shared by all cells: a grid of 10 orders and 10 lags needs 43 of
-    them where the cells one by one take 460. One cell is in memory at a time.
+    them where the cells one by one take 505. One cell is in memory at a time.
 
     Parameters
     ----------
@@ -541,10 +562,13 @@ class AugmentedCovariance(TransformerMixin, BaseEstimator):
         ------
         ValueError
             Wrong shape, NaN or infinity, complex data, too short trials, or an unregularised
-            estimator with ``order * n_channels`` above the degrees of freedom.
+            estimator with ``order * n_channels`` above the degrees of freedom or with channels
+            that depend on each other (average reference).
         """
         X = check_trials(self, X)
         self._check_cell(X)
+        if self.structure == "sample" and self.estimator in ("cov", "scm", "corr"):
+            _check_independent_channels(X, self.estimator)
         self.n_times_in_ = X.shape[2]
         self.n_features_out_ = self.order * X.shape[1]
         return self

@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklr.utils._threads import single_blas_thread, thread_map
 
 # Eigenvalues below this, times the size and the largest one, are what rounding leaves of zero.
-_EIGENVALUE_NOISE = 10 * np.finfo(np.float64).eps
+EIGENVALUE_NOISE = 10 * np.finfo(np.float64).eps
 # Below this many multiplications a batch is not worth a second thread.
 _PARALLEL_WORK = 2e7
 
@@ -263,7 +263,7 @@ def prewhiten(X, start):
     if not scale.all():
         raise ValueError(_NOT_SPD.format(what="A channel is constant: the mean of the matrices"))
     smallest = np.linalg.eigvalsh(start / np.outer(scale, scale))[0]
-    if smallest < _EIGENVALUE_NOISE * len(start):
+    if smallest < EIGENVALUE_NOISE * len(start):
         raise ValueError(
             _NOT_SPD.format(
                 what="The mean of the matrices (smallest eigenvalue "
@@ -440,7 +440,7 @@ _NOT_SPD = (
 
 def _require_positive(values, what):
     smallest = values[:, 0]
-    bad = ~(smallest > _EIGENVALUE_NOISE * values.shape[1] * values[:, -1])
+    bad = ~(smallest > EIGENVALUE_NOISE * values.shape[1] * values[:, -1])
     if bad.any():
         worst = int(np.argmax(bad))
         raise ValueError(

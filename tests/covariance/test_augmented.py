@@ -338,6 +338,21 @@ class TestBadInput:
         with pytest.raises(ValueError, match=message):
             AugmentedCovariance(**options).fit(trials())
 
+    @pytest.mark.parametrize("order", [1, 3])
+    def test_average_reference(self, order):
+        X = trials(n_channels=4)
+        X -= X.mean(axis=1, keepdims=True)
+        with pytest.raises(ValueError, match="4 channels have rank 3 only.*'oas'"):
+            AugmentedCovariance(order, 2).fit(X)
+        AugmentedCovariance(order, 2, estimator="oas").fit(X)
+        AugmentedCovariance(order, 2, structure="toeplitz").fit(X)
+
+    def test_constant_channel(self):
+        X = trials()
+        X[:, 1] = 5.0
+        with pytest.raises(ValueError, match="channel 1 is constant"):
+            AugmentedCovariance(2).fit(X)
+
     def test_toeplitz_has_one_estimator(self):
         with pytest.raises(ValueError, match="'toeplitz' goes with estimator='cov'.*'oas'"):
             AugmentedCovariance(structure="toeplitz", estimator="oas").fit(trials())
