@@ -7,13 +7,17 @@ import json
 import logging
 import os
 import pathlib
+import signal
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
+from sklr import __version__
 from sklr.datasets._eeg import MOTOR_CHANNELS
 from sklr.eeg._pipelines import make_pipelines
 from sklr.utils._imports import import_optional
@@ -149,16 +153,14 @@ def run_benchmark(
     else:
         pipelines = make_pipelines(pipelines, orders=orders, lags=lags, random_state=seed)
     with _quiet():
-        data, simulated = resolve_dataset(dataset)
-        missing = _choose_subjects(data, subjects, download)
-        runner = _Runner(data, evaluation, channels, (fmin, fmax), n_jobs, out, seed)
-        subjects_left, failures = runner.load(
-            [subject for subject in data.subject_list if subject not in missing], verbose
-        )
-        failures = [
-            {"subject": s, "pipeline": None, "reason": reason} for s, reason in missing.items()
-        ] + failures
-        return runner.run(pipelines, subjects_left, failures, simulated, verbose)
+        data, simulated = resolve_dataset(dataset, evaluation)
+        everybody = list(data.subject_list)
+        try:
+            failures = _choose_subjects(data, subjects, download)
+            runner = _Runner(data, evaluation, channels, (fmin, fmax), n_jobs, out, seed)
+            return runner.run(pipelines, failures, simulated, verbose)
+        finally:
+            data.subject_list = everybody
 
 
 def check_writable(out) -> pathlib.Path:
@@ -180,7 +182,7 @@ def physionet_on_disk() -> pathlib.Path | None:
     return folder if folder is not None and folder.is_dir() else None
 
 
-def resolve_dataset(dataset):
+def resolve_dataset(dataset, evaluation="within-session"):
     """Return a dataset object, and whether it is simulated."""
     datasets = import_optional("moabb.datasets", extra="eeg", feature="run_benchmark")
     from moabb.datasets.base import BaseDataset
@@ -192,7 +194,7 @@ def resolve_dataset(dataset):
     if dataset == "auto":
         dataset = "PhysionetMI" if physionet_on_disk() else "simulated"
     if dataset == "simulated":
-        return SimulatedMotorImagery(), True
+        return SimulatedMotorImagery(n_sessions=2 if evaluation == "cross-session" else 1), True
     kind = getattr(datasets, str(dataset), None)
     if not (isinstance(kind, type) and issubclass(kind, BaseDataset)):
         known = sorted(
@@ -205,7 +207,7 @@ def resolve_dataset(dataset):
 
 
 def _choose_subjects(data, subjects, download):
-    """Set the dataset's subjects; return those that cannot be read, with the reason."""
+    """Set the dataset's subjects to those that can be read; return what fails, with reasons."""
     known = list(data.subject_list)
     if subjects is not None:
         unknown = [subject for subject in subjects if subject not in known]
@@ -215,58 +217,95 @@ def _choose_subjects(data, subjects, download):
             )
         data.subject_list = list(subjects)
     if type(data).__name__ not in ("PhysionetMI", "PhysionetMotorImagery"):
-        return {}
+        return []
     data.feet_runs = []  # left and right hand only: the others would be read for nothing
-    if download:
-        return {}
     folder = physionet_on_disk()
-    absent = {}
+    checksums = _physionet_checksums()
+    bad: dict[int, str] = {}
+    absent = []
     for subject in data.subject_list:
         names = [f"S{subject:03d}/S{subject:03d}R{run:02d}.edf" for run in data.hand_runs]
         lost = [name for name in names if folder is None or not (folder / name).is_file()]
         if lost:
-            absent[subject] = f"missing {', '.join(lost)} (and no download was asked for)"
-    if subjects is None:  # whoever is there
+            absent.append(subject)
+            if not download:
+                bad[subject] = f"missing {', '.join(lost)} (and no download was asked for)"
+            continue
+        # A cut EDF file can still be opened; MNE knows what the published ones are.
+        for name in names:
+            content = (folder / name).read_bytes()
+            if hashlib.sha256(content).hexdigest() != checksums[name]:
+                bad[subject] = f"damaged {name}: {len(content)} bytes, not the published file"
+    if subjects is None and not download:  # whoever is there
+        for subject in absent:
+            del bad[subject]
         data.subject_list = [subject for subject in known if subject not in absent]
-        absent = {}
         if not data.subject_list:
             raise ValueError(
                 "No subject of PhysionetMI is on disk: set MNE_DATA to the folder that holds "
                 f"{PHYSIONET_FOLDER}, or allow the download."
             )
-    return absent
+    data.subject_list = [subject for subject in data.subject_list if subject not in bad]
+    return [_failure(subject, None, reason) for subject, reason in bad.items()]
+
+
+def _physionet_checksums() -> dict[str, str]:
+    """SHA-256 of the published files, from the list that MNE ships."""
+    import mne
+
+    path = pathlib.Path(mne.__file__).parent / "data" / "eegbci_checksums.txt"
+    pairs = (line.split() for line in path.read_text().splitlines())
+    return dict(pairs)
+
+
+def _failure(subject, pipeline, reason):
+    reason = " ".join(str(reason).split()) or type(reason).__name__
+    return {"subject": subject, "pipeline": pipeline, "reason": reason}
+
+
+def _choose_channels(data, channels):
+    """Channel names, None for all; "motor" is as many of the nine as the dataset has."""
+    if channels == "all":
+        return None
+    if channels != "motor":
+        return list(channels)
+    if hasattr(data, "channels"):
+        known = data.channels
+    elif hasattr(data, "hand_runs"):  # PhysionetMI has the whole 10-10 system
+        return list(MOTOR_CHANNELS)
+    else:
+        sessions = next(iter(data.get_data(data.subject_list[:1]).values()))
+        raw = next(iter(next(iter(sessions.values())).values()))
+        known = raw.copy().pick("eeg").ch_names
+    chosen = [name for name in MOTOR_CHANNELS if name in known]
+    if not chosen:
+        raise ValueError(
+            f"channels='motor' means {list(MOTOR_CHANNELS)}, of which {data.code} has none; it "
+            f"has {list(known)}."
+        )
+    return chosen
 
 
 class _Runner:
     """One evaluation over subjects and pipelines."""
 
     def __init__(self, data, evaluation, channels, band, n_jobs, out, seed):
-        from moabb import evaluations
         from moabb.paradigms import LeftRightImagery
 
-        if channels == "motor":
-            channels = list(MOTOR_CHANNELS)
-        elif channels == "all":
-            channels = None
-        self.data, self.evaluation, self.out, self.n_jobs = data, evaluation, out, n_jobs
+        if evaluation == "cross-session" and data.n_sessions < 2:
+            raise ValueError(f"cross-session needs two sessions or more; {data.code} has one.")
+        self.data, self.evaluation, self.out = data, evaluation, out
+        self.n_jobs, self.seed = n_jobs, seed
+        channels = _choose_channels(data, channels)
         self.paradigm = LeftRightImagery(fmin=band[0], fmax=band[1], channels=channels)
+        self.pooled = evaluation == "cross-subject"
         self._loaded: dict[int, tuple] = {}
         self._read = self.paradigm.get_data
         self.paradigm.get_data = self._get_data  # each subject is read once, not per pipeline
+        versions = [version(name) for name in ("moabb", "mne", "pyriemann", "scikit-learn")]
+        runs = [getattr(data, name, None) for name in ("hand_runs", "feet_runs")]
         # MOABB tells results apart by the pipeline and the filter, not by these.
-        settings = [seed, channels, band, getattr(data, "feet_runs", None), sorted(data.event_id)]
-        self.suffix = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:10]
-        self._make = lambda: getattr(evaluations, EVALUATIONS[evaluation])(
-            paradigm=self.paradigm,
-            datasets=[data],
-            hdf5_path=str(out),
-            suffix=self.suffix,
-            random_state=seed,
-            n_jobs=n_jobs,
-            overwrite=False,
-        )
-        if evaluation == "cross-session" and data.n_sessions < 2:
-            raise ValueError(f"cross-session needs two sessions or more; {data.code} has one.")
+        self._settings = [seed, channels, band, runs, sorted(data.event_id), versions, __version__]
 
     def _get_data(self, dataset, subjects=None, **options):
         if options.get("return_epochs") or options.get("return_raws"):
@@ -276,60 +315,66 @@ class _Runner:
         parts = []
         for subject in dataset.subject_list if subjects is None else subjects:
             if subject not in self._loaded:
-                self._loaded[subject] = self._read(dataset=dataset, subjects=[subject], **options)
+                if not self.pooled:
+                    self._loaded.clear()
+                part = self._read(dataset=dataset, subjects=[subject], **options)
+                _check_subject(*part[:2])
+                self._loaded[subject] = part
             parts.append(self._loaded[subject])
         if len(parts) == 1:
             return parts[0]
         X, y, meta = zip(*parts)
         return np.concatenate(X), np.concatenate(y), pd.concat(meta, ignore_index=True)
 
-    def load(self, subjects, verbose):
-        """Read every subject; return those that can be used, and why the others cannot."""
-        good, failures = [], []
-        for subject in progress(subjects, total=len(subjects), description="read", verbose=verbose):
-            try:
-                X, y, _ = self._get_data(self.data, [subject])
-                counts = dict(zip(*np.unique(y, return_counts=True)))
-                if len(counts) < 2:
-                    raise ValueError(f"has trials of {len(counts)} class(es): {counts}")
-                if not np.isfinite(X).all():
-                    raise ValueError("has NaN or infinite samples")
-                good.append(subject)
-            except KeyboardInterrupt:
-                raise
-            except Exception as exc:  # one bad recording must not cost the others
-                reason = " ".join(str(exc).split()) or type(exc).__name__
-                failures.append({"subject": subject, "pipeline": None, "reason": reason})
-        return good, failures
+    def _readable(self, subject):
+        """Read and check a subject; return why it cannot be used, None if it can."""
+        try:
+            self._get_data(self.data, [subject])
+        except Exception as exc:  # one bad recording must not cost the others
+            return _failure(subject, None, exc)
+        return None
 
-    def run(self, pipelines, subjects, failures, simulated, verbose) -> BenchmarkResult:
+    def run(self, pipelines, failures, simulated, verbose) -> BenchmarkResult:
         """Score unit by unit; Ctrl-C ends it with what is there."""
         import pandas as pd
 
-        pooled = self.evaluation == "cross-subject"
-        if pooled and len(subjects) < 2:
-            raise ValueError(
-                f"cross-subject needs two readable subjects or more, got {len(subjects)}."
-            )
-        if pooled:
-            units = [(subjects, name) for name in pipelines]
-        else:
-            units = [([subject], name) for subject in subjects for name in pipelines]
-        tables, n_cached, interrupted = [], 0, False
-        shown = progress(units, total=len(units), description=self.evaluation, verbose=verbose)
+        subjects = list(self.data.subject_list)
+        tables, n_cached, interrupted, unreadable = [], 0, False, set()
+        n_units = len(pipelines) * (1 if self.pooled else len(subjects))
         try:
-            for chosen, name in shown:
-                self.data.subject_list = list(chosen)
-                try:
-                    table, cached = self._unit(name, pipelines[name], chosen)
-                except (ValueError, np.linalg.LinAlgError, ArithmeticError) as exc:
-                    reason = " ".join(str(exc).split())
-                    failures += [
-                        {"subject": subject, "pipeline": name, "reason": reason}
-                        for subject in chosen
-                    ]
+            if self.pooled:
+                found = [self._readable(subject) for subject in subjects]
+                failures += [failure for failure in found if failure]
+                subjects = [s for s, failure in zip(subjects, found) if not failure]
+                if len(subjects) < 2:
+                    raise ValueError(
+                        "cross-subject needs two readable subjects or more, got "
+                        f"{len(subjects)}. {failures[0]['reason'] if failures else ''}"
+                    )
+                units = [(subjects, name) for name in pipelines]
+            else:
+                units = [([subject], name) for subject in subjects for name in pipelines]
+            for chosen, name in progress(
+                units, total=n_units, description=self.evaluation, verbose=verbose
+            ):
+                if chosen[0] in unreadable:
                     continue
-                tables.append(table)
+                self.data.subject_list = list(chosen)
+                evaluation, cached = self._open(name, pipelines[name], chosen)
+                if not cached and not self.pooled:
+                    failure = self._readable(chosen[0])
+                    if failure:
+                        failures.append(failure)
+                        unreadable.add(chosen[0])
+                        continue
+                try:
+                    table = evaluation.process({name: pipelines[name]})
+                except Exception as exc:  # whatever a pipeline raises, the others go on
+                    failures += [_failure(subject, name, exc) for subject in chosen]
+                    continue
+                here = table["subject"].isin([str(subject) for subject in chosen])
+                here &= table["dataset"] == self.data.code
+                tables.append(table[here].assign(pipeline=name))
                 n_cached += cached
         except KeyboardInterrupt:
             interrupted = True
@@ -342,12 +387,39 @@ class _Runner:
             self.evaluation,
             simulated,
             n_cached,
-            len(units),
+            n_units,
             interrupted,
         )
 
-    def _unit(self, name, pipeline, subjects):
-        evaluation = self._open()
+    def _open(self, name, pipeline, subjects):
+        """MOABB's evaluation, and whether its cache has the unit; a damaged one is put aside."""
+        # What a model trained on all the others scores depends on who the others are.
+        settings = [*self._settings, [str(s) for s in subjects] if self.pooled else None]
+        suffix = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
+        try:
+            return self._look_up(suffix, name, pipeline, subjects)
+        except (OSError, KeyError, RuntimeError):
+            for path in self.out.glob(f"results/**/results_{suffix}.hdf5"):
+                path.replace(path.with_suffix(".damaged"))
+                warnings.warn(
+                    f"The cache {path.name} could not be read; it was renamed to "
+                    f"{path.stem}.damaged and its results are computed again.",
+                    stacklevel=2,
+                )
+            return self._look_up(suffix, name, pipeline, subjects)
+
+    def _look_up(self, suffix, name, pipeline, subjects):
+        from moabb import evaluations
+
+        evaluation = getattr(evaluations, EVALUATIONS[self.evaluation])(
+            paradigm=self.paradigm,
+            datasets=[self.data],
+            hdf5_path=str(self.out),
+            suffix=suffix,
+            random_state=self.seed,
+            n_jobs=self.n_jobs,
+            overwrite=False,
+        )
         process = self.paradigm.make_process_pipelines(
             self.data, return_epochs=False, return_raws=False, postprocess_pipeline=None
         )[0]
@@ -355,26 +427,32 @@ class _Runner:
             evaluation.results.not_yet_computed({name: pipeline}, self.data, subject, process)
             for subject in subjects
         )
-        table = evaluation.process({name: pipeline})
-        table = table[table["subject"].isin([str(subject) for subject in subjects])]
-        table = table[table["dataset"] == self.data.code]
-        return table.assign(pipeline=name), cached
+        add = evaluation.results.add
+        evaluation.results.add = lambda *args, **options: uninterrupted(add, *args, **options)
+        return evaluation, cached
 
-    def _open(self):
-        """MOABB's evaluation on its file of results; a damaged file is put aside."""
-        try:
-            evaluation = self._make()
-            evaluation.results.to_dataframe()
-            return evaluation
-        except (OSError, KeyError, RuntimeError):
-            for path in self.out.glob(f"results/**/results_{self.suffix}.hdf5"):
-                path.replace(path.with_suffix(".damaged"))
-                warnings.warn(
-                    f"The cache {path.name} could not be read; it was renamed to "
-                    f"{path.stem}.damaged and its results are computed again.",
-                    stacklevel=2,
-                )
-            return self._make()
+
+def _check_subject(X, y):
+    """Refuse what no classifier can be scored on."""
+    counts = {str(name): int(n) for name, n in zip(*np.unique(y, return_counts=True))}
+    if len(counts) < 2:
+        raise ValueError(f"has trials of {len(counts)} class(es): {counts}")
+    if not np.isfinite(X).all():
+        raise ValueError("has NaN or infinite samples")
+
+
+def uninterrupted(function, *args, **options):
+    """Call a function with Ctrl-C put off: a half-written row would be read as a score."""
+    if threading.current_thread() is not threading.main_thread():
+        return function(*args, **options)
+    pressed = []
+    previous = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    try:
+        return function(*args, **options)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if pressed:
+            raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -88,7 +88,7 @@ def make_pipelines(
                 list(orders), list(lags), scoring=scoring, random_state=random_state
             )
         ),
-        "ACM+TS+SVM MDOP": lambda: make_pipeline(AugmentedCovarianceSVC("mdop")),
+        "ACM+TS+SVM MDOP": lambda: make_pipeline(AugmentedCovarianceSVC("mdop", estimator="oas")),
     }
     return {name: makers[name]() for name in names}
 
@@ -138,7 +138,8 @@ def pipelines_folder(copy_to=None) -> str:
     Returns
     -------
     folder : str
-        Path of the folder: the copy, or the one inside the installed package.
+        Path of the folder: the copy, or the one inside the installed package. Its subfolder
+        ``comparison`` has the search by MOABB's own grid, at many times the cost of ours.
 
     Examples
     --------
@@ -152,6 +153,8 @@ def pipelines_folder(copy_to=None) -> str:
         return str(source)
     copy = pathlib.Path(copy_to)
     copy.mkdir(parents=True, exist_ok=True)
-    for file in source.glob("*.yml"):
-        shutil.copyfile(file, copy / file.name)
+    for file in source.rglob("*.yml"):
+        target = copy / file.relative_to(source)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(file, target)
     return str(copy)

@@ -14,7 +14,7 @@ def subject_table(scores):
     return table[order]
 
 
-def paired_comparisons(table, baseline):
+def paired_comparisons(table, baseline, simulated=False):
     """Compare each pipeline with the baseline over the subjects that both have.
 
     Parameters
@@ -23,6 +23,8 @@ def paired_comparisons(table, baseline):
         Rows are pipelines, columns are subjects.
     baseline : str
         Row to compare with.
+    simulated : bool, default=False
+        Written beside each comparison.
 
     Returns
     -------
@@ -49,6 +51,7 @@ def paired_comparisons(table, baseline):
                 "pipeline": name,
                 "baseline": baseline,
                 "n_subjects": n,
+                "simulated": simulated,
                 "difference": mean,
                 "standard_error": error,
                 "low": mean - reach,
@@ -103,7 +106,7 @@ def format_report(result, baseline) -> str:
 
 
 def _format_comparisons(comparisons, width, baseline):
-    lines = [f"paired differences to {baseline} over subjects:"]
+    lines = [f"paired differences to {baseline} over subjects (p not adjusted for their number):"]
     for row in comparisons.itertuples():
         text = f"{row.pipeline:<{width}}{row.difference:+7.3f}"
         if np.isfinite(row.standard_error):
@@ -173,7 +176,7 @@ def write_report(result, out, baseline) -> list[str]:
         keep(result.scores.assign(evaluation=result.evaluation), "results.csv")
         table = subject_table(result.scores)
         if baseline in table.index and len(table) > 1:
-            keep(paired_comparisons(table, baseline), "comparisons.csv")
+            keep(paired_comparisons(table, baseline, result.simulated), "comparisons.csv")
         paired_figure(result, baseline).savefig(out / "figure.png", dpi=130)
         written.append("figure.png")
     if result.failures:

@@ -8,10 +8,11 @@ from sklr.utils._imports import import_optional
 from sklr.utils._validation import check_positive_int
 
 mne = import_optional("mne", extra="eeg", feature="SimulatedMotorImagery")
-_base = import_optional("moabb.datasets.base", extra="eeg", feature="SimulatedMotorImagery")
+_fake = import_optional("moabb.datasets.fake", extra="eeg", feature="SimulatedMotorImagery")
 
 
-class SimulatedMotorImagery(_base.BaseDataset):
+# moabb.benchmark takes a dataset from outside MOABB's own list only if it is a FakeDataset.
+class SimulatedMotorImagery(_fake.FakeDataset):
     """Simulated left and right hand imagery, for MOABB's paradigms and evaluations.
 
     Continuous recordings whose trials come from :func:`sklr.datasets.make_motor_imagery`, with
@@ -67,7 +68,8 @@ class SimulatedMotorImagery(_base.BaseDataset):
         self.seed = seed
         # The code holds the settings: MOABB keeps results by it.
         settings = f"{n_trials}-{len(self.channels)}ch-{sfreq:g}-{effect:g}-{seed}"
-        super().__init__(
+        # Past FakeDataset's own, which makes a folder and sets an environment variable.
+        super(_fake.FakeDataset, self).__init__(
             subjects=list(range(1, n_subjects + 1)),
             sessions_per_subject=n_sessions,
             events={"left_hand": 1, "right_hand": 2},

@@ -45,7 +45,7 @@ class Fails(ClassifierMixin, BaseEstimator):
     """A pipeline that cannot deal with the data."""
 
     def fit(self, X, y):
-        raise ValueError("these trials\nwill not do")
+        raise RuntimeError("these trials\nwill not do")
 
 
 def test_command_line_end_to_end_and_cache(tmp_path, capsys, tiny_default):
@@ -61,6 +61,7 @@ def test_command_line_end_to_end_and_cache(tmp_path, capsys, tiny_default):
     assert scores["simulated"].all()
     comparisons = pd.read_csv(tmp_path / "r" / "comparisons.csv")
     assert len(comparisons) == 5
+    assert comparisons["simulated"].all()
     assert (tmp_path / "r" / "figure.png").stat().st_size > 5000
 
     assert main(options) == 0
@@ -114,9 +115,64 @@ def test_interruption_before_the_first_result(tmp_path, capsys, monkeypatch, tin
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_benchmark._Runner, "load", interrupt)
+    monkeypatch.setattr(_benchmark._Runner, "_open", interrupt)
     assert main(["--out", str(tmp_path)]) == 130
-    assert "Interrupted" in capsys.readouterr().err
+    assert "No result." in capsys.readouterr().out
+
+
+def test_ctrl_c_waits_for_the_cache_to_be_written():
+    import os
+    import signal
+
+    from sklr.eeg._benchmark import uninterrupted
+
+    written = []
+
+    def write():
+        os.kill(os.getpid(), signal.SIGINT)
+        written.append("row")
+
+    with pytest.raises(KeyboardInterrupt):
+        uninterrupted(write)
+    assert written == ["row"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_cross_subject_cache_knows_who_the_others_are(tmp_path):
+    def scores(subjects, out):
+        data = SimulatedMotorImagery(n_subjects=4, n_trials=20)
+        result = run_benchmark(
+            data, subjects=subjects, pipelines=["TS+LR"], evaluation="cross-subject", out=out
+        )
+        assert data.subject_list == [1, 2, 3, 4]
+        return result.scores.set_index("subject")["score"].to_dict()
+
+    scores([1, 2], tmp_path / "a")
+    assert scores(None, tmp_path / "a") == scores(None, tmp_path / "b")
+
+
+def test_motor_channels_are_those_that_the_dataset_has(tmp_path):
+    data = SimulatedMotorImagery(**TINY, channels=("F3", "C3", "Cz", "C4"))
+    result = run_benchmark(data, pipelines=["MDM"], out=tmp_path)
+    assert (result.scores["channels"] == 3).all()
+    data = SimulatedMotorImagery(**TINY, channels=("F3", "F4"))
+    with pytest.raises(ValueError, match="has none"):
+        run_benchmark(data, pipelines=["MDM"], out=tmp_path)
+
+
+def test_simulated_default_has_the_sessions_that_are_needed(tmp_path, tiny_default):
+    options = ["--out", str(tmp_path), "--evaluation", "cross-session", "--pipelines", "MDM"]
+    assert main(options) == 0
+    assert len(pd.read_csv(tmp_path / "results.csv")) == 4
+
+
+def test_cached_subjects_are_not_read_again(tmp_path, monkeypatch):
+    run_benchmark(SimulatedMotorImagery(**TINY), pipelines=["MDM"], out=tmp_path)
+    monkeypatch.setattr(
+        SimulatedMotorImagery, "_record", lambda *args: pytest.fail("read a cached subject")
+    )
+    result = run_benchmark(SimulatedMotorImagery(**TINY), pipelines=["MDM"], out=tmp_path)
+    assert result.n_cached == 2
 
 
 def test_failing_pipeline_is_told_and_the_rest_goes_on(tmp_path, capsys):
@@ -155,6 +211,11 @@ def test_bad_subjects_are_told_and_the_rest_goes_on(tmp_path):
     assert "1 class" in reasons[2]
     assert "NaN" in reasons[3]
     assert "truncated" in reasons[4]
+
+
+def test_cross_session_needs_sessions(tmp_path):
+    with pytest.raises(ValueError, match="cross-session needs two sessions"):
+        run_benchmark(SimulatedMotorImagery(**TINY), evaluation="cross-session", out=tmp_path)
 
 
 def test_nothing_succeeds(tmp_path, capsys, monkeypatch, tiny_default):
@@ -231,7 +292,6 @@ class TestWrongOptions:
             (["--pipelines", "Nope"], "pipelines must be among ['MDM'"),
             (["--evaluation", "nope"], "evaluation must be one of ['within-session'"),
             (["--subjects", "99"], "subjects must be among 1..2"),
-            (["--evaluation", "cross-session"], "cross-session needs two sessions"),
             (["--dataset", "PhysionetMI"], "No subject of PhysionetMI is on disk"),
         ],
     )

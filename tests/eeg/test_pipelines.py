@@ -25,7 +25,9 @@ from sklr.eeg import (
 @pytest.fixture(scope="module")
 def configs(tmp_path_factory):
     folder = pipelines_folder(copy_to=tmp_path_factory.mktemp("pipelines") / "copy")
-    return {config["name"]: config for config in parse_pipelines_from_directory(folder)}
+    found = parse_pipelines_from_directory(folder)
+    found += parse_pipelines_from_directory(f"{folder}/comparison")
+    return {config["name"]: config for config in found}
 
 
 def test_folder_holds_the_same_pipelines_as_the_objects(configs):
@@ -36,7 +38,7 @@ def test_folder_holds_the_same_pipelines_as_the_objects(configs):
 def test_every_file_names_paradigm_and_citation(configs):
     import yaml
 
-    files = sorted(pathlib.Path(pipelines_folder()).glob("*.yml"))
+    files = sorted(pathlib.Path(pipelines_folder()).rglob("*.yml"))
     assert len(files) == len(configs) == 8
     for file in files:
         content = yaml.safe_load(file.read_text())
@@ -76,11 +78,8 @@ def test_unknown_pipeline():
 @pytest.mark.parametrize("form", ["objects", "folder"])
 def test_moabb_benchmark_runs_them(tmp_path, form):
     from moabb import benchmark
-    from moabb.datasets.fake import FakeDataset
 
-    fake = FakeDataset(
-        ["left_hand", "right_hand"], n_sessions=1, n_runs=1, n_subjects=1, n_events=24, seed=0
-    )
+    fake = SimulatedMotorImagery(n_subjects=1, n_trials=20)
     if form == "objects":
         pipelines = moabb_configs(
             ["TS+LR", "ACM+TS+SVM nested", "ACM(3,2)+TS+SVM"], orders=[1, 2], lags=[1]
