@@ -17,7 +17,9 @@ def _parser():
         help="'simulated', or a MOABB dataset such as PhysionetMI or BNCI2014_001; 'auto' "
         "(default) is PhysionetMI where MNE_DATA holds it, else simulated",
     )
-    parser.add_argument("--subjects", type=int, nargs="+", help="default: all that are there")
+    parser.add_argument(
+        "--subjects", type=_subjects, nargs="+", help="such as 1 2 5-8; default: all there are"
+    )
     parser.add_argument(
         "--evaluation",
         default="within-session",
@@ -43,6 +45,12 @@ def _parser():
     parser.add_argument("--download", action="store_true", help="fetch missing PhysionetMI files")
     parser.add_argument("--list", action="store_true", help="list the pipelines and stop")
     return parser
+
+
+def _subjects(text):
+    """Turn "3" or "5-8" into subject numbers."""
+    first, _, last = text.partition("-")
+    return list(range(int(first), int(last or first) + 1))
 
 
 def main(argv=None) -> int:
@@ -94,7 +102,7 @@ def _run(args) -> int:
     began = time.monotonic()
     result = _benchmark.run_benchmark(
         args.dataset,
-        subjects=args.subjects,
+        subjects=args.subjects and sum(args.subjects, []),
         evaluation=args.evaluation,
         pipelines=args.pipelines,
         channels=args.channels[0] if args.channels[0] in ("motor", "all") else args.channels,

@@ -265,6 +265,17 @@ def test_state_is_left_as_it_was(tmp_path):
     assert before == after
 
 
+def test_subjects_take_ranges(tmp_path, monkeypatch, capsys):
+    from sklr.eeg import _benchmark
+
+    def look(*args, subjects, **options):
+        raise ValueError(f"subjects are {subjects}")
+
+    monkeypatch.setattr(_benchmark, "run_benchmark", look)
+    assert main(["--subjects", "1", "5-7", "--out", str(tmp_path)]) == 2
+    assert "subjects are [1, 5, 6, 7]" in capsys.readouterr().err
+
+
 def test_lists_pipelines(capsys):
     assert main(["--list"]) == 0
     assert "ACM+TS+SVM nested" in capsys.readouterr().out
