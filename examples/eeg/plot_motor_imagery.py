@@ -28,7 +28,9 @@ from sklr.covariance import AugmentedCovarianceSVC, AugmentedCovarianceSVCCV
 from sklr.datasets import make_motor_imagery
 
 subjects = range(1, 11)
-data = {s: make_motor_imagery(subject=s, band=(8, 35), random_state=7) for s in subjects}
+data = {
+    s: make_motor_imagery(subject=s, band=(8, 35), effect=1.5, random_state=7) for s in subjects
+}
 X, y = data[1]
 print(f"{len(data)} subjects, {X.shape[0]} trials, {X.shape[1]} channels, {X.shape[2]} samples")
 

@@ -26,35 +26,36 @@ def _is_uniform(values, start, stop):
 
 
 @nb.njit(cache=True, nogil=True)
-def mutual_information(signal, max_delay):
-    """Self mutual information in bits at delays 1 .. max_delay, on an adaptive partition."""
-    n = len(signal) - max_delay
-    ordered = np.sort(signal[:n])
-    # Depth-first halving; the left half is taken first, so that cells come out in order.
-    stack = np.empty((64, 2), dtype=np.int64)
-    stack[0, 0], stack[0, 1] = 0, n
+def _partition(ordered, counts, edges):
+    """Halve sorted values until each cell looks uniform; return the number of cells."""
+    # Depth-first, the left half first, so that cells come out in order.
+    starts = np.empty(64, dtype=np.int64)
+    stops = np.empty(64, dtype=np.int64)
+    starts[0], stops[0] = 0, len(ordered)
     depth, n_cells = 1, 0
-    counts = np.empty(n, dtype=np.int64)
-    edges = np.empty(n)
     while depth > 0:
         depth -= 1
-        start, stop = stack[depth]
+        start, stop = starts[depth], stops[depth]
         if _is_uniform(ordered, start, stop):
             counts[n_cells] = stop - start
             edges[n_cells] = ordered[stop - 1]
             n_cells += 1
         else:
             middle = start + (stop - start) // 2
-            stack[depth, 0], stack[depth, 1] = middle, stop
-            stack[depth + 1, 0], stack[depth + 1, 1] = start, middle
+            starts[depth], stops[depth] = middle, stop
+            starts[depth + 1], stops[depth + 1] = start, middle
             depth += 2
-    cells = np.searchsorted(edges[:n_cells], signal)
-    for t in range(len(cells)):
-        cells[t] = min(cells[t], n_cells - 1)
-    information = np.empty(max_delay)
+    return n_cells
+
+
+@nb.njit(cache=True, nogil=True)
+def _information(cells, counts, n_cells, n, out):
+    """Write the mutual information of cell numbers at delays 1 .. len(out)."""
     joint = np.zeros((n_cells, n_cells), dtype=np.int64)
-    for delay in range(1, max_delay + 1):
-        joint[:] = 0
+    for delay in range(1, len(out) + 1):
+        for i in range(n_cells):
+            for j in range(n_cells):
+                joint[i, j] = 0
         for t in range(n):
             joint[cells[t], cells[t + delay]] += 1
         total = 0.0
@@ -63,8 +64,21 @@ def mutual_information(signal, max_delay):
                 f = joint[i, j]
                 if f > 0:
                     total += f / n * np.log2(f * n / (counts[i] * counts[j]))
-        information[delay - 1] = total
-    return information
+        out[delay - 1] = total
+
+
+def mutual_information(signal, max_delay):
+    """Self mutual information in bits at delays 1 .. max_delay, on an adaptive partition."""
+    n = len(signal) - max_delay
+    # Sorting and searching are NumPy's: compiling them would take seconds.
+    ordered = np.sort(signal[:n])
+    counts, edges = np.empty(n, dtype=np.int64), np.empty(n)
+    n_cells = _partition(ordered, counts, edges)
+    # A value belongs to the first cell whose upper edge reaches it, the last takes all above.
+    cells = np.minimum(np.searchsorted(edges[:n_cells], signal), n_cells - 1)
+    out = np.empty(max_delay)
+    _information(cells, counts, n_cells, n, out)
+    return out
 
 
 @nb.njit(cache=True, nogil=True)
@@ -170,7 +184,8 @@ def mdop_trial(signals, theiler, max_delay, ratio, threshold, max_cycles):
         # Any channel may open; from then on the coordinates are what was chosen.
         for a in range(n_channels if cycle == 0 else 1):
             if cycle == 0:
-                Y[0] = signals[a]
+                for t in range(n_times):
+                    Y[0, t] = signals[a, t]
             index, distance = nearest_neighbours(Y, n_points, cycle + 1, theiler)
             for b in range(n_channels):
                 beta = divergence(signals[b], index, distance, max_delay)
@@ -181,7 +196,8 @@ def mdop_trial(signals, theiler, max_delay, ratio, threshold, max_cycles):
         if best_delay < 0:
             break
         if cycle == 0:
-            Y[0] = signals[best_from]
+            for t in range(n_times):
+                Y[0, t] = signals[best_from, t]
         new_length = min(length, n_times - best_delay)
         for t in range(new_length):
             Y[cycle + 1, t] = signals[best_to, t + best_delay]

@@ -3,7 +3,7 @@
 from numbers import Integral, Real
 
 import numpy as np
-from scipy.signal import lfilter
+from scipy.signal import butter, lfilter, sosfiltfilt
 from sklearn.utils import check_random_state
 
 from sklr.utils._validation import check_positive_int
@@ -57,6 +57,7 @@ def make_motor_imagery(
     channels=MOTOR_CHANNELS,
     sfreq=160.0,
     duration=3.0,
+    band=None,
     effect=1.0,
     subject=0,
     session=0,
@@ -79,6 +80,8 @@ def make_motor_imagery(
         Samples a second.
     duration : float, default=3.0
         Seconds a trial.
+    band : pair of float, default=None
+        Band-pass in Hz (Butterworth, order 4, forwards and backwards). None does not filter.
     effect : float, default=1.0
         Strength of the class differences; 0 makes the classes equal.
     subject : int, default=0
@@ -92,7 +95,7 @@ def make_motor_imagery(
     Returns
     -------
     X : ndarray of shape (n_trials, n_channels, n_times)
-        Signals in microvolts, not filtered.
+        Signals in microvolts.
     y : ndarray of shape (n_trials,)
         0 for the left hand, 1 for the right.
 
@@ -135,10 +138,18 @@ def make_motor_imagery(
         raise ValueError(
             f"channels has unknown names {unknown} (of {channels}); known are {sorted(ELECTRODES)}."
         )
+    if band is not None:
+        band = tuple(band)
+        if len(band) != 2 or not 0 < band[0] < band[1] < sfreq / 2:
+            raise ValueError(
+                f"band must be two frequencies 0 < low < high < sfreq / 2 = {sfreq / 2:g}, got "
+                f"{band!r}."
+            )
     seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
     person = np.random.default_rng([seed, int(subject)])
     rng = np.random.default_rng([seed, int(subject), int(session) + 1])
-    n_times = int(round(duration * sfreq))
+    n_edge = int(sfreq) if band else 0  # a second at either end, for the filter to settle
+    n_times = int(round(duration * sfreq)) + 2 * n_edge
     positions = np.array([ELECTRODES[name] for name in channels])
 
     y = rng.permutation(np.arange(n_trials) % 2)
@@ -166,6 +177,9 @@ def make_motor_imagery(
     X += 7.0 * np.exp(rng.normal(0, 0.05)) * (mixing @ background)
     X += 1.5 * rng.standard_normal(X.shape)
     X *= np.exp(rng.normal(0, 0.05, len(channels)))[:, None]
+    if band:
+        sos = butter(4, band, "bandpass", fs=sfreq, output="sos")
+        X = np.ascontiguousarray(sosfiltfilt(sos, X, axis=2)[:, :, n_edge:-n_edge])
     return X, y
 
 

@@ -158,7 +158,7 @@ def paired_figure(result, baseline):
     title = f"{result.dataset.partition('-')[0]}, {result.evaluation}"
     axes.set_title("SIMULATED data: " + title if result.simulated else title)
     if table.shape[1] <= 12:
-        figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+        figure.legend(loc="outside right upper", fontsize=8, frameon=False, markerscale=0.5)
     return figure
 
 

@@ -69,6 +69,13 @@ def test_background_falls_with_frequency_and_amplitudes_are_microvolts():
     assert 5 < X.std() < 50
 
 
+def test_band_keeps_what_is_inside():
+    X, _ = make_motor_imagery(20, band=(8, 35), random_state=0)
+    assert X.shape == (20, 9, 480)
+    assert band_power(X, 9, 30).mean() > 100 * band_power(X, 1, 4).mean()
+    assert np.abs(X.mean(axis=2)).max() < 1
+
+
 @pytest.mark.parametrize(
     "make, options, message",
     [
@@ -79,6 +86,8 @@ def test_background_falls_with_frequency_and_amplitudes_are_microvolts():
         (make_motor_imagery, {"effect": -1}, "effect"),
         (make_motor_imagery, {"duration": "3"}, "duration"),
         (make_motor_imagery, {"subject": -1}, "subject"),
+        (make_motor_imagery, {"band": (8, 90)}, r"band must be .* sfreq / 2 = 80, got \(8, 90\)"),
+        (make_motor_imagery, {"band": (8,)}, "band"),
         (make_motor_imagery, {"session": 0.5}, "session"),
         (make_ar2_trials, {"frequencies": (0.2,)}, "frequencies"),
         (make_ar2_trials, {"frequencies": (0.0, 0.2)}, "frequencies"),
