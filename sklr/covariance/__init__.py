@@ -1,11 +1,7 @@
 """Covariance features of multichannel trials, and classifiers on them."""
 
-from sklr.covariance._augmented import (
-    AugmentedCovariance,
-    augmented_covariance,
-    augmented_covariance_grid,
-    delay_embed,
-)
+from sklr.covariance._augmented import AugmentedCovariance
+from sklr.covariance._delays import augmented_covariance, augmented_covariance_grid, delay_embed
 from sklr.covariance._embedding import select_embedding
 from sklr.covariance._search import AugmentedCovarianceSVCCV
 from sklr.covariance._svc import AugmentedCovarianceSVC

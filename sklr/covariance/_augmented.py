@@ -1,450 +1,23 @@
 """Augmented covariances: covariances of trials stacked with delayed copies of themselves."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from numbers import Integral
 
-import numpy as np
-from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_array, check_is_fitted
-
-from sklr.geometry._spd import EIGENVALUE_NOISE
-from sklr.utils._threads import single_blas_thread, thread_map
-from sklr.utils._validation import as_trials_array, check_positive_int, check_trials
-
-# Estimators that are a function of the scatter matrix alone: computed without the stack.
-_FROM_SCATTER = ("cov", "scm", "corr", "oas")
-# Single cells up to this order are quicker from the stack (measured at 9 to 64 channels).
-_DIRECT_ORDER = 4
-_SHRINKAGE = ("lwf", "oas", "sch")
-_ESTIMATORS = ("corr", "cov", "hub", "lwf", "mcd", "oas", "sch", "scm", "stu", "tyl")
-_WINDOWS = ("paper", "full")
-_STRUCTURES = ("sample", "toeplitz")
-
-
-def window_length(n_times: int, order: int, lag: int, window: str = "paper") -> int:
-    """Samples that each block of the embedding keeps; may be zero or negative."""
-    if order == 1:
-        return n_times
-    return n_times - (order if window == "paper" else order - 1) * lag
-
-
-def check_embedding(order, lag, n_times, window="paper"):
-    """Validate one (order, lag) against the trial length; return them as int."""
-    order = check_positive_int(order, "order")
-    lag = check_positive_int(lag, "lag")
-    if window not in _WINDOWS:
-        raise ValueError(f"window must be one of {_WINDOWS}, got {window!r}.")
-    if window_length(n_times, order, lag, window) < 2:
-        raise ValueError(
-            f"order={order} and lag={lag} leave "
-            f"{max(0, window_length(n_times, order, lag, window))} of {n_times} samples a trial "
-            f"(window={window!r}), at least 2 are needed: order * lag must be below "
-            f"n_times - 1 = {n_times - 1}. Choose a smaller order or lag, or longer trials."
-        )
-    return order, lag
-
-
-def is_rank_deficient(n_channels, n_times, order, lag, estimator, window, structure="sample"):
-    """Whether the matrix cannot be positive definite, whatever the data."""
-    if structure == "toeplitz" or callable(estimator) or estimator in _SHRINKAGE:
-        return False
-    return order * n_channels > window_length(n_times, order, lag, window) - 1
-
-
-def _check_rank(X, order, lag, estimator, window, structure):
-    n_channels, n_times = X.shape[1:]
-    if is_rank_deficient(n_channels, n_times, order, lag, estimator, window, structure):
-        raise ValueError(
-            f"order * n_channels = {order} * {n_channels} = {order * n_channels} exceeds the "
-            f"{window_length(n_times, order, lag, window) - 1} degrees of freedom of a window, so "
-            f"estimator={estimator!r} cannot give positive definite matrices. Use a shrinkage "
-            "estimator ('oas', 'lwf', 'sch'), a smaller order or lag, or fewer channels."
-        )
-
-
-def _check_independent_channels(X, estimator):
-    """Refuse channels that depend on each other in all trials, as after an average reference."""
-    centred = X - X.mean(axis=2, keepdims=True)
-    scatter = np.tensordot(centred, centred, axes=([0, 2], [0, 2]))
-    scale = np.sqrt(np.diagonal(scatter))
-    if not scale.all():
-        what = f"channel {int(np.argmin(scale))} is constant"
-    else:
-        values = np.linalg.eigvalsh(scatter / np.outer(scale, scale))
-        rank = int((values > EIGENVALUE_NOISE * len(values)).sum())
-        if rank == len(values):
-            return
-        what = f"the {len(values)} channels have rank {rank} only"
-    raise ValueError(
-        f"With estimator={estimator!r} the matrices are not positive definite, because {what}. "
-        "Average-referenced or ICA-cleaned signals are like that: use a shrinkage estimator "
-        "('oas', 'lwf', 'sch'), or fewer channels."
-    )
-
-
-def _check_input(X):
-    X = check_array(
-        as_trials_array(X), allow_nd=True, ensure_2d=False, dtype=np.float64, input_name="X"
-    )
-    if X.ndim != 3 or 0 in X.shape[1:]:
-        raise ValueError(
-            "X must hold trials of shape (n_trials, n_channels, n_times), "
-            f"got {X.ndim} dimensions, shape {X.shape}. Reshape your data."
-        )
-    return X
-
-
-def _check_options(estimator, window, structure):
-    if not callable(estimator) and estimator not in _ESTIMATORS:
-        raise ValueError(
-            f"estimator must be one of {_ESTIMATORS} or a callable, got {estimator!r}."
-        )
-    if window not in _WINDOWS:
-        raise ValueError(f"window must be one of {_WINDOWS}, got {window!r}.")
-    if structure not in _STRUCTURES:
-        raise ValueError(f"structure must be one of {_STRUCTURES}, got {structure!r}.")
-    if structure == "toeplitz" and estimator != "cov":
-        raise ValueError(
-            f"structure='toeplitz' goes with estimator='cov' only, got estimator={estimator!r}."
-        )
-
-
-def delay_embed(X, order=1, lag=1, *, window="paper"):
-    """Stack delayed copies of each trial on the channel axis.
-
-    Parameters
-    ----------
-    X : array-like of shape (n_trials, n_channels, n_times) or mne.Epochs
-        The trials.
-    order : int, default=1
-        Number of copies. 1 returns the trials as they are, whatever `lag`.
-    lag : int, default=1
-        Samples between one copy and the next.
-    window : {"paper", "full"}, default="paper"
-        Samples kept of each copy: ``n_times - order * lag`` as in the paper's code and in
-        MOABB, or all ``n_times - (order - 1) * lag`` that the copies have in common.
-
-    Returns
-    -------
-    Z : ndarray of shape (n_trials, order * n_channels, n_window)
-        Row block k is the signal advanced by ``k * lag`` samples.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Wrong shape, NaN or infinity, complex data, `order` or `lag` not a positive integer or
-        too long for the trials.
-
-    See Also
-    --------
-    augmented_covariance : The covariance of the stack, without building it.
-
-    References
-    ----------
-    .. [1] I. Carrara, T. Papadopoulo, "Classification of BCI-EEG based on the augmented
-       covariance matrix", IEEE Trans. Biomed. Eng., 2024. https://arxiv.org/abs/2302.04508
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklr.covariance import delay_embed
-    >>> delay_embed(np.arange(6.0).reshape(1, 1, 6), order=2, lag=1)
-    array([[[0., 1., 2., 3.],
-            [1., 2., 3., 4.]]])
-    """
-    X = _check_input(X)
-    order, lag = check_embedding(order, lag, X.shape[2], window)
-    return _stack(X, order, lag, window)
-
-
-def _stack(X, order, lag, window):
-    if order == 1:
-        return X.copy()
-    n_window = window_length(X.shape[2], order, lag, window)
-    return np.concatenate([X[:, :, k * lag : k * lag + n_window] for k in range(order)], axis=1)
-
-
-def augmented_covariance(
-    X, order=1, lag=1, *, estimator="cov", window="paper", structure="sample", n_jobs=None
-):
-    r"""Covariance matrix of each trial stacked with its delayed copies.
-
-    Parameters
-    ----------
-    X : array-like of shape (n_trials, n_channels, n_times) or mne.Epochs
-        The trials.
-    order : int, default=1
-        Number of copies; 1 is the ordinary covariance.
-    lag : int, default=1
-        Samples between one copy and the next. Without effect at ``order=1``.
-    estimator : str or callable, default="cov"
-        One of pyRiemann's covariance estimators ("corr", "cov", "hub", "lwf", "mcd", "oas",
-        "sch", "scm", "stu", "tyl"), or a callable from a stacked trial (n_rows, n_window) to its
-        matrix.
-    window : {"paper", "full"}, default="paper"
-        Samples kept of each copy, see :func:`delay_embed`.
-    structure : {"sample", "toeplitz"}, default="sample"
-        "sample" estimates from the stack, whose blocks have windows of their own and are only
-        nearly Toeplitz. "toeplitz" puts the biased autocovariances of the whole trial into an
-        exactly block-Toeplitz matrix, positive semidefinite for any trial; `window` is then
-        without effect.
-    n_jobs : int, default=None
-        Threads over trials. The result does not depend on it.
-
-    Returns
-    -------
-    covariances : ndarray of shape (n_trials, order * n_channels, order * n_channels)
-        Symmetric matrices, float64.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Wrong shape, NaN or infinity, complex data; `order` or `lag` not a positive integer or
-        too long for the trials; an unregularised estimator with more rows than degrees of
-        freedom.
-
-    See Also
-    --------
-    augmented_covariance_grid : Many (order, lag) of the same trials.
-    AugmentedCovariance : The same as a transformer.
-
-    Notes
-    -----
-    The stack is not built: block (a, b) is the lagged product :math:`\sum_t x(t) x(t + (b-a)
-    \tau)^T` of the trial less its edge terms, so that `order` products of channels by channels
-    do for ``order ** 2`` blocks. Time is O(n_trials (order C^2 T + order^2 C^2 lag)).
-    Estimators that need the stack itself ("lwf", "hub", ...) are pyRiemann's.
-
-    References
-    ----------
-    .. [1] I. Carrara, T. Papadopoulo, "Classification of BCI-EEG based on the augmented
-       covariance matrix", IEEE Trans. Biomed. Eng., 2024. https://arxiv.org/abs/2302.04508
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklr.covariance import augmented_covariance
-    >>> X = np.random.default_rng(0).standard_normal((5, 3, 100))
-    >>> augmented_covariance(X, order=4, lag=2).shape
-    (5, 12, 12)
-    """
-    _check_options(estimator, window, structure)
-    X = _check_input(X)
-    order, lag = check_embedding(order, lag, X.shape[2], window)
-    _check_rank(X, order, lag, estimator, window, structure)
-    return _covariances(X, order, lag, estimator, window, structure, n_jobs)
-
-
-def _covariances(X, order, lag, estimator, window, structure, n_jobs):
-    """One cell, validated input: trials in chunks over threads."""
-    n_chunks = min(len(X), 4 * effective_n_jobs(n_jobs)) if n_jobs is not None else 1
-    chunks = np.array_split(X, n_chunks)
-
-    # The stack of few copies fits the cache, and costs less than edge corrections do.
-    direct = structure == "sample" and order <= _DIRECT_ORDER and estimator in _FROM_SCATTER
-
-    def one(chunk):
-        if direct:
-            n_window = window_length(X.shape[2], order, lag, window)
-            return _finish(_direct(chunk, order, lag, window), n_window, estimator)
-        return next(_cells(chunk, [(order, lag)], estimator, window, structure))[2]
-
-    with single_blas_thread():
-        parts = thread_map(one, chunks, n_jobs)
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def augmented_covariance_grid(
-    X, orders, lags, *, estimator="cov", window="paper", structure="sample"
-) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Augmented covariances of the same trials for many orders and lags.
-
-    The lagged products are shared by all cells: a grid of 10 orders and 10 lags needs 43 of
-    them where the cells one by one take 505. One cell is in memory at a time.
-
-    Parameters
-    ----------
-    X : array-like of shape (n_trials, n_channels, n_times) or mne.Epochs
-        The trials.
-    orders : iterable of int
-        Orders. Order 1 does not depend on the lag and comes once, first, with the first lag.
-    lags : iterable of int
-        Lags.
-    estimator : str or callable, default="cov"
-        See :func:`augmented_covariance`.
-    window : {"paper", "full"}, default="paper"
-        See :func:`delay_embed`.
-    structure : {"sample", "toeplitz"}, default="sample"
-        See :func:`augmented_covariance`.
-
-    Returns
-    -------
-    cells : iterator of (order, lag, covariances)
-        Lag by lag, orders as given. All input is checked before the first cell.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`augmented_covariance`, for the first cell that is not possible.
-
-    See Also
-    --------
-    augmented_covariance : One cell.
-
-    References
-    ----------
-    .. [1] I. Carrara, T. Papadopoulo, "Classification of BCI-EEG based on the augmented
-       covariance matrix", IEEE Trans. Biomed. Eng., 2024. https://arxiv.org/abs/2302.04508
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklr.covariance import augmented_covariance_grid
-    >>> X = np.random.default_rng(0).standard_normal((5, 3, 100))
-    >>> [(p, lag, G.shape[1]) for p, lag, G in augmented_covariance_grid(X, [1, 2], [1, 5])]
-    [(1, 1, 3), (2, 1, 6), (2, 5, 6)]
-    """
-    _check_options(estimator, window, structure)
-    X = _check_input(X)
-    cells = list(grid_cells(orders, lags))
-    for order, lag in cells:
-        check_embedding(order, lag, X.shape[2], window)
-        _check_rank(X, order, lag, estimator, window, structure)
-    return _cells(X, cells, estimator, window, structure)
-
-
-def grid_cells(orders: Iterable[int], lags: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Return the distinct cells of a grid: order 1 once, then lag by lag."""
-    orders = [check_positive_int(order, "orders") for order in orders]
-    lags = [check_positive_int(lag, "lags") for lag in lags]
-    if not orders or not lags:
-        raise ValueError(f"orders and lags must not be empty, got {orders} and {lags}.")
-    if 1 in orders:
-        yield 1, lags[0]
-    for lag in dict.fromkeys(lags):
-        for order in dict.fromkeys(orders):
-            if order != 1:
-                yield order, lag
-
-
-def _cells(X, cells, estimator, window, structure):
-    """Yield (order, lag, covariances) of validated input."""
-    cells = list(cells)
-    if estimator not in _FROM_SCATTER:
-        # Costs about 0.5 s once: pyRiemann imports PyTorch and matplotlib where they are there.
-        from pyriemann.geometry.covariance import covariances
-
-        for order, lag in cells:
-            yield order, lag, covariances(_stack(X, order, lag, window), estimator=estimator)
-        return
-
-    n_trials, n_channels, n_times = X.shape
-    # Exact, and it keeps the subtractions of the edge terms well conditioned.
-    centred = X - X.mean(axis=2, keepdims=True)
-    signals = np.ascontiguousarray(centred.transpose(0, 2, 1))
-    sums = np.zeros((n_trials, n_times + 1, n_channels))
-    np.cumsum(signals, axis=1, out=sums[:, 1:])
-    # How many cells still need each lagged product: it is dropped after the last one.
-    uses: dict[int, int] = {}
-    for order, lag in cells:
-        for k in range(order):
-            uses[k * lag] = uses.get(k * lag, 0) + 1
-    products: dict[int, np.ndarray] = {}
-    for order, lag in cells:
-        for k in range(order):
-            h = k * lag
-            if h not in products:
-                products[h] = centred[:, :, : n_times - h] @ centred[:, :, h:].transpose(0, 2, 1)
-        # Built in a call of its own: no name here keeps a cell that the caller has dropped.
-        lagged = [products[k * lag] for k in range(order)]
-        if structure == "toeplitz":
-            yield order, lag, _toeplitz(lagged, n_times)
-        else:
-            n_window = window_length(n_times, order, lag, window)
-            spare = int(window == "paper")
-            yield (
-                order,
-                lag,
-                _finish(_sample(signals, sums, lagged, lag, n_window, spare), n_window, estimator),
-            )
-        del lagged
-        for k in range(order):
-            h = k * lag
-            uses[h] -= 1
-            if not uses[h]:
-                del products[h]
-
-
-def _direct(X, order, lag, window):
-    """Scatter matrices from the stack itself, trial by trial in one small buffer."""
-    n_trials, n_channels, n_times = X.shape
-    n_window = window_length(n_times, order, lag, window)
-    stacked = np.empty((order * n_channels, n_window))
-    average = np.full(n_window, 1.0 / n_window)
-    scatter = np.empty((n_trials, len(stacked), len(stacked)))
-    for x, out in zip(X, scatter, strict=True):
-        for k in range(order):
-            stacked[k * n_channels : (k + 1) * n_channels] = x[:, k * lag : k * lag + n_window]
-        stacked -= stacked.dot(average)[:, None]
-        stacked.dot(stacked.T, out=out)
-    return scatter
-
-
-def _sample(signals, sums, lagged, lag, n_window, spare):
-    """Scatter matrices from lagged products less their edge terms."""
-    from sklr.covariance._augmented_kernels import assemble
-
-    order = len(lagged)
-    n_trials, n_channels, _ = lagged[0].shape
-    if order == 1:
-        return 0.5 * (lagged[0] + lagged[0].transpose(0, 2, 1))
-    scatter = np.empty((n_trials, order * n_channels, order * n_channels))
-    assemble(signals, sums, np.stack(lagged), order, lag, n_window, spare, scatter)
-    return scatter
-
-
-def _toeplitz(lagged, n_times):
-    """Block-Toeplitz matrices of biased autocovariances."""
-    order = len(lagged)
-    n_trials, n_channels, _ = lagged[0].shape
-    out = np.empty((n_trials, order, n_channels, order, n_channels))
-    for k, products in enumerate(lagged):
-        block = products / n_times
-        if k == 0:
-            block = 0.5 * (block + block.transpose(0, 2, 1))
-        for a in range(order - k):
-            out[:, a, :, a + k] = block
-            out[:, a + k, :, a] = block.transpose(0, 2, 1)
-    return out.reshape(n_trials, order * n_channels, order * n_channels)
-
-
-def _finish(scatter, n_window, estimator):
-    """Turn scatter matrices into the estimator's matrices, in place."""
-    d = scatter.shape[1]
-    if estimator == "cov":
-        scatter /= n_window - 1
-    elif estimator == "corr":
-        scale = np.sqrt(np.diagonal(scatter, axis1=1, axis2=2))
-        scatter /= scale[:, :, None]
-        scatter /= scale[:, None, :]
-        np.clip(scatter, -1, 1, out=scatter)
-    elif estimator == "scm":
-        scatter /= n_window
-    else:  # oas, scikit-learn's formula; of one channel there is nothing to shrink
-        scatter /= n_window
-        if d > 1:
-            alpha = np.mean(scatter**2, axis=(1, 2))
-            mu = np.trace(scatter, axis1=1, axis2=2) / d
-            numerator = alpha + mu**2
-            denominator = (n_window + 1) * (alpha - mu**2 / d)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                shrinkage = np.where(denominator == 0, 1.0, numerator / denominator)
-            shrinkage = np.minimum(shrinkage, 1.0)
-            scatter *= (1 - shrinkage)[:, None, None]
-            scatter[:, np.arange(d), np.arange(d)] += (shrinkage * mu)[:, None]
-    return scatter
+from sklearn.utils.validation import check_is_fitted
+
+from sklr.covariance._delays import (
+    ESTIMATORS,
+    STRUCTURES,
+    WINDOWS,
+    cell_covariances,
+    check_embedding,
+    check_independent_channels,
+    check_options,
+    check_rank,
+)
+from sklr.utils._validation import check_trials
 
 
 class AugmentedCovariance(TransformerMixin, BaseEstimator):
@@ -519,9 +92,9 @@ class AugmentedCovariance(TransformerMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "order": [Interval(Integral, 1, None, closed="left")],
         "lag": [Interval(Integral, 1, None, closed="left")],
-        "estimator": [StrOptions(set(_ESTIMATORS)), Callable],
-        "window": [StrOptions(set(_WINDOWS))],
-        "structure": [StrOptions(set(_STRUCTURES))],
+        "estimator": [StrOptions(set(ESTIMATORS)), Callable],
+        "window": [StrOptions(set(WINDOWS))],
+        "structure": [StrOptions(set(STRUCTURES))],
         "n_jobs": [Integral, None],
     }
 
@@ -568,7 +141,7 @@ class AugmentedCovariance(TransformerMixin, BaseEstimator):
         X = check_trials(self, X)
         self._check_cell(X)
         if self.structure == "sample" and self.estimator in ("cov", "scm", "corr"):
-            _check_independent_channels(X, self.estimator)
+            check_independent_channels(X, self.estimator)
         self.n_times_in_ = X.shape[2]
         self.n_features_out_ = self.order * X.shape[1]
         return self
@@ -589,7 +162,7 @@ class AugmentedCovariance(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         X = check_trials(self, X, reset=False)
         self._check_cell(X)
-        return _covariances(
+        return cell_covariances(
             X, self.order, self.lag, self.estimator, self.window, self.structure, self.n_jobs
         )
 
@@ -609,9 +182,9 @@ class AugmentedCovariance(TransformerMixin, BaseEstimator):
         return self
 
     def _check_cell(self, X):
-        _check_options(self.estimator, self.window, self.structure)
+        check_options(self.estimator, self.window, self.structure)
         check_embedding(self.order, self.lag, X.shape[2], self.window)
-        _check_rank(X, self.order, self.lag, self.estimator, self.window, self.structure)
+        check_rank(X, self.order, self.lag, self.estimator, self.window, self.structure)
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "n_times_in_")

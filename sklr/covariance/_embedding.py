@@ -6,7 +6,7 @@ import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.utils import Bunch
 
-from sklr.covariance._augmented import _check_input
+from sklr.covariance._delays import check_input
 from sklr.utils._progress import progress
 from sklr.utils._validation import check_positive_int
 
@@ -133,7 +133,7 @@ def select_embedding(
         raise ValueError(f"false_neighbor_threshold must be in [0, 1), got {threshold!r}.")
     if n_jobs is not None and not isinstance(n_jobs, Integral):
         raise TypeError(f"n_jobs must be an integer or None, got {n_jobs!r}.")
-    X = _check_input(X)
+    X = check_input(X)
     longest = max(max_delay, theiler_max_delay) if method == "mdop" else afnn_max_delay
     if X.shape[2] < longest + _MIN_POINTS:
         raise ValueError(

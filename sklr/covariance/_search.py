@@ -17,12 +17,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklr.covariance._augmented import (
-    _ESTIMATORS,
-    _WINDOWS,
-    _cells,
+from sklr.covariance._delays import (
+    ESTIMATORS,
+    WINDOWS,
     grid_cells,
     is_rank_deficient,
+    iterate_cells,
     window_length,
 )
 from sklr.covariance._svc import AugmentedCovarianceSVC, check_labels
@@ -130,8 +130,8 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
         "Cs": ["array-like"],
         "kernels": ["array-like"],
         "metric": [StrOptions(set(METRICS))],
-        "estimator": [StrOptions(set(_ESTIMATORS)), Callable],
-        "window": [StrOptions(set(_WINDOWS))],
+        "estimator": [StrOptions(set(ESTIMATORS)), Callable],
+        "window": [StrOptions(set(WINDOWS))],
         "cv": ["cv_object"],
         "scoring": [StrOptions(set(get_scorer_names())), Callable, None],
         "tol": [Interval(Real, 0, None, closed="neither")],
@@ -288,7 +288,7 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
         """Score all settings of all cells: {(order, lag): (n_settings, n_folds)}."""
         settings = [(C, kernel) for C in grid["C"] for kernel in grid["kernel"]]
         score = _scorer(self.scoring, np.unique(y))
-        covariances = _cells(X, cells, self.estimator, self.window, "sample")
+        covariances = iterate_cells(X, cells, self.estimator, self.window, "sample")
 
         def one(order, lag, matrices):
             return order, lag, *self._score_cell(matrices, y, folds, settings, score)

@@ -10,7 +10,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from sklr.covariance._augmented import _ESTIMATORS, _WINDOWS, AugmentedCovariance
+from sklr.covariance._augmented import AugmentedCovariance
+from sklr.covariance._delays import ESTIMATORS, WINDOWS
 from sklr.covariance._tangent import METRICS, TangentSpace
 from sklr.utils._validation import check_trials
 
@@ -102,8 +103,8 @@ class AugmentedCovarianceSVC(ClassifierMixin, BaseEstimator):
         "C": [Interval(Real, 0, None, closed="neither")],
         "kernel": [StrOptions({"linear", "rbf"})],
         "metric": [StrOptions(set(METRICS))],
-        "estimator": [StrOptions(set(_ESTIMATORS)), Callable],
-        "window": [StrOptions(set(_WINDOWS))],
+        "estimator": [StrOptions(set(ESTIMATORS)), Callable],
+        "window": [StrOptions(set(WINDOWS))],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "n_jobs": [Integral, None],
     }
