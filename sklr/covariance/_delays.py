@@ -12,7 +12,7 @@ from sklr.utils._validation import as_trials_array, check_positive_int
 
 # Estimators that are a function of the scatter matrix alone: computed without the stack.
 _FROM_SCATTER = ("cov", "scm", "corr", "oas")
-# Single cells up to this order are quicker from the stack (measured at 9 to 64 channels).
+# Single cells up to this order are quicker from the stack (measured at 9 and 21 channels).
 _DIRECT_ORDER = 4
 _SHRINKAGE = ("lwf", "oas", "sch")
 ESTIMATORS = ("corr", "cov", "hub", "lwf", "mcd", "oas", "sch", "scm", "stu", "tyl")
@@ -256,8 +256,8 @@ def augmented_covariance_grid(
 ) -> Iterator[tuple[int, int, np.ndarray]]:
     """Augmented covariances of the same trials for many orders and lags.
 
-    The lagged products are shared by all cells: a grid of 10 orders and 10 lags needs 43 of
-    them where the cells one by one take 505. One cell is in memory at a time.
+    The lagged products are shared by all cells: a grid of 10 orders and 10 lags needs 42 of
+    them where the cells one by one take 541. One cell is in memory at a time.
 
     Parameters
     ----------

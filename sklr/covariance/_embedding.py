@@ -96,7 +96,7 @@ def select_embedding(
     short for a dimension of the E1 curve, the mean is over those channels that reach it.
     Time is O(n_channels n_times^2) for the first cycle of a trial and O(n_times^2) a coordinate
     after it; memory is linear. On short trials the lags that MDOP finds (about 20 samples at
-    160 Hz) cost a good part of the window; there a search by labels did better.
+    160 Hz) cost a good part of the window.
 
     References
     ----------

@@ -78,9 +78,9 @@ class AugmentedCovarianceSVC(ClassifierMixin, BaseEstimator):
     Notes
     -----
     `fit` takes O(n_trials n^3) for matrices of n = order * n_channels rows, most of it in the
-    mean. The defaults (3, 2) did as well as any fixed choice on real motor imagery at 160 Hz;
-    lags scale with the sampling rate. The rules choose long lags, which cost short trials much
-    of their length: there a search is better.
+    mean. The defaults (3, 2) are one fixed setting that was tried on motor imagery at 160 Hz, not
+    the winner of a comparison; lags scale with the sampling rate. The rules choose long lags,
+    which cost short trials much of their length, and need trials of 120 samples or more.
 
     References
     ----------

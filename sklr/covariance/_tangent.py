@@ -39,8 +39,8 @@ def tangent_vectors(X, reference, metric, n_jobs):
 class TangentSpace(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Map SPD matrices to tangent vectors at their mean.
 
-    The same vectors as pyRiemann's transformer of this name, in about half the time for the
-    affine-invariant metric, with scikit-learn's checks, `set_output` and feature names.
+    The same vectors as pyRiemann's transformer of this name; for the affine-invariant metric the
+    mean takes about half the time and the map the same. With scikit-learn's checks, `set_output` and feature names.
 
     Parameters
     ----------
