@@ -40,7 +40,8 @@ class TangentSpace(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     """Map SPD matrices to tangent vectors at their mean.
 
     The same vectors as pyRiemann's transformer of this name; for the affine-invariant metric the
-    mean takes about half the time and the map the same. With scikit-learn's checks, `set_output` and feature names.
+    mean takes about half the time and the map the same. It passes scikit-learn's
+    checks, and has `set_output` and feature names.
 
     Parameters
     ----------
