@@ -8,7 +8,13 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("covariance", "datasets", "eeg", "geometry", "utils")
+_SUBPACKAGES = (
+    "covariance",
+    "datasets",
+    "eeg",
+    "geometry",
+    "utils",
+)
 
 __all__ = [*_SUBPACKAGES, "__version__"]
 
