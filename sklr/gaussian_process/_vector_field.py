@@ -12,13 +12,17 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import (
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
 
 from sklr.gaussian_process._weight_space import (
-    Moments,
     factor,
     log_likelihood,
+    moments_of,
     optimise,
     spectral_weights,
 )
@@ -34,6 +38,32 @@ from sklr.geometry._spectrum import lowest_eigenpairs
 
 # Features of points are made in batches of about this many numbers.
 _BATCH = 4_000_000
+# Share of the slopes' mean square that is added to each in a local fit, for neighbours that do
+# not span the tangent space.
+_RIDGE = 1e-3
+
+
+def _local_linear_weights(offsets, frames):
+    """Weights of neighbours in a local linear fit at the origin, shape (n, k), sums one.
+
+    Least squares weighted by one over the squared distance: at a neighbour the fit is its
+    value, so that what is predicted is continuous there.
+    """
+    squared = (offsets**2).sum(axis=2)
+    trust = squared.min(axis=1, keepdims=True) / squared
+    slopes = (
+        np.einsum("ndm,nkd->nkm", frames, offsets) / np.sqrt(squared.max(axis=1))[:, None, None]
+    )
+    ones = np.ones((*slopes.shape[:2], 1))
+    basis = np.concatenate([ones, slopes], axis=2)
+    normal = np.einsum("nka,nk,nkb->nab", basis, trust, basis)
+    m = slopes.shape[2]
+    ridge = _RIDGE * np.trace(normal, axis1=1, axis2=2) / (m + 1)
+    normal[:, range(1, m + 1), range(1, m + 1)] += ridge[:, None]
+    value = np.zeros((len(normal), m + 1, 1))
+    value[:, 0] = 1.0
+    at_origin = np.linalg.solve(normal, value)[:, :, 0]
+    return np.einsum("nka,na,nk->nk", basis, at_origin, trust)
 
 
 class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
@@ -64,8 +94,8 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
         Smoothness of the Matern kernel; "auto" is found together with the rest. On a manifold
         of dimension m it is what the literature calls nu + m/2.
     length_scale : float, default=None
-        :math:`\kappa`, a length in the units of `X`. None is a fifth of the diagonal of the
-        points' bounding box. Used as it is when `optimizer` is None; otherwise it is found.
+        :math:`\kappa`, a length in the units of `X`. None is a fifth of the cloud's diameter,
+        taken as twice the largest distance from the mean. Used when `optimizer` is None.
     variance : float, default=1.0
         Prior variance of the field in a tangent direction, averaged over points. Used when
         `optimizer` is None.
@@ -127,8 +157,8 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
 
     The predicted standard deviation is that of the field without noise, within the span of the
     eigenvectors: what is finer than the last of them counts as noise. Points that were not in
-    `fit` get the average of the eigenvectors at their neighbours, carried to a frame of their
-    own; far from the cloud that is an extrapolation without a warning.
+    `fit` get the eigenvectors of their neighbours, carried to a frame of their own and
+    interpolated there; far from the cloud that is an extrapolation without a warning.
 
     References
     ----------
@@ -264,7 +294,6 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
         else:
             self.connection_laplacian_ = L
         self.eigenvalues_, self.eigenvectors_ = values, vectors
-        self._raw_eigenvalues = values / (2.0 * m / (len(i) / n * squared))
         self._search, self._scalar = search, scalar
         self._regress(node, y)
         return self
@@ -338,8 +367,9 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
             b += Phi.T @ target
             yy += float(target @ target)
             count += len(target)
-        moments = Moments(G, b, yy, count)
-        diameter = float(np.linalg.norm(np.ptp(self.nodes_, axis=0)))
+        moments = moments_of(G, b, yy, count)
+        centred = self.nodes_ - self.nodes_.mean(axis=0)
+        diameter = 2.0 * float(np.sqrt((centred**2).sum(axis=1).max()))
         nu = 1.5 if self.nu == "auto" else float(self.nu)
         length = 0.2 * diameter if self.length_scale is None else float(self.length_scale)
         variance, noise = float(self.variance), float(self.noise)
@@ -376,21 +406,20 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
         return U if self._scalar else np.matmul(self.frames_[nodes], U)
 
     def _new_features(self, X, neighbors):
-        """Features at other points: the neighbours' eigenvectors, carried to a frame there."""
-        n, k = len(self.nodes_), self.n_neighbors
-        m = 1 if self._scalar else self.intrinsic_dim_
-        # An eigenvector at a node is the sum over its neighbours divided by degree - eigenvalue.
-        U = self.eigenvectors_.reshape(n, m, -1) * np.sqrt(n * m)
-        U = U / np.maximum(k - self._raw_eigenvalues, k / 2)
-        near = neighbors[:, :k]
-        if self._scalar:
-            return U[near].sum(axis=1)
+        """Features at other points: a linear fit to the neighbours', in a frame of the point."""
+        n, m = len(self.nodes_), self.intrinsic_dim_
+        near = neighbors[:, : self.n_neighbors]
         members = np.concatenate([X[:, None], self.nodes_[neighbors]], axis=1)
         frames = principal_axes(members)[0][:, :, :m]
-        products = np.einsum("ndm,nkdl->nkml", frames, self.frames_[near], optimize=True)
-        R = orthogonal_part(products)
+        weights = _local_linear_weights(self.nodes_[near] - X[:, None], frames)
+        if self._scalar:
+            U = self.eigenvectors_ * np.sqrt(n)
+            return np.einsum("nk,nkr->nr", weights, U[near])[:, None]
+        U = self.eigenvectors_.reshape(n, m, -1) * np.sqrt(n * m)
+        products = np.matmul(frames[:, None].transpose(0, 1, 3, 2), self.frames_[near])
+        R = weights[:, :, None, None] * orthogonal_part(products)
         carried = np.zeros((len(X), m, U.shape[2]))
-        for neighbour in range(k):
+        for neighbour in range(near.shape[1]):
             carried += np.matmul(R[:, neighbour], U[near[:, neighbour]])
         return np.matmul(frames, carried)
 

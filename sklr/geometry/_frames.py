@@ -244,7 +244,7 @@ def connection_laplacian(X, frames=None, *, n_neighbors=10, adjacency=None, n_jo
     >>> laplacian.shape
     (200, 200)
     >>> np.linalg.eigvalsh(laplacian.toarray())[:3].round(3) + 0.0
-    array([0.   , 0.   , 0.335])
+    array([0.   , 0.   , 0.317])
     """
     X = _check_points(X)
     n = len(X)
