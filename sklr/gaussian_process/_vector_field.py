@@ -5,11 +5,9 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from scipy.sparse import diags_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.exceptions import DataConversionWarning
-from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
@@ -26,14 +24,15 @@ from sklr.gaussian_process._weight_space import (
     optimise,
     spectral_weights,
 )
+from sklr.geometry._diffusion import graph_laplacian
 from sklr.geometry._frames import (
     check_n_neighbors,
     connection_of,
     frames_of,
     orthogonal_part,
     principal_axes,
-    union_graph,
 )
+from sklr.geometry._neighbors_graph import nearest_neighbors, neighbors_graph
 from sklr.geometry._spectrum import lowest_eigenpairs
 
 # Features of points are made in batches of about this many numbers.
@@ -259,14 +258,13 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
         n = len(nodes)
         check_n_neighbors(self.n_neighbors, n)
 
-        search = NearestNeighbors(n_neighbors=self._n_span(n), n_jobs=self.n_jobs).fit(nodes)
-        neighbors = search.kneighbors(return_distance=False)
+        neighbors = nearest_neighbors(nodes, self._n_span(n), n_jobs=self.n_jobs)
         frames = frames_of(
-            nodes, neighbors, self.intrinsic_dim, self.explained_variance, "intrinsic_dim"
+            nodes, neighbors[1], self.intrinsic_dim, self.explained_variance, "intrinsic_dim"
         )
         m = frames.shape[2]
-        A = union_graph(neighbors[:, : self.n_neighbors])
-        laplacian = (diags_array(A.sum(axis=1)) - A).tocsr()
+        A = neighbors_graph(nodes, self.n_neighbors, kernel="binary", neighbors=neighbors)
+        laplacian = graph_laplacian(A)
         n_components = self._tell_components(A, node, y)
         L = laplacian if scalar else connection_of(frames, A)
         n_eigenpairs = self.n_eigenpairs
@@ -294,7 +292,7 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
         else:
             self.connection_laplacian_ = L
         self.eigenvalues_, self.eigenvectors_ = values, vectors
-        self._search, self._scalar = search, scalar
+        self._scalar = scalar
         self._regress(node, y)
         return self
 
@@ -425,7 +423,9 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
 
     def _features(self, X):
         """Features at any points, training nodes recognised by their position."""
-        neighbors = self._search.kneighbors(X, n_neighbors=self._n_span(len(self.nodes_)))[1]
+        neighbors = nearest_neighbors(
+            self.nodes_, self._n_span(len(self.nodes_)), queries=X, n_jobs=self.n_jobs
+        )[1]
         equal = (self.nodes_[neighbors] == X[:, None]).all(axis=2)
         known = equal.any(axis=1)
         at = neighbors[np.arange(len(X)), equal.argmax(axis=1)]

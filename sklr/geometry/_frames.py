@@ -10,40 +10,25 @@ from numbers import Integral
 
 import numpy as np
 from scipy import sparse
-from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_array
 
+from sklr.geometry._diffusion import graph_laplacian, heat_kernel
+from sklr.geometry._neighbors_graph import nearest_neighbors, neighbors_graph
 from sklr.utils._validation import check_positive_int
 
 # Neighbourhoods are decomposed in batches of about this many numbers.
 _BATCH = 4_000_000
 
 
-def check_n_neighbors(n_neighbors, n_points, name="n_neighbors"):
+def check_n_neighbors(n_neighbors, n_points):
     """Return the number of neighbours as int, or say what is possible."""
-    n_neighbors = check_positive_int(n_neighbors, name)
+    n_neighbors = check_positive_int(n_neighbors, "n_neighbors")
     if n_neighbors >= n_points:
         raise ValueError(
-            f"{name}={n_neighbors} must be smaller than the number of distinct points, "
+            f"n_neighbors={n_neighbors} must be smaller than the number of distinct points, "
             f"n_samples = {n_points}."
         )
     return n_neighbors
-
-
-def nearest(X, n_neighbors, n_jobs=None):
-    """Indices of the nearest other points, shape (n, n_neighbors), nearest first."""
-    search = NearestNeighbors(n_neighbors=n_neighbors, n_jobs=n_jobs).fit(X)
-    return search.kneighbors(return_distance=False)
-
-
-def union_graph(neighbors):
-    """Adjacency with unit weights: an edge where either point is among the other's neighbours."""
-    n, k = neighbors.shape
-    rows = np.repeat(np.arange(n), k)
-    A = sparse.csr_array((np.ones(n * k), (rows, neighbors.ravel())), shape=(n, n))
-    A = A.maximum(A.T).tocsr()
-    A.sort_indices()
-    return A
 
 
 def principal_axes(points):
@@ -166,7 +151,7 @@ def tangent_frames(X, n_dims="auto", *, n_neighbors=15, explained_variance=0.8, 
     """
     X = _check_points(X)
     n_neighbors = check_n_neighbors(n_neighbors, len(X))
-    neighbors = nearest(X, n_neighbors, n_jobs)
+    neighbors = nearest_neighbors(X, n_neighbors, n_jobs=n_jobs)[1]
     return frames_of(X, neighbors, n_dims, explained_variance)
 
 
@@ -251,12 +236,12 @@ def connection_laplacian(X, frames=None, *, n_neighbors=10, adjacency=None, n_jo
     if adjacency is None or frames is None:
         n_neighbors = check_n_neighbors(n_neighbors, n)
         more = min(int(np.ceil(1.5 * n_neighbors)), n - 1)
-        neighbors = nearest(X, more if frames is None else n_neighbors, n_jobs)
+        neighbors = nearest_neighbors(X, more if frames is None else n_neighbors, n_jobs=n_jobs)
         if frames is None:
-            frames = frames_of(X, neighbors, "auto", 0.8)
+            frames = frames_of(X, neighbors[1], "auto", 0.8)
     frames = _check_frames(frames, n, X.shape[1])
     if adjacency is None:
-        A = union_graph(neighbors[:, :n_neighbors])
+        A = neighbors_graph(X, n_neighbors, kernel="binary", neighbors=neighbors)
     else:
         A = sparse.csr_array(adjacency).astype(np.float64)
         if A.shape != (n, n):
@@ -294,7 +279,7 @@ def scalar_laplacian_of(connection, n_points):
     blocks = sparse.bsr_array(connection, blocksize=(m, m))
     weights = np.sqrt((blocks.data**2).sum(axis=(1, 2)) / m)
     W = sparse.csr_array((weights, blocks.indices, blocks.indptr), shape=(n_points, n_points))
-    return (sparse.diags_array(2.0 * W.diagonal()) - W).tocsr()
+    return graph_laplacian(W)
 
 
 def vector_diffusion(V, connection, t, *, frames=None):
@@ -369,9 +354,9 @@ def vector_diffusion(V, connection, t, *, frames=None):
             "each point; pass frames with ambient vectors."
         )
     lengths = np.linalg.norm(coordinates, axis=1)
-    flowed = heat_flow(connection, coordinates.ravel(), t).reshape(n, m)
+    flowed = heat_kernel(connection, t, coordinates.reshape(-1, 1)).reshape(n, m)
     scalars = np.column_stack([lengths, known.astype(np.float64)])
-    scalars = heat_flow(scalar_laplacian_of(connection, n), scalars, t)
+    scalars = heat_kernel(scalar_laplacian_of(connection, n), t, scalars)
     # Rounding leaves zeros where no heat has come; those points stay without a vector.
     reached = scalars[:, 1] > 1e-14
     wanted = np.where(reached, scalars[:, 0], 0.0) / np.where(reached, scalars[:, 1], 1.0)
@@ -379,13 +364,6 @@ def vector_diffusion(V, connection, t, *, frames=None):
     scale = np.where(norm > 0, np.maximum(wanted, 0.0), 0.0) / np.where(norm > 0, norm, 1.0)
     smooth = flowed * scale[:, None]
     return smooth if frames is None else np.einsum("ndm,nm->nd", frames, smooth)
-
-
-def heat_flow(L, B, t):
-    """exp(-t L) B."""
-    from scipy.sparse.linalg import expm_multiply
-
-    return expm_multiply(-t * L, B, traceA=-t * L.diagonal().sum())
 
 
 def farthest_point_sampling(X, n_points, *, start=None):
