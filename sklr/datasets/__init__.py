@@ -1,5 +1,11 @@
 """Generators of the synthetic settings; nothing is downloaded."""
 
 from sklr.datasets._eeg import make_ar2_trials, make_motor_imagery
+from sklr.datasets._manifolds import make_geodesic_swiss_roll, make_random_walk_tree
 
-__all__ = ["make_ar2_trials", "make_motor_imagery"]
+__all__ = [
+    "make_ar2_trials",
+    "make_geodesic_swiss_roll",
+    "make_motor_imagery",
+    "make_random_walk_tree",
+]

@@ -345,7 +345,6 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
     def _fit(self, X):
         check_time(self.t)
         X = self._validate(X, reset=True)
-        n = X.shape[0]
         self._check_sizes(*X.shape)
         dtype = X.dtype if X.dtype == np.float32 and self.affinity not in _PAIRWISE else np.float64
         rng = check_random_state(self.random_state)
@@ -503,8 +502,8 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         if self.mds_weights == "heat":
             w = np.maximum(heat, 0.0) + 1e-5
         elif self.mds_weights == "inverse":
-            positive = D[D > 0]
-            floor = positive.min() if positive.size else 1.0
+            # Heat clips some short dissimilarities to zero: their weight has to end somewhere.
+            floor = 0.1 * float(D.mean()) or 1.0
             w = np.maximum(D, floor) ** -2.0
         else:
             w = np.exp(-((D / max(D.max(), np.finfo(float).tiny)) ** 2))

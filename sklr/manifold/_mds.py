@@ -147,7 +147,9 @@ def _majorise(D, weights, Y, max_iter, tol, *, warn, monotone):
     disparities = D
     previous = decrease = np.inf
     gap = _distances(Y)
-    for n_iter in range(1, max_iter + 1):
+    n_iter = 0
+    while n_iter < max_iter:
+        n_iter += 1
         if monotone:
             disparities = _increasing_fit(D, gap, W, size)
         ratio = np.divide(W * disparities, gap, out=np.zeros_like(gap), where=gap > 1e-300)
@@ -156,7 +158,7 @@ def _majorise(D, weights, Y, max_iter, tol, *, warn, monotone):
         gap = _distances(Y)
         stress = float((W * (disparities - gap) ** 2).sum()) / size
         decrease = previous - stress
-        if decrease <= tol * max(stress, 1e-12):
+        if decrease <= tol * max(stress, 1e-9):
             break
         previous = stress
     else:
