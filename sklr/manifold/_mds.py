@@ -1,13 +1,12 @@
 """Layouts of dissimilarities: classic, stress by descent or majorisation, non-metric, landmarks."""
 
-import warnings
-
 import numpy as np
 import scipy.linalg
 from sklearn.exceptions import ConvergenceWarning
 
 from sklr.utils._progress import progress
-from sklr.utils._threads import numba_threads
+from sklr.utils._threads import thread_map
+from sklr.utils._warnings import warn_user
 
 SOLVERS = ("classic", "nonmetric", "sgd", "smacof")
 
@@ -163,7 +162,7 @@ def _majorise(D, weights, Y, max_iter, tol, *, warn, monotone):
         previous = stress
     else:
         if warn:
-            warnings.warn(
+            warn_user(
                 f"The layout was still improving after {max_iter} steps of majorisation: "
                 f"normalised squared stress {stress:.4g}, decrease in the last step "
                 f"{decrease:.2g}.",
@@ -195,11 +194,16 @@ def place_points(D, anchors, start, *, weights=None, max_iter=100, n_jobs=None):
     Y = np.array(start, dtype=np.float64, order="C")
     given = _NO_WEIGHTS if weights is None else np.ascontiguousarray(weights)
     tol = 1e-5 * float(np.median(D)) if D.size else 0.0
-    with numba_threads(n_jobs):
+    D, anchors = np.ascontiguousarray(D), np.ascontiguousarray(anchors)
+    weighted = weights is not None
+
+    def one(first):
+        part = slice(first, first + 256)
         place(
-            np.ascontiguousarray(D), given, weights is not None,
-            np.ascontiguousarray(anchors), max_iter, tol, Y,
-        )  # fmt: skip
+            D[part], given[part] if weighted else given, weighted, anchors, max_iter, tol, Y[part]
+        )
+
+    thread_map(one, range(0, len(Y), 256), n_jobs)
     return Y
 
 

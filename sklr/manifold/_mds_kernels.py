@@ -51,7 +51,7 @@ def stress_descent(D, weights, weighted, order, shifts, step, Y):
                 Y[j, c] += part
 
 
-@nb.njit(cache=True, parallel=True, nogil=True, fastmath={"contract"})
+@nb.njit(cache=True, nogil=True, fastmath={"contract"})
 def place(D, weights, weighted, anchors, max_iter, tol, Y):
     """Move each point to where its distances to the anchors fit best; `Y` is changed.
 
@@ -76,7 +76,7 @@ def place(D, weights, weighted, anchors, max_iter, tol, Y):
     """
     n, dim = Y.shape
     m = len(anchors)
-    for i in nb.prange(n):
+    for i in range(n):
         new = np.empty(dim)
         for _ in range(max_iter):
             new[:] = 0.0
