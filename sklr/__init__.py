@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _SUBPACKAGES = (
     "covariance",
     "datasets",
+    "decomposition",
     "eeg",
     "geometry",
     "utils",
