@@ -12,6 +12,7 @@ _SUBPACKAGES = (
     "covariance",
     "datasets",
     "eeg",
+    "gaussian_process",
     "geometry",
     "manifold",
     "utils",
