@@ -13,7 +13,9 @@ _SUBPACKAGES = (
     "datasets",
     "decomposition",
     "eeg",
+    "gaussian_process",
     "geometry",
+    "manifold",
     "utils",
 )
 
