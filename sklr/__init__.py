@@ -13,7 +13,9 @@ _SUBPACKAGES = (
     "covariance",
     "datasets",
     "eeg",
+    "gaussian_process",
     "geometry",
+    "manifold",
     "utils",
 )
 
