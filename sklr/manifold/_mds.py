@@ -199,9 +199,8 @@ def place_points(D, anchors, start, *, weights=None, max_iter=100, n_jobs=None):
 
     def one(first):
         part = slice(first, first + 256)
-        place(
-            D[part], given[part] if weighted else given, weighted, anchors, max_iter, tol, Y[part]
-        )
+        w = given[part] if weighted else given
+        place(D[part], w, weighted, anchors, max_iter, tol, Y[part])
 
     thread_map(one, range(0, len(Y), 256), n_jobs)
     return Y

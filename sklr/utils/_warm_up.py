@@ -11,6 +11,7 @@ _KERNEL_MODULES: tuple[str, ...] = (
     "sklr.geometry._diffusion_kernels",
     "sklr.manifold._mds_kernels",
     "sklr.manifold._prototypes_kernels",
+    "sklr.manifold._fastrp_kernels",
 )
 
 
