@@ -9,11 +9,14 @@ from typing import Any
 __version__ = "0.1.0"
 
 _SUBPACKAGES = (
+    "cluster",
     "covariance",
-    "decomposition",
     "datasets",
+    "decomposition",
     "eeg",
+    "gaussian_process",
     "geometry",
+    "manifold",
     "utils",
 )
 

@@ -1,5 +1,7 @@
 """Generators of the synthetic settings; nothing is downloaded."""
 
 from sklr.datasets._eeg import make_ar2_trials, make_motor_imagery
+from sklr.datasets._molrg import make_molrg
+from sklr.datasets._sensing import make_matrix_sensing
 
-__all__ = ["make_ar2_trials", "make_motor_imagery"]
+__all__ = ["make_ar2_trials", "make_matrix_sensing", "make_molrg", "make_motor_imagery"]

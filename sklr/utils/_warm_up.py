@@ -9,6 +9,8 @@ _KERNEL_MODULES: tuple[str, ...] = (
     "sklr.covariance._augmented_kernels",
     "sklr.covariance._embedding_kernels",
     "sklr.decomposition._completion_kernels",
+    "sklr.geometry._diffusion_kernels",
+    "sklr.manifold._fastrp_kernels",
 )
 
 
