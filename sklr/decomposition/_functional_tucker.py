@@ -367,10 +367,12 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
             raise ValueError("sample_y takes no missing coordinates: X contains NaN.")
         if isinstance(n_samples, bool) or not isinstance(n_samples, Integral) or n_samples < 1:
             raise ValueError(f"n_samples must be an integer >= 1, got {n_samples!r}.")
-        rng = np.random.default_rng(check_random_state(random_state).randint(np.iinfo(np.int32).max))
-        root = np.linalg.cholesky(
-            self.core_covariance_ + 1e-12 * np.eye(self.core_.size)
-        ) * (self.core == "tucker")
+        rng = np.random.default_rng(
+            check_random_state(random_state).randint(np.iinfo(np.int32).max)
+        )
+        root = np.linalg.cholesky(self.core_covariance_ + 1e-12 * np.eye(self.core_.size)) * (
+            self.core == "tucker"
+        )
         unions = [self._union(k, np.unique(self._scaled(X[:, k], k))) for k in range(X.shape[1])]
         out = np.empty((len(X), n_samples))
         noise = self.y_std_ / np.sqrt(self.noise_precision_)
@@ -487,7 +489,7 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
             ranks = [min(ranks)] * len(ranks) if min(ranks) > 1 else [1] * len(ranks)
         if clipped:
             warnings.warn(
-                f"rank is above the number of distinct values and is lowered: {'; '.join(clipped)}.",
+                f"rank is above the number of distinct values, lowered: {'; '.join(clipped)}.",
                 UserWarning,
                 stacklevel=3,
             )
@@ -520,9 +522,7 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
                 ascent.start(factors, core)
                 starts.append((ascent, centred))
         first = min(_RACE, self.max_iter)
-        shown = progress(
-            starts, total=len(starts), description="starts", verbose=self.verbose
-        )
+        shown = progress(starts, total=len(starts), description="starts", verbose=self.verbose)
         converged = {id(ascent): ascent.run(first, self.tol) for ascent, _ in shown}
         bounds = np.array([ascent.bounds[-1] for ascent, _ in starts])
         finalists = [starts[i] for i in np.argsort(-bounds, kind="stable")[:_FINALISTS]]
@@ -569,9 +569,7 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
 
     def _checked(self, X):
         check_is_fitted(self)
-        X = validate_data(
-            self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan"
-        )
+        X = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
         if np.isinf(X).any():
             raise ValueError("Input X contains infinity.")
         return X

@@ -76,9 +76,7 @@ def log_evidence(mode, length_scale, lam, eta):
     from sklr.decomposition._functional_tucker_kernels import kalman
 
     none = np.empty((1, mode.size)), np.empty((1, 1, 1)), np.empty((1, 1, 1))
-    return kalman(
-        mode.gaps, rate_of(mode.nu, length_scale), mode.variance, lam, eta, False, *none
-    )
+    return kalman(mode.gaps, rate_of(mode.nu, length_scale), mode.variance, lam, eta, False, *none)
 
 
 def rate_of(nu, length_scale):
