@@ -64,8 +64,9 @@ print(f"share found with as many samples as dimensions: {on_line.mean():.2f}")
 # Three lines in the plane show the denoiser at three noise levels: arrows lead a third of the way
 # to the denoised point, coloured by the most probable line. At small noise it projects on the
 # nearest line; at large noise, when a sample may come from any, it shrinks towards the centre.
-# On the right, for subspaces in 48 dimensions, the numerical rank of its Jacobian: d at small noise,
-# all subspaces' together once they cannot be told apart. Trained networks show such low ranks too.
+# On the right, for subspaces in 48 dimensions, the numerical rank of its Jacobian: d at small
+# noise, all subspaces' together once they cannot be told apart. Trained networks show such low
+# ranks too.
 
 X, y = make_molrg(300, 2, 3, 1, orthogonal=False, noise=0.05, random_state=4)
 plane = DiffusionSubspaceClustering(3, 1, random_state=0).fit(X)

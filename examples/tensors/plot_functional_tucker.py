@@ -42,7 +42,8 @@ for name, guess in (("functional Tucker", mean), ("random forest", forest.predic
         f"{name}: error against the noise-free truth {np.sqrt(np.mean((guess - f_test) ** 2)):.3f}"
     )
 print(f"noise found {np.sqrt(model.noise_variance_):.3f}, simulated 0.3")
-print(f"90 % intervals hold {np.mean(np.abs(mean - y_test) < 1.645 * std):.3f} of new measurements")
+inside = np.abs(mean - y_test) < 1.645 * std
+print(f"90 % intervals hold {inside.mean():.3f} of new measurements")
 
 # %%
 # The latent functions
