@@ -58,8 +58,9 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
     variance : float, default=1.0
         Prior variance of the functions; scales of core and functions can stand in for each
         other.
-    noise_prior : pair of float, default=(1.0, 1.0)
-        Shape and rate of the Gamma prior of the noise precision (of standardised targets).
+    noise_prior : pair of float, default=(1.0, 0.01)
+        Shape and rate of the Gamma prior of the noise precision (of standardised targets). A
+        rate of one, as in the paper, makes the noise of 1500 samples come out a fifth too large.
     max_iter : int, default=200
         Largest number of sweeps.
     tol : float, default=1e-4
@@ -190,7 +191,7 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
         length_scale="auto",
         length_scale_init=0.25,
         variance=1.0,
-        noise_prior=(1.0, 1.0),
+        noise_prior=(1.0, 0.01),
         max_iter=200,
         tol=1e-4,
         n_init=3,
@@ -246,8 +247,6 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
             raise ValueError("Input X contains infinity.")
         y = y.astype(np.float64)
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        if not (weights > 0).any():
-            raise ValueError("sample_weight must have a positive entry.")
         X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
         self._check_parameters(X.shape[1])
         self._set_scales(X, y, weights)

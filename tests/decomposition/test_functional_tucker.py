@@ -288,9 +288,9 @@ def test_discrete_mode_mixes_with_continuous_ones():
     assert model.score(X, y) > 0.99 and model.length_scale_[1] == 0.0
     assert_array_equal(model.coordinates_[1], np.arange(4))
     with pytest.warns(UserWarning, match="1 categories of column 1 were not seen"):
-        mean, std = model.predict([[0.5, 7.0]], return_std=True)
+        mean, std = model.predict([[0.26, 7.0]], return_std=True)
     assert_allclose(mean, model.y_mean_, atol=1e-8)
-    assert std[0] > 5 * model.predict([[0.5, 1.0]], return_std=True)[1][0]
+    assert std[0] > 5 * model.predict([[0.26, 1.0]], return_std=True)[1][0]
 
 
 def test_rank_one_cores_agree(scattered):
@@ -339,8 +339,8 @@ def test_bad_data():
     with pytest.raises(ValueError, match="column\\(s\\) \\[1\\]"):
         fitted(np.c_[X[:, 0], np.full(10, np.nan)], y)
     with pytest.raises(ValueError, match="infinity"):
-        fitted(np.where(X > 0.9, np.inf, X) + 0 * X, y) if (X > 0.9).any() else fitted(X / 0, y)
-    with pytest.raises(ValueError, match="sample_weight"):
+        fitted(np.where(X == X.max(), np.inf, X), y)
+    with pytest.raises(ValueError, match="(?i)sample.weight"):
         fitted(X, y, np.zeros(10))
     with pytest.raises(ValueError, match="minimum of 2"):
         fitted(X[:1], y[:1])
