@@ -630,4 +630,7 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        # Ten additive columns are no product of few functions, and more ranks than one make a
+        # core of ten modes too large.
+        tags.regressor_tags.poor_score = True
         return tags
