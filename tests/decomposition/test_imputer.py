@@ -156,9 +156,7 @@ def test_empty_columns_are_dropped_or_kept(table):
 def test_rows_without_values_fall_to_the_biases_and_are_told(table):
     X, _ = table
     imputer = LowRankImputer(2, random_state=0).fit(X)
-    with pytest.warns(
-        UserWarning, match=r"1 of 2 rows have no observed value \(the first is row 1"
-    ):
+    with pytest.warns(UserWarning, match=r"1 of 2 rows have no observed .*first is row 1"):
         Z = imputer.transform(np.vstack([X[0], np.full(25, np.nan)]))
     assert_allclose(Z[1], imputer.mean_ + imputer.feature_bias_)
     with pytest.warns(UserWarning, match="zeros"):
