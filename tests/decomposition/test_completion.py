@@ -242,9 +242,12 @@ def test_result_does_not_depend_on_the_unit():
 def test_weights_count_like_repetitions_in_the_objective():
     """Weight zero is not allowed here; equal weights change nothing but the ridge's share."""
     _, R = low_rank(40, 30, 2, 0.5, noise=0.2)
-    once = alternating_minimization(R, 2, alpha=1.0, random_state=0)
-    twice = alternating_minimization(R, 2, alpha=2.0, weights=np.full(R.shape, 2.0), random_state=0)
-    assert_allclose(once[0] @ once[1].T, twice[0] @ twice[1].T, rtol=1e-6, atol=1e-9)
+    options = {"tol": 1e-12, "max_iter": 2000, "random_state": 0}
+    once = alternating_minimization(R, 2, alpha=1.0, **options)
+    weights = np.full(R.shape, 2.0)
+    twice = alternating_minimization(R, 2, alpha=2.0, weights=weights, **options)
+    # The objective is flat where it ends: its last digits are half of the factors'.
+    assert_allclose(once[0] @ once[1].T, twice[0] @ twice[1].T, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [sp.csr_array, sp.csc_matrix, sp.coo_array])
@@ -274,7 +277,8 @@ def test_ranges_are_balanced_by_entries_and_cover_all_rows():
     indptr = np.r_[0, np.cumsum(counts)]
     half = Half(indptr, np.zeros(indptr[-1], np.int32), np.zeros(indptr[-1]), np.zeros(0))
     cuts = half.ranges(4)
-    assert cuts[0] == (0, 1)  # the heavy row alone
+    work = [indptr[b] - indptr[a] + 8 * (b - a) for a, b in cuts]
+    assert max(work) <= sum(work) / 4 + 1008  # a part ends with the row that fills it
     assert [b for _, b in cuts[:-1]] == [a for a, _ in cuts[1:]]
     assert cuts[-1][1] == len(counts)
 
