@@ -13,6 +13,7 @@ _SUBPACKAGES = (
     "datasets",
     "eeg",
     "geometry",
+    "transport",
     "utils",
 )
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -106,3 +107,34 @@ def thread_map(function: Callable[..., Any], items: Sequence[Any], n_jobs: int |
     if effective_n_jobs(n_jobs) == 1 or len(items) < 2:
         return [function(item) for item in items]
     return Parallel(n_jobs=n_jobs, prefer="threads")(delayed(function)(item) for item in items)
+
+
+@contextmanager
+def thread_pool(n_jobs: int | None) -> Iterator[Callable[..., Any]]:
+    """Yield a ``map`` whose threads live as long as the block: for many short calls in a row.
+
+    For work that releases the GIL. Results come in order, one at a time; one job calls directly.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        As in scikit-learn: None is 1 unless a joblib context says otherwise, -1 is all cores.
+
+    Yields
+    ------
+    run : callable
+        ``run(function, items)`` iterates over the results.
+    """
+    wanted = effective_n_jobs(n_jobs)
+    if wanted == 1:
+        yield map
+        return
+    pool = ThreadPoolExecutor(wanted)
+
+    def run(function: Callable[..., Any], items: Sequence[Any]) -> Iterator[Any]:
+        return map(function, items) if len(items) < 2 else pool.map(function, items)
+
+    try:
+        yield run
+    finally:
+        pool.shutdown(cancel_futures=True)
