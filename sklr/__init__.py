@@ -12,7 +12,9 @@ _SUBPACKAGES = (
     "covariance",
     "datasets",
     "eeg",
+    "gaussian_process",
     "geometry",
+    "manifold",
     "transport",
     "utils",
 )

@@ -10,7 +10,7 @@ from sklr.transport import _newton, _problem
 from sklr.transport._cost import DenseCost
 from sklr.transport._solver import _check_options
 from sklr.utils._progress import progress
-from sklr.utils._threads import single_blas_thread, thread_pool
+from sklr.utils._threads import ChunkThreads, single_blas_thread
 
 # Pairs whose scalings are iterated as one matrix; fixed, so that results do not depend on threads.
 _BATCH = 64
@@ -114,9 +114,9 @@ def transport_distance(
     9.0
     """
     reg, options, max_dense = _check(reg, tol, max_iter, solver, max_dense)
-    with thread_pool(n_jobs) as run, single_blas_thread():
+    with ChunkThreads(n_jobs) as threads, single_blas_thread():
         ((problem, state),) = _terms(
-            a, b, X, Y, reg, options, metric, relative, max_dense, run, solver, False
+            a, b, X, Y, reg, options, metric, relative, max_dense, threads.map, solver, False
         )
         return _problem.paid(problem, state)
 
@@ -206,8 +206,10 @@ def sinkhorn_divergence(
     9.0
     """
     reg, options, max_dense = _check(reg, tol, max_iter, solver, max_dense)
-    with thread_pool(n_jobs) as run, single_blas_thread():
-        terms = _terms(a, b, X, Y, reg, options, metric, relative, max_dense, run, solver, True)
+    with ChunkThreads(n_jobs) as threads, single_blas_thread():
+        terms = _terms(
+            a, b, X, Y, reg, options, metric, relative, max_dense, threads.map, solver, True
+        )
     both, first, second = (_problem.value(problem, state) for problem, state in terms)
     return float(max(0.0, both - 0.5 * (first + second)))
 
@@ -329,8 +331,8 @@ def pairwise_transport_distances(
     if divergence and not same:
         pairs += [(H, np.arange(len(H)), H, np.arange(len(H))) for H in (H1, H2)]
     solver = _Batches(C, reg, options, divergence)
-    with thread_pool(n_jobs) as run, single_blas_thread():
-        found = [solver.all(*group, run, verbose) for group in pairs]
+    with ChunkThreads(n_jobs) as threads, single_blas_thread():
+        found = [solver.all(*group, threads.map, verbose) for group in pairs]
     solver.warn()
     D = np.empty((len(H1), len(H2)))
     D[rows, columns] = found[0]

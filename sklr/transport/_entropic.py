@@ -12,7 +12,7 @@ from sklr.transport import _problem
 from sklr.transport._cost import PointCost
 from sklr.transport._distances import sinkhorn_divergence
 from sklr.transport._newton import Options
-from sklr.utils._threads import single_blas_thread, thread_pool
+from sklr.utils._threads import ChunkThreads, single_blas_thread
 
 
 def _check_domain(sample_domain, n_samples):
@@ -230,8 +230,10 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         source, target = (np.array(Z, dtype=np.float64, order="C") for Z in (source, target))
         max_iter = self.max_iter * (100 if self.solver == "sinkhorn" else 1)
         options = Options(self.n_warmup, "auto", max_iter, self.tol)
-        with thread_pool(self.n_jobs) as run, single_blas_thread():
-            cost = _problem.make_cost((source, target), self.metric, _problem.MAX_DENSE, run)
+        with ChunkThreads(self.n_jobs) as threads, single_blas_thread():
+            cost = _problem.make_cost(
+                (source, target), self.metric, _problem.MAX_DENSE, threads.map
+            )
             problem = _problem.make_problem(a, b, cost, 1.0, False)
             scale = 1.0
             if self.cost_norm == "max":
@@ -357,7 +359,7 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             moved = _check_domain(sample_domain, len(X))[0 if source else 1]
         out = np.array(X)
         if moved.any():
-            with thread_pool(self.n_jobs) as run, single_blas_thread():
+            with ChunkThreads(self.n_jobs) as threads, single_blas_thread():
                 out[moved] = _barycentres(
                     np.asarray(X[moved], dtype=np.float64),
                     support,
@@ -365,7 +367,7 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                     self.reg_,
                     self.metric,
                     support,
-                    run,
+                    threads.map,
                 )
         return out
 

@@ -3,7 +3,7 @@
 from sklr.transport import _problem
 from sklr.transport._cost import PointCost
 from sklr.transport._newton import Options
-from sklr.utils._threads import single_blas_thread, thread_pool
+from sklr.utils._threads import ChunkThreads, single_blas_thread
 
 
 def _check_options(n_warmup, annealing, max_iter, tol, sparsify, density, least_iter):
@@ -32,8 +32,8 @@ def _check_options(n_warmup, annealing, max_iter, tol, sparsify, density, least_
 def _run(a, b, C, reg, options, metric, relative, init, sparse, max_dense, n_jobs, solver, verbose):
     reg = _problem.check_positive(reg, "reg")
     max_dense = _problem.check_count(max_dense, "max_dense", 0)
-    with thread_pool(n_jobs) as run, single_blas_thread():
-        cost = _problem.make_cost(C, metric, max_dense, run)
+    with ChunkThreads(n_jobs) as threads, single_blas_thread():
+        cost = _problem.make_cost(C, metric, max_dense, threads.map)
         problem = _problem.make_problem(a, b, cost, reg, relative)
         state = _problem.solve(problem, options, init, solver=solver, verbose=verbose)
         sparse = sparse or isinstance(problem.cost, PointCost)

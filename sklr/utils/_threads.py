@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -109,32 +108,60 @@ def thread_map(function: Callable[..., Any], items: Sequence[Any], n_jobs: int |
     return Parallel(n_jobs=n_jobs, prefer="threads")(delayed(function)(item) for item in items)
 
 
-@contextmanager
-def thread_pool(n_jobs: int | None) -> Iterator[Callable[..., Any]]:
-    """Yield a ``map`` whose threads live as long as the block: for many short calls in a row.
+class ChunkThreads:
+    """Call kernels that release the GIL on chunks of rows, on a number of threads.
 
-    For work that releases the GIL. Results come in order, one at a time; one job calls directly.
+    For kernels with chunks of their own that write apart from each other. Unlike a kernel with
+    ``parallel=True`` it is compiled once and not twice, several Python threads may launch it at
+    once, and a chunk goes to whichever thread is free.
 
     Parameters
     ----------
     n_jobs : int or None
         As in scikit-learn: None is 1 unless a joblib context says otherwise, -1 is all cores.
+        Never more than Numba's own limit, which joblib lowers inside its workers.
 
-    Yields
-    ------
-    run : callable
-        ``run(function, items)`` iterates over the results.
+    Attributes
+    ----------
+    n_threads : int
+        How many threads are used.
     """
-    wanted = effective_n_jobs(n_jobs)
-    if wanted == 1:
-        yield map
-        return
-    pool = ThreadPoolExecutor(wanted)
 
-    def run(function: Callable[..., Any], items: Sequence[Any]) -> Iterator[Any]:
-        return map(function, items) if len(items) < 2 else pool.map(function, items)
+    def __init__(self, n_jobs: int | None) -> None:
+        import numba
 
-    try:
-        yield run
-    finally:
-        pool.shutdown(cancel_futures=True)
+        self.n_threads = max(1, min(effective_n_jobs(n_jobs), numba.config.NUMBA_NUM_THREADS))
+        self._pool: Any = None
+
+    def __enter__(self) -> "ChunkThreads":
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def run(self, kernel: Callable[..., Any], bounds: Sequence[int], *args: Any) -> None:
+        """Call ``kernel(first, last, *args)`` for each pair of successive `bounds`."""
+        chunks = list(zip(bounds[:-1], bounds[1:]))
+        if self.n_threads == 1 or len(chunks) < 2:
+            for first, last in chunks:
+                kernel(first, last, *args)
+            return
+        if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._pool = ThreadPoolExecutor(self.n_threads)
+        tasks = [self._pool.submit(kernel, first, last, *args) for first, last in chunks]
+        for task in tasks:
+            task.result()
+
+    def map(self, function: Callable[..., Any], items: Sequence[Any]) -> Iterator[Any]:
+        """Iterate over ``function(item)``, in the order of `items`."""
+        if self.n_threads == 1 or len(items) < 2:
+            return map(function, items)
+        if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._pool = ThreadPoolExecutor(self.n_threads)
+        return self._pool.map(function, items)

@@ -8,6 +8,8 @@ import time
 _KERNEL_MODULES: tuple[str, ...] = (
     "sklr.covariance._augmented_kernels",
     "sklr.covariance._embedding_kernels",
+    "sklr.geometry._diffusion_kernels",
+    "sklr.manifold._fastrp_kernels",
     "sklr.transport._cost_kernels",
     "sklr.transport._linear_kernels",
     "sklr.transport._transport_kernels",

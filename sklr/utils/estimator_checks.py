@@ -50,6 +50,8 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
     # In 30 dimensions the default maps each sample onto itself, and what else it does hangs on
     # plan entries below the tolerance; checks that compare two fits need a map that is fixed.
     "EntropicTransport": {"reg": 0.2, "tol": 1e-12},
+    "FastRP": {"n_components": 8},
+    "VectorFieldGPRegressor": {"n_neighbors": 6, "n_eigenpairs": 20},
 }
 
 _LIFTED_METHODS = (

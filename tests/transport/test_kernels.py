@@ -11,7 +11,7 @@ from sklr.transport import _linear
 from sklr.transport import _linear_kernels as linear_kernels
 from sklr.transport import _transport_kernels as kernels
 from sklr.transport._cost import DenseCost, PointCost, SparseCost
-from sklr.utils._threads import thread_pool
+from sklr.utils._threads import ChunkThreads
 
 
 @pytest.fixture
@@ -135,8 +135,8 @@ def test_weak_links_need_few_iterations_with_the_incomplete_factor():
 def test_chunked_product_is_the_kernels(problem):
     entries, inv_a, d, rhs, A = laplacian_system(3.0, 2)
     for n_jobs in (1, 2):
-        with thread_pool(n_jobs) as run:
-            product = _linear._chunked_product(entries, inv_a, d, run)
+        with ChunkThreads(n_jobs) as threads:
+            product = _linear._chunked_product(entries, inv_a, d, threads.map)
             assert_allclose(product(rhs), A @ rhs, rtol=1e-9, atol=1e-14)
 
 
@@ -193,7 +193,7 @@ def test_passes_do_not_depend_on_threads(problem):
     v, a = np.tile(v, 20), np.tile(a, 20) / 20
     found = []
     for n_jobs in (1, 2):
-        with thread_pool(n_jobs) as run:
-            found.append(DenseCost(C, run).row_update(20.0, v, a, np.zeros(len(a))))
+        with ChunkThreads(n_jobs) as threads:
+            found.append(DenseCost(C, threads.map).row_update(20.0, v, a, np.zeros(len(a))))
     assert_array_equal(found[0][0], found[1][0])
     assert_array_equal(found[0][1], found[1][1])
