@@ -1,6 +1,7 @@
 """Helpers that every subpackage shares."""
 
 from sklr.utils._discovery import all_estimators
+from sklr.utils._graph import to_adjacency
 from sklr.utils._warm_up import warm_up
 
-__all__ = ["all_estimators", "warm_up"]
+__all__ = ["all_estimators", "to_adjacency", "warm_up"]
