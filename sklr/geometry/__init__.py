@@ -1,5 +1,28 @@
 """Riemannian geometry of arrays: functions that know nothing of estimators."""
 
+from sklr.geometry._diffusion import (
+    diffusion_operator,
+    diffusion_spectrum,
+    graph_laplacian,
+    heat_kernel,
+)
+from sklr.geometry._neighbors_graph import (
+    anisotropic_affinity,
+    join_components,
+    nearest_neighbors,
+    neighbors_graph,
+)
 from sklr.geometry._spd import mean_riemann, tangent_space
 
-__all__ = ["mean_riemann", "tangent_space"]
+__all__ = [
+    "anisotropic_affinity",
+    "diffusion_operator",
+    "diffusion_spectrum",
+    "graph_laplacian",
+    "heat_kernel",
+    "join_components",
+    "mean_riemann",
+    "nearest_neighbors",
+    "neighbors_graph",
+    "tangent_space",
+]

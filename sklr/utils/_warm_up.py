@@ -8,6 +8,7 @@ import time
 _KERNEL_MODULES: tuple[str, ...] = (
     "sklr.covariance._augmented_kernels",
     "sklr.covariance._embedding_kernels",
+    "sklr.geometry._diffusion_kernels",
 )
 
 
