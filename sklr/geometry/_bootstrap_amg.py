@@ -105,6 +105,17 @@ class Hierarchy:
         places = [level[3] + start for level, start in zip(coarse, starts)]
         self.diagonal = np.concatenate(places or [empty[2]])
 
+    def shifted(self, shift: float) -> "Hierarchy":
+        """Return the hierarchy of the matrix plus `shift` times the identity.
+
+        Columns of prolongators are orthonormal, so the shift is the same on every level.
+        """
+        out = object.__new__(Hierarchy)
+        out.__dict__.update(self.__dict__)
+        out.data = self.data.copy()
+        out.data[self.diagonal] += shift
+        return out
+
     @property
     def arrays(self):
         """What the kernels take after the fine matrix."""

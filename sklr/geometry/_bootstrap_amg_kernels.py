@@ -483,3 +483,34 @@ def _block_sweep(shift, begin, end, backward, indptr, indices, data, diagonal, B
         scale = 1.0 / data[at]
         for c in range(width):
             X[r, c] = row[c] * scale
+
+
+def _warm_up():
+    """Compile every kernel on a path of twelve vertices."""
+    n = 12
+    indptr = np.concatenate((np.array([0]), np.cumsum(np.r_[2, np.full(n - 2, 3), 2]))).astype(
+        np.int64
+    )
+    indices = np.concatenate(
+        [np.arange(max(i - 1, 0), min(i + 2, n), dtype=np.int32) for i in range(n)]
+    )
+    data = np.where(indices == np.repeat(np.arange(n), np.diff(indptr)), 3.0, -1.0)
+    diagonal = diagonal_positions(indptr, indices)
+    w = np.ones(n)
+    mate = suitor_matching(indptr, indices, edge_weights(indptr, indices, data, diagonal, w))
+    aggregate, entry, n_coarse = pair_aggregates(mate, w)
+    coarse = galerkin(indptr, indices, data, aggregate, entry, n_coarse)
+    restrict_vector(aggregate, entry, w, n_coarse)
+    norm_squared(indptr, indices, data, w)
+    compose(aggregate.copy(), entry.copy(), np.zeros(n_coarse, np.int32), np.ones(n_coarse))
+    offsets = np.array([0, n, n + n_coarse], dtype=np.int64)
+    aggregate = np.concatenate((aggregate, np.full(n_coarse, -1, np.int32)))
+    entry = np.concatenate((entry, np.zeros(n_coarse)))
+    hierarchy = (offsets, *coarse, diagonal_positions(*coarse[:2]), aggregate, entry)
+    x, upper, b = np.ones(n), np.empty(n), np.empty(n_coarse)
+    upper_product(indptr, indices, data, diagonal, x, upper)
+    homogeneous_cycle(indptr, indices, data, diagonal, *hierarchy, 2, x, upper, b, b.copy())
+    B, work = np.ones((n, 2)), np.empty((2, n_coarse, 2))
+    block_cycle(
+        indptr, indices, data, diagonal, *hierarchy, 2, B, np.empty((n, 2)), work[0], work[1]
+    )
