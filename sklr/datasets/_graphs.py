@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.utils import check_random_state
 
+from sklr.utils._graph import index_dtype
 from sklr.utils._validation import check_positive_int
 
 
@@ -123,7 +124,8 @@ def make_attributed_sbm(
     keep = first != second
     order = rng.permutation(n)
     first, second = order[first[keep]], order[second[keep]]
-    adjacency = sp.coo_array((np.ones(len(first)), (first, second)), shape=(n, n)).tocsr()
+    ends = first.astype(index_dtype(n, 2 * m)), second.astype(index_dtype(n, 2 * m))
+    adjacency = sp.coo_array((np.ones(len(first)), ends), shape=(n, n)).tocsr()
     adjacency = adjacency + adjacency.T
     adjacency.data[:] = 1.0
     labels = np.empty(n, dtype=np.int64)
