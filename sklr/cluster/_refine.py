@@ -1,11 +1,22 @@
 """Refinement of clusters by the likelihood of edges and attributes."""
 
 import numpy as np
+from scipy.special import gammaln
 
-# Weight of the given labels at the start; pseudo-counts of blocks and of values.
+# Weight of the given labels at the start; pseudo-count of edges between blocks, as a share of the
+# mean; pseudo-counts of values, of which each attribute takes the likeliest.
 _TRUST = 0.9
 _PRIOR_EDGES = 0.01
-_PRIOR_VALUES = 1.0
+_PSEUDO_COUNTS = (0.01, 0.1, 1.0, 10.0)
+
+
+def _evidence(counts, pseudo):
+    """Log likelihood of counts (n_values, n_clusters) under a symmetric Dirichlet prior."""
+    m = len(counts)
+    return (
+        (gammaln(counts + pseudo) - gammaln(pseudo)).sum()
+        + (gammaln(m * pseudo) - gammaln(counts.sum(axis=0) + m * pseudo)).sum()
+    )  # fmt: skip
 
 
 def refine_labels(adjacency, codes, n_values, labels, n_clusters, *, max_iter=30, tol=1e-4):
@@ -54,10 +65,13 @@ def refine_labels(adjacency, codes, n_values, labels, n_clusters, *, max_iter=30
             log_odds += to_clusters @ np.log(density).T
             log_odds -= np.outer(degree, density @ volume)
         for j in range(p):
-            counts = np.full((n_values[j], n_clusters), _PRIOR_VALUES)
+            counts = np.empty((n_values[j], n_clusters))
             for k in range(n_clusters):
-                counts[:, k] += np.bincount(codes[:, j], weights=soft[:, k], minlength=n_values[j])
-            log_odds += np.log(counts / counts.sum(axis=0))[codes[:, j]]
+                counts[:, k] = np.bincount(codes[:, j], weights=soft[:, k], minlength=n_values[j])
+            counts += max(_PSEUDO_COUNTS, key=lambda a: _evidence(counts, a))
+            # Without the vertex itself, which would vote for its own value.
+            own, total = counts[codes[:, j]] - soft, counts.sum(axis=0) - soft
+            log_odds += np.log(own / total)
         log_odds -= log_odds.max(axis=1, keepdims=True)
         new = np.exp(log_odds)
         new /= new.sum(axis=1, keepdims=True)

@@ -64,29 +64,36 @@ def smallest_eigenpairs(
         have = 0 if start is None else X.shape[1]
         X = np.column_stack([X[:, :have], rng.standard_normal((n, width - have))])
     X, values, AX = _rayleigh_ritz(X, A @ X, b, width)
-    P = AP = None
+    while X.shape[1] < width:  # some of the start depended on the rest
+        X = np.column_stack([X, rng.standard_normal((n, width - X.shape[1]))])
+        X, values, AX = _rayleigh_ritz(X, A @ X, b, width)
+    P = None
     residual = np.inf
     for iteration in range(1, max_iter + 1):
+        if iteration % 10 == 0:
+            AX = A @ X  # rounding errors of the recombinations add up otherwise
         R = AX - (b[:, None] * X) * values
         norms = np.sqrt(np.einsum("ij,ij,i->j", R, R, 1.0 / b)) / max(scale, 1e-300)
         residual = float(norms[:n_pairs].max())
         if residual <= tol:
             return values[:n_pairs], X[:, :n_pairs], iteration - 1
-        W = precondition(R)
-        W -= X @ (X.T @ (b[:, None] * W))
-        W /= np.maximum(np.sqrt(np.einsum("ij,ij,i->j", W, W, b)), 1e-300)
+        # Columns that have converged get no further directions: theirs would be rounding errors.
+        active = norms > 0.1 * tol
+        W = precondition(R[:, active])
+        for _ in range(2):
+            W -= X @ (X.T @ (b[:, None] * W))
+            W /= np.maximum(np.sqrt(np.einsum("ij,ij,i->j", W, W, b)), 1e-300)
         blocks, products = [X, W], [AX, A @ W]
         if P is not None:
+            P = P[:, active]
+            P /= np.maximum(np.sqrt(np.einsum("ij,ij,i->j", P, P, b)), 1e-300)
             blocks.append(P)
-            products.append(AP)
+            products.append(A @ P)
         S, AS = np.column_stack(blocks), np.column_stack(products)
         C, values = _ritz_coefficients(S, AS, b, width)
         X, AX = S @ C, AS @ C
-        C[:width] = 0.0  # the search direction is the new part
-        P, AP = S @ C, AS @ C
-        size = np.maximum(np.sqrt(np.einsum("ij,ij,i->j", P, P, b)), 1e-300)
-        P /= size
-        AP /= size
+        C[:width] = 0.0
+        P = S @ C  # the search direction is the new part
     warnings.warn(
         f"The eigen-solver stopped after {max_iter} iterations at a residual of {residual:.2g}, "
         f"above eigen_tol={tol:g}. Raise eigen_tol, or give it better smooth vectors "
