@@ -12,6 +12,7 @@ _SUBPACKAGES = (
     "cluster",
     "covariance",
     "datasets",
+    "decomposition",
     "eeg",
     "gaussian_process",
     "geometry",

@@ -289,12 +289,12 @@ def merge_into(total, source, weight, normalize, started, threads):
         mode = _ADD if started else _START
         threads.run(kernels.merge_rows, bounds, source, weight, normalize, total, mode)
         return total
-    if not started:
-        total = np.zeros(source.shape, dtype=source.dtype)
+    total = np.empty(source.shape, dtype=source.dtype) if total is None else total
+    mode = _ADD if started else _START
     for first in range(0, source.shape[0], 4096):
         block = source[first : first + 4096].toarray()
         part = total[first : first + 4096]
-        kernels.merge_rows(0, len(block), block, weight, normalize, part, _ADD)
+        kernels.merge_rows(0, len(block), block, weight, normalize, part, mode)
     return total
 
 
