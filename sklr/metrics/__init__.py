@@ -1,0 +1,6 @@
+"""Measures of embeddings, clusterings and representations."""
+
+from sklr.metrics._geodesic import geodesic_preservation_score
+from sklr.metrics._modularity import modularity_score
+
+__all__ = ["geodesic_preservation_score", "modularity_score"]
