@@ -14,6 +14,8 @@ _SUBPACKAGES = (
     "eeg",
     "gaussian_process",
     "geometry",
+    "manifold",
+    "metrics",
     "utils",
 )
 

@@ -19,14 +19,16 @@ _BLOCK = 128
 _BREAKDOWN = 1e-10
 
 
-def median_bandwidth(X, random_state, max_points=1000):
+def median_bandwidth(X, max_points=1000):
     """Median distance between at most 1000 points, over the square root of two.
 
-    Equal points do not count; 1 where there are no others.
+    Equal points do not count; 1 where there are no others. The points are drawn with a seed of
+    their own: the entropy moves by some hundredths of a bit with the draw, and two solvers, or
+    two seeds of one, should look at the same kernel.
     """
     n = X.shape[0]
     if n > max_points:
-        X = X[random_state.choice(n, max_points, replace=False)]
+        X = X[np.random.RandomState(0).choice(n, max_points, replace=False)]
     distances = euclidean_distances(X)[np.triu_indices(X.shape[0], 1)]
     # The expanded square leaves some 1e-8 of the norm between equal points.
     distances = distances[distances > 1e-7 * distances.max(initial=0.0)]
@@ -137,37 +139,44 @@ def landmark_eigenvalues(X, bandwidth, anisotropy, n_landmarks, random_state, to
     return found, float((scales**2) @ left)
 
 
-def lanczos_nodes(K, first, n_probes, n_steps, random_state):
-    """Stochastic Lanczos quadrature of a symmetric operator beside its first eigenvector.
+def leading_subspace(K, first, n_columns, random_state, n_powers=2):
+    """Orthonormal columns near the leading eigenvectors, `first` among them; and K times them."""
+    n = len(first)
+    Q = random_state.standard_normal((n, min(n_columns, n)))
+    Q[:, 0] = first
+    for _ in range(n_powers):
+        Q = np.linalg.qr(np.asarray(K @ Q))[0]
+    Q = np.linalg.qr(np.column_stack([first, Q])[:, : Q.shape[1]])[0]
+    return Q, np.asarray(K @ Q)
 
-    All probes go through the iteration together, so that the work is matrix products, and
-    every vector is made orthogonal to all before it.
+
+def lanczos_nodes(K, starts, n_steps):
+    """Gauss quadrature of start vectors by the Lanczos iteration.
+
+    All vectors go through the iteration together, so that the work is matrix products, and
+    every new one is made orthogonal to all before it.
 
     Parameters
     ----------
     K : ndarray or sparse array of shape (n, n)
-        The operator.
-    first : ndarray of shape (n,)
-        Eigenvector that is taken out of the probes.
-    n_probes, n_steps : int
-        Random vectors of signs, and Lanczos steps for each.
-    random_state : RandomState
-        Draws the signs.
+        Symmetric operator.
+    starts : ndarray of shape (n_starts, n)
+        Start vectors.
+    n_steps : int
+        Lanczos steps.
 
     Returns
     -------
-    nodes, weights : ndarray of shape (n_probes, n_steps)
-        Their weighted sum of g estimates the trace of g over the complement of `first`.
+    nodes, weights : ndarray of shape (n_starts, n_steps)
+        The weighted sum of g over a row is nearly v^T g(K) v.
     """
-    n = len(first)
+    n_starts, n = starts.shape
     n_steps = min(n_steps, n)
-    V = random_state.choice([-1.0, 1.0], size=(n_probes, n))
-    V -= (V @ first)[:, None] * first
-    norm = np.sqrt((V * V).sum(axis=1))
+    norm = np.sqrt((starts * starts).sum(axis=1))
     mass = norm**2
-    basis = np.empty((n_probes, n_steps, n))
-    basis[:, 0] = V / np.where(norm > 0, norm, 1.0)[:, None]
-    T = np.zeros((n_probes, n_steps, n_steps))
+    basis = np.empty((n_starts, n_steps, n))
+    basis[:, 0] = starts / np.where(norm > 0, norm, 1.0)[:, None]
+    T = np.zeros((n_starts, n_steps, n_steps))
     for k in range(n_steps):
         V = np.asarray(np.ascontiguousarray(basis[:, k]) @ K)
         T[:, k, k] = (V * basis[:, k]).sum(axis=1)
@@ -177,34 +186,38 @@ def lanczos_nodes(K, first, n_probes, n_steps, random_state):
         V -= T[:, k, k, None] * basis[:, k]
         if k > 0:
             V -= T[:, k, k - 1, None] * basis[:, k - 1]
-        V -= (V @ first)[:, None] * first
         inside = np.matmul(basis[:, : k + 1], V[:, :, None])
         V -= np.matmul(inside.transpose(0, 2, 1), basis[:, : k + 1])[:, 0]
         norm = np.sqrt((V * V).sum(axis=1))
         # An invariant subspace: what follows has no weight.
         norm[norm < _BREAKDOWN] = 0.0
-        basis[:, k + 1] = V / np.where(norm > 0, norm, 1.0)[:, None] * (norm > 0)[:, None]
+        basis[:, k + 1] = V / np.where(norm > 0, norm, 1.0)[:, None]
+        basis[norm == 0, k + 1] = 0.0
         T[:, k, k + 1] = T[:, k + 1, k] = norm
     nodes, vectors = np.linalg.eigh(T)
     return nodes, mass[:, None] * vectors[:, 0] ** 2
 
 
 def spectral_sums(K, first, functions, n_probes, n_steps, random_state):
-    """Traces of functions of an operator, by quadrature and three traces that are known.
+    """Traces of functions of an operator, by quadrature, and what each probe says.
 
-    The trace of a function is that of its best quadratic, which is known, plus that of the
-    rest, which is estimated: the rest varies much less between probes.
+    The trace over a subspace near the leading eigenvectors is taken vector by vector, that over
+    its complement from random probes (Hutch++, arXiv:2010.09649). There, the trace of a
+    function is that of its best quadratic, which is known, plus that of the rest, which varies
+    much less between probes.
 
     Parameters
     ----------
     K : ndarray or sparse array of shape (n, n)
-        Symmetric operator with eigenvalue one at `first`.
+        Symmetric operator.
     first : ndarray of shape (n,)
-        Its eigenvector.
+        Its first eigenvector.
     functions : callable
         Nodes to a list of arrays, one for each function.
-    n_probes, n_steps : int
-        As in :func:`lanczos_nodes`.
+    n_probes : int
+        Random vectors, and columns of the subspace.
+    n_steps : int
+        Lanczos steps.
     random_state : RandomState
         Draws the probes.
 
@@ -216,16 +229,21 @@ def spectral_sums(K, first, functions, n_probes, n_steps, random_state):
         What each probe alone says.
     """
     n = len(first)
-    nodes, weights = lanczos_nodes(K, first, n_probes, n_steps, random_state)
+    Q, KQ = leading_subspace(K, first, n_probes, random_state)
+    probes = random_state.choice([-1.0, 1.0], size=(n_probes, n))
+    probes -= (probes @ Q) @ Q.T
+    nodes, weights = lanczos_nodes(K, np.concatenate([Q.T, probes]), n_steps)
     values = np.stack(functions(nodes))
+    size = Q.shape[1]
+    inside = (weights[:size] * values[:, :size]).sum(axis=(1, 2))
+    nodes, weights, values = nodes[size:], weights[size:], values[:, size:]
     square = K.multiply(K).sum() if sp.issparse(K) else np.vdot(K, K)
-    known = np.array([n - 1.0, K.trace() - 1.0, square - 1.0])
+    known = np.array([n - size, K.trace() - np.vdot(Q, KQ), square - np.vdot(KQ, KQ)])
     powers = np.stack([np.ones_like(nodes), nodes, nodes**2])
     root = np.sqrt(weights).ravel()
     design = powers.reshape(3, -1) * root
     target = values.reshape(len(values), -1) * root
     coefficients = np.linalg.lstsq(design.T, target.T, rcond=None)[0].T
     rest = values - np.tensordot(coefficients, powers, axes=1)
-    by_probe = (weights * rest).sum(axis=2) + (coefficients @ known)[:, None]
-    by_probe += np.stack(functions(np.ones(1)))
+    by_probe = (weights * rest).sum(axis=2) + (coefficients @ known + inside)[:, None]
     return by_probe.mean(axis=1), by_probe

@@ -104,7 +104,7 @@ def entropy_of_cloud(X, settings, random_state):
     n = X.shape[0]
     bandwidth = settings.bandwidth
     if isinstance(bandwidth, str):
-        bandwidth = median_bandwidth(X, random_state)
+        bandwidth = median_bandwidth(X)
     bandwidth = float(bandwidth)
     t, base = settings.t, settings.base
 
@@ -234,7 +234,8 @@ def diffusion_spectral_entropy(
     n_landmarks : int, default=1000
         Largest number of landmarks.
     n_probes, n_steps : int, default=40, 30
-        Random vectors of "lanczos", and steps for each.
+        Random vectors of "lanczos" (and as many leading directions that are taken one by one),
+        and steps for each.
     max_samples : int or None, default=10_000
         "exact" and "lanczos" take at most this many random rows; None takes all. The entropy
         grows with the number of points.
@@ -425,7 +426,7 @@ def diffusion_spectral_mutual_information(
         keep = ~lone[group]
         X, group = X[keep], group[keep]
     if isinstance(bandwidth, str):
-        bandwidth = median_bandwidth(X, rng)
+        bandwidth = median_bandwidth(X)
     settings = Settings(
         bandwidth, t, anisotropy, solver, n_neighbors, n_landmarks, n_probes, n_steps, None, base
     )

@@ -9,6 +9,7 @@ _KERNEL_MODULES: tuple[str, ...] = (
     "sklr.covariance._augmented_kernels",
     "sklr.covariance._embedding_kernels",
     "sklr.geometry._diffusion_kernels",
+    "sklr.manifold._fastrp_kernels",
 )
 
 

@@ -47,6 +47,7 @@ EXPECTED_FAILED_CHECKS: dict[str, dict[str, str]] = {
 CHECK_PARAMS: dict[str, dict[str, Any]] = {
     "AugmentedCovarianceSVC": {"order": 2, "lag": 1},
     "AugmentedCovarianceSVCCV": {"orders": (1, 2), "lags": (1, 2), "Cs": (1.0,)},
+    "FastRP": {"n_components": 8},
     "VectorFieldGPRegressor": {"n_neighbors": 6, "n_eigenpairs": 20},
 }
 
