@@ -10,9 +10,11 @@ import scipy.linalg
 import scipy.sparse as sp
 from sklearn.metrics.pairwise import euclidean_distances
 
-# A low-rank factor pays below this share of the samples, and is looked for in a part of them.
+# A low-rank factor pays below this share of the samples. It is looked for when a part of them,
+# in which the rank is a larger share, has not full rank either.
 _LOW_RANK = 0.4
 _TRIAL = 300
+_TRIAL_RANK = 0.75
 # Landmarks are taken in blocks of this size.
 _BLOCK = 128
 # Above this norm, relative to the start, what is left of a Lanczos vector is not rounding.
@@ -83,7 +85,7 @@ def exact_eigenvalues(K):
     n = len(K)
     if n > 2 * _TRIAL:
         part = np.arange(0, n, n // _TRIAL)
-        if _factor(K[np.ix_(part, part)])[1] < _LOW_RANK * len(part):
+        if _factor(K[np.ix_(part, part)])[1] < _TRIAL_RANK * len(part):
             L, rank = _factor(K)
             if rank < _LOW_RANK * n:
                 found = np.linalg.eigvalsh(scipy.linalg.blas.dsyrk(1.0, L, trans=1, lower=1))

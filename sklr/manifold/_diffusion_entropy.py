@@ -30,8 +30,10 @@ class DiffusionSpectralEntropy(BaseEstimator):
         Keep the kernel between this many neighbours only.
     n_landmarks : int, default=1000
         Largest number of landmarks.
-    n_probes, n_steps : int, default=40, 30
-        Random vectors of "lanczos", and steps for each.
+    n_probes : int, default=40
+        Random vectors of "lanczos", and as many leading directions.
+    n_steps : int, default=30
+        Lanczos steps for each.
     max_samples : int or None, default=10_000
         "exact" and "lanczos" take at most this many random rows; None takes all.
     base : float, default=2

@@ -233,9 +233,10 @@ def diffusion_spectral_entropy(
         kernel suits "lanczos" with very many points, and gives another entropy.
     n_landmarks : int, default=1000
         Largest number of landmarks.
-    n_probes, n_steps : int, default=40, 30
-        Random vectors of "lanczos" (and as many leading directions that are taken one by one),
-        and steps for each.
+    n_probes : int, default=40
+        Random vectors of "lanczos", and as many leading directions that are taken one by one.
+    n_steps : int, default=30
+        Lanczos steps for each.
     max_samples : int or None, default=10_000
         "exact" and "lanczos" take at most this many random rows; None takes all. The entropy
         grows with the number of points.
@@ -353,7 +354,9 @@ def diffusion_spectral_mutual_information(
         As in :func:`diffusion_spectral_entropy`; smaller than the smallest group.
     n_landmarks : int, default=1000
         As in :func:`diffusion_spectral_entropy`.
-    n_probes, n_steps : int, default=40, 30
+    n_probes : int, default=40
+        As in :func:`diffusion_spectral_entropy`.
+    n_steps : int, default=30
         As in :func:`diffusion_spectral_entropy`.
     max_samples : int or None, default=10_000
         At most this many random samples are used.
