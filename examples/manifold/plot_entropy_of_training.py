@@ -13,7 +13,9 @@ of scikit-learn, with no callback: ``partial_fit`` is one epoch, and the weights
 # ---------------------------------
 #
 # Two networks see the same images of digits. One has their labels, the other has them shuffled:
-# there is nothing to learn, only to memorise. The hidden activations are a few products.
+# there is nothing to learn, only to memorise. The hidden activations are a few products. They grow
+# as the training goes on, and a kernel of fixed bandwidth would see them drift apart until each is
+# alone; so each layer is scaled to a total variance of one.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -29,11 +31,11 @@ labels = {"true labels": y, "shuffled labels": np.random.default_rng(0).permutat
 
 
 def hidden_layers(network, X):
-    """Return the activations of each hidden layer."""
+    """Return the activations of each hidden layer, scaled to a total variance of one."""
     layers = []
     for weights, offsets in zip(network.coefs_[:-1], network.intercepts_[:-1], strict=True):
         X = np.maximum(X @ weights + offsets, 0)
-        layers.append(X)
+        layers.append(X / np.sqrt(X.var(axis=0).sum()))
     return layers
 
 
@@ -73,10 +75,9 @@ for name, target in labels.items():
 # The picture
 # -----------
 #
-# Left, the entropy of the layers: the training spreads the images out in both cases, so it
-# cannot tell them apart by much. Right, the information about the labels of the training: it
-# rises where these mean something. The network on the right of the title's question memorises
-# as well as it can, and its layers know next to nothing of what it memorises.
+# Left, the entropy of the layers; right, the information about the labels of the training. It
+# rises where these mean something. The other network memorises as well as it can, and its layers
+# know next to nothing of what it memorises.
 
 colours = {"true labels": "#0072b2", "shuffled labels": "#d55e00"}
 fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), layout="constrained")

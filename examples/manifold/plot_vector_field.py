@@ -81,8 +81,9 @@ for name, (_, indices) in found.items():
 # The picture
 # -----------
 #
-# The half of the sphere that faces the reader. Colour is the length of the vectors, and on the
-# right the predicted standard deviation: large in the cap without labels, whose rim is dashed.
+# The half of the sphere that faces the reader: circles are centres, crosses saddles. Colour is the
+# length of the vectors, and in the last panel the predicted standard deviation: large in the cap
+# without labels, whose rim is dashed.
 
 view = np.array([0.3, -0.85, 0.43])
 view /= np.linalg.norm(view)
@@ -103,7 +104,7 @@ def draw(ax, rows, vectors, colours, title, *, cmap, limits, where=None):
     ax.add_patch(plt.Circle((0, 0), 1, color="0.965", zorder=0))
     arrows = ax.quiver(
         *flat(X[rows]), *flat(vectors[rows]), colours[rows], cmap=cmap, clim=limits,
-        angles="xy", scale_units="xy", scale=22, width=0.0055, pivot="middle",
+        angles="xy", scale_units="xy", scale=13, width=0.006, pivot="middle",
     )  # fmt: skip
     if where is not None:
         for centre, index in zip(*where, strict=True):
@@ -125,7 +126,8 @@ def draw(ax, rows, vectors, colours, title, *, cmap, limits, where=None):
 
 
 length = np.linalg.norm(truth, axis=1)
-fig, axes = plt.subplots(1, 4, figsize=(13, 3.9), layout="constrained")
+fig, axes = plt.subplots(2, 2, figsize=(9, 8.6), layout="constrained")
+axes = axes.ravel()
 limits = (0, length.max())
 seen = np.zeros(n, dtype=bool)
 seen[labelled] = True
@@ -141,7 +143,7 @@ arrows = draw(
     where=found["predicted"],
     **kw,
 )
-fig.colorbar(arrows, ax=axes[:3], shrink=0.75, label="length")
+fig.colorbar(arrows, ax=axes[2], shrink=0.75, label="length", location="left")
 arrows = draw(
     axes[3], front, field, unsure, "uncertainty", cmap="magma_r", limits=(0, unsure.max())
 )
