@@ -9,12 +9,16 @@ from typing import Any
 __version__ = "0.1.0"
 
 _SUBPACKAGES = (
+    "cluster",
     "covariance",
     "datasets",
+    "decomposition",
     "eeg",
     "gaussian_process",
     "geometry",
     "manifold",
+    "metrics",
+    "transport",
     "utils",
 )
 
