@@ -108,7 +108,7 @@ axes[0].scatter(
     *flat[order].T, c=colours[groups[order]], s=2 + 1.2 * np.sqrt(degrees[order]), alpha=0.6,
     linewidth=0,
 )  # fmt: skip
-limits = np.percentile(flat, [0.5, 99.5], axis=0)
+limits = 1.1 * np.percentile(flat, [0.2, 99.8], axis=0)
 axes[0].set(xlim=limits[:, 0], ylim=limits[:, 1], xticks=[], yticks=[])
 axes[0].set_title("Vectors of the nodes, coloured by community")
 scores = np.array(accuracy)
@@ -123,6 +123,6 @@ axes[1].set(xscale="log", xlabel="share of nodes with a label", ylabel="accuracy
 axes[1].set_xticks([*shares, 0.875], ["1 %", "2 %", "5 %", "10 %", "30 %", "88 %"])
 axes[1].minorticks_off()
 axes[1].set_title("Few labels go a long way")
-axes[1].legend(frameon=False, loc="lower right")
+axes[1].legend(frameon=False, loc="center right")
 axes[1].spines[["top", "right"]].set_visible(False)
 plt.show()
