@@ -36,8 +36,8 @@ print(f"{graph.nnz // 2} edges, {(graph.toarray() * same).sum() / graph.nnz:.0%}
 # ------------------------
 #
 # Four powers are kept. The grid is over the weights of the second and the fourth, with 1 for the
-# third; each entry is the accuracy of a linear classifier trained on a tenth of the labels. (The best
-# of a grid is a flattering number: a report needs nodes that were kept out of the choice.)
+# third; each entry is the accuracy of a linear classifier trained on a tenth of the labels. (The
+# best of a grid is a flattering number: a report needs nodes that were kept out of the choice.)
 
 rp = FastRP(64, weights=(0, 1, 1, 1), affinity="precomputed", random_state=0)
 began = perf_counter()

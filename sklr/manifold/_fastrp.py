@@ -322,7 +322,7 @@ or array-like of shape (n_samples, n_features)
                 normalize=self.normalize_powers,
                 threads=threads,
             )
-            core.check_sum(total)
+            core.check_range(total, total.dtype)
             if self.standardize:
                 core.standardize_in_place(total, self.mean_, self.scale_, threads)
         if self.isolated == "zero":
@@ -489,12 +489,10 @@ or array-like of shape (n_samples, n_features)
 
     def _finish(self, total, threads):
         if self.standardize:
-            moments = core.column_moments(total, threads)
-            core.check_sum(moments[0].astype(total.dtype))
-            self.mean_, self.scale_ = moments
+            self.mean_, self.scale_ = core.column_moments(total, threads)
             core.standardize_in_place(total, self.mean_, self.scale_, threads)
         else:
-            core.check_sum(total)
+            core.check_range(total, total.dtype)
         if self.isolated == "zero":
             total[self.degrees_ == 0] = 0
         self.embedding_ = total

@@ -432,6 +432,7 @@ def column_moments(rows, threads):
     squares = np.empty_like(means)
     bounds = even_bounds(n_chunks, threads, rows.size)
     threads.run(chunk_moments, bounds, size, rows, means, squares)
+    check_range(means, rows.dtype)
     return combine_moments(len(rows), means, squares)
 
 
@@ -443,12 +444,12 @@ def standardize_in_place(rows, mean, scale, threads):
     threads.run(standardize_rows, bounds, rows, mean, 1.0 / scale)
 
 
-def check_sum(total):
-    """Refuse numbers that ran out of range, which nothing before this looks at."""
+def check_range(numbers, dtype):
+    """Refuse numbers that ran out of the range of `dtype`, which nothing before this looks at."""
     with np.errstate(all="ignore"):
-        finite = np.isfinite(total.sum(dtype=np.float64))
+        finite = np.isfinite(numbers.sum(dtype=np.float64))
     if not finite:
         raise ValueError(
-            f"The embedding overflows {total.dtype}. Scale the weights of the edges down, or pass "
+            f"The embedding overflows {dtype}. Scale the weights of the edges down, or pass "
             "dtype=numpy.float64 (input_matrix='adjacency' grows with the degrees)."
         )
