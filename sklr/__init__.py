@@ -9,10 +9,15 @@ from typing import Any
 __version__ = "0.1.0"
 
 _SUBPACKAGES = (
+    "cluster",
     "covariance",
     "datasets",
+    "decomposition",
     "eeg",
+    "gaussian_process",
     "geometry",
+    "manifold",
+    "metrics",
     "utils",
 )
 

@@ -6,6 +6,12 @@ from sklr.geometry._diffusion import (
     graph_laplacian,
     heat_kernel,
 )
+from sklr.geometry._frames import (
+    connection_laplacian,
+    farthest_point_sampling,
+    tangent_frames,
+    vector_diffusion,
+)
 from sklr.geometry._neighbors_graph import (
     anisotropic_affinity,
     join_components,
@@ -16,13 +22,17 @@ from sklr.geometry._spd import mean_riemann, tangent_space
 
 __all__ = [
     "anisotropic_affinity",
+    "connection_laplacian",
     "diffusion_operator",
     "diffusion_spectrum",
+    "farthest_point_sampling",
     "graph_laplacian",
     "heat_kernel",
     "join_components",
     "mean_riemann",
     "nearest_neighbors",
     "neighbors_graph",
+    "tangent_frames",
     "tangent_space",
+    "vector_diffusion",
 ]

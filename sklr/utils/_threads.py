@@ -106,3 +106,52 @@ def thread_map(function: Callable[..., Any], items: Sequence[Any], n_jobs: int |
     if effective_n_jobs(n_jobs) == 1 or len(items) < 2:
         return [function(item) for item in items]
     return Parallel(n_jobs=n_jobs, prefer="threads")(delayed(function)(item) for item in items)
+
+
+class ChunkThreads:
+    """Call kernels that release the GIL on chunks of rows, on a number of threads.
+
+    For kernels with chunks of their own that write apart from each other. Unlike a kernel with
+    ``parallel=True`` it is compiled once and not twice, several Python threads may launch it at
+    once, and a chunk goes to whichever thread is free.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        As in scikit-learn: None is 1 unless a joblib context says otherwise, -1 is all cores.
+        Never more than Numba's own limit, which joblib lowers inside its workers.
+
+    Attributes
+    ----------
+    n_threads : int
+        How many threads are used.
+    """
+
+    def __init__(self, n_jobs: int | None) -> None:
+        import numba
+
+        self.n_threads = max(1, min(effective_n_jobs(n_jobs), numba.config.NUMBA_NUM_THREADS))
+        self._pool: Any = None
+
+    def __enter__(self) -> "ChunkThreads":
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def run(self, kernel: Callable[..., Any], bounds: Sequence[int], *args: Any) -> None:
+        """Call ``kernel(first, last, *args)`` for each pair of successive `bounds`."""
+        chunks = list(zip(bounds[:-1], bounds[1:]))
+        if self.n_threads == 1 or len(chunks) < 2:
+            for first, last in chunks:
+                kernel(first, last, *args)
+            return
+        if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._pool = ThreadPoolExecutor(self.n_threads)
+        tasks = [self._pool.submit(kernel, first, last, *args) for first, last in chunks]
+        for task in tasks:
+            task.result()

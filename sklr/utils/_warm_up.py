@@ -8,7 +8,11 @@ import time
 _KERNEL_MODULES: tuple[str, ...] = (
     "sklr.covariance._augmented_kernels",
     "sklr.covariance._embedding_kernels",
+    "sklr.decomposition._completion_kernels",
     "sklr.geometry._diffusion_kernels",
+    "sklr.manifold._mds_kernels",
+    "sklr.manifold._prototypes_kernels",
+    "sklr.manifold._fastrp_kernels",
 )
 
 

@@ -1,0 +1,210 @@
+"""Choose starts, dimensions and the winner of K-subspaces."""
+
+from numbers import Integral
+
+import numpy as np
+from joblib import effective_n_jobs
+from scipy.optimize import linear_sum_assignment
+from scipy.special import logsumexp
+
+from sklr.cluster._subspace_init import (
+    N_LANDMARKS,
+    shape_interaction_labels,
+    thresholded_angle_labels,
+)
+from sklr.cluster._subspaces import (
+    energies,
+    hard_mixture,
+    k_subspaces,
+    leading_rows,
+    spectra,
+    squared_singular_values,
+)
+from sklr.utils._progress import progress
+from sklr.utils._threads import thread_map
+
+
+def _dimension(values, rule, most):
+    """Cut squared singular values (falling) by a share of their sum, or at the largest drop."""
+    values = values[: most + 1]
+    if rule == "gap":
+        roots = np.sqrt(values)
+        return int(np.argmax(roots[:-1] - roots[1:])) + 1 if len(roots) > 1 else 1
+    share = np.cumsum(values) / max(values.sum(), 1e-300)
+    return int(min((share < rule).sum() + 1, most))
+
+
+def _is_given(rule):
+    return isinstance(rule, Integral) or np.ndim(rule) > 0
+
+
+def _first_dims(X, n_clusters, rule, joint):
+    p = X.shape[1]
+    if _is_given(rule):
+        return [int(d) for d in np.broadcast_to(rule, n_clusters)]
+    # Independent subspaces share the rank of the whole.
+    rank = _dimension(squared_singular_values(X), rule, min(X.shape) - 1 if min(X.shape) > 1 else 1)
+    most = p // n_clusters if joint else p - 1
+    return [max(1, min(-(-rank // n_clusters), most, p - 1))] * n_clusters
+
+
+def _next_dims(X, labels, dims, rule, joint):
+    p = X.shape[1]
+    most = p // len(dims) if joint else p - 1
+    found = []
+    for k, dim in enumerate(dims):
+        mine = X[labels == k]
+        if len(mine) == 0:
+            found.append(dim)
+            continue
+        found.append(max(1, _dimension(squared_singular_values(mine), rule, min(most, len(mine)))))
+    return found
+
+
+def _matched(X, labels, dims):
+    """Number the clusters so that the given dimensions capture most."""
+    captured = np.zeros((len(dims), len(dims)))
+    for k in range(len(dims)):
+        values = squared_singular_values(X[labels == k]) if (labels == k).any() else np.zeros(1)
+        sums = np.concatenate([[0.0], np.cumsum(values)])
+        captured[k] = sums[np.minimum(dims, len(values))]
+    _, position = linear_sum_assignment(-captured)
+    return position[labels]
+
+
+def _penalty(X, labels, bases):
+    """Energy that a further dimension must bring: what it takes for equal likelihoods.
+
+    Follows from the determinants of components with signal variance v and noise variance g:
+    a dimension adds log((v + g) / g) / 2, and an energy e inside takes off e v / (2 g (v + g)).
+    """
+    inside, outside, sizes = spectra(X, labels, bases)
+    dims = np.array([len(basis) for basis in bases])
+    noise = outside.sum() / max((sizes * (X.shape[1] - dims)).sum(), 1)
+    signal = sum(v.sum() * n for v, n in zip(inside, sizes, strict=True)) / (sizes * dims).sum()
+    signal = max(signal - noise, 1e-300)
+    if noise <= 1e-14 * signal:
+        return 0.0
+    return float(noise * (signal + noise) / signal * np.log1p(signal / noise))
+
+
+def _reachable(X, energy, dims):
+    """Return the objective at which no partition can gain more than noise.
+
+    All subspaces together have rank r, the sum of the dimensions, so that none captures more
+    than the r largest squared singular values of the data. Independent subspaces that are found
+    fall short of it by the noise in the other r - d directions of each sample, and noise is
+    known from what lies outside all of them.
+    """
+    n, p = X.shape
+    rank, dim = int(np.sum(dims)), float(np.mean(dims))
+    if rank >= min(n, p):
+        return energy * (1 - 1e-12)
+    bound = float(squared_singular_values(X)[:rank].sum())
+    noise = max(energy - bound, 0.0) / (p - rank)
+    return bound - 1.02 * noise * (rank - dim) - 1e-12 * energy
+
+
+def _some_rows(X, rng):
+    """Return X, or a subset of its rows where there are many: starts need not see them all."""
+    if len(X) <= N_LANDMARKS:
+        return X
+    return X[np.sort(rng.choice(len(X), N_LANDMARKS, replace=False))]
+
+
+def _random_labels(X, dims, n_init, rng, n_jobs, verbose, settings):
+    """Partitions from random ones by K-subspaces, in the leading directions of wide data."""
+    seeds = rng.integers(np.iinfo(np.int64).max, size=n_init)
+    rank = 2 * int(np.sum(dims))
+    small = X @ leading_rows(X, rank, rough=True).T if 2 * rank < min(X.shape) else X
+
+    def run(seed):
+        labels = np.random.default_rng(seed).permutation(np.arange(len(X)) % len(dims))
+        return k_subspaces(small, labels, dims, penalty=0.0, **settings)
+
+    shown = progress(seeds, total=n_init, description="random starts", verbose=verbose)
+    if effective_n_jobs(n_jobs) == 1:
+        results = [run(seed) for seed in shown]
+    else:
+        results = thread_map(run, list(shown), n_jobs)
+    return max(results, key=lambda result: result.objective).labels
+
+
+def _fitted(X, labels, dims, rule, settings):
+    """Run K-subspaces from a partition; returns the partition and the penalty of a dimension.
+
+    Where dimensions are open or differ, they, the penalty and the partition follow from each
+    other in turn.
+    """
+    if _is_given(rule) and len(set(dims)) == 1:
+        return k_subspaces(X, labels, dims, penalty=0.0, **settings), 0.0
+    for _ in range(10):
+        if _is_given(rule):
+            labels = _matched(X, labels, dims)
+        else:
+            dims = _next_dims(X, labels, dims, rule, settings["joint"])
+        bases = [leading_rows(X[labels == k], d) for k, d in enumerate(dims)]
+        penalty = _penalty(X, labels, bases) if len(set(dims)) > 1 else 0.0
+        part = k_subspaces(X, labels, dims, penalty=penalty, **settings)
+        if np.array_equal(part.labels, labels):
+            break
+        labels = part.labels
+    return part, penalty
+
+
+def _merit(X, part, rule):
+    """What starts are compared by: captured energy, or the evidence where dimensions differ."""
+    dims = [len(basis) for basis in part.bases]
+    if _is_given(rule) and len(set(dims)) == 1:
+        return part.objective
+    n, p = X.shape
+    mixture, noise = hard_mixture(X, part.labels, part.bases, spectrum="full", noise="auto")
+    likelihood = float(logsumexp(mixture.log_joint(X, noise), axis=1).sum())
+    n_parameters = sum(d * p - d * (d - 1) // 2 for d in dims)
+    return likelihood - 0.5 * n_parameters * np.log(n)
+
+
+def fit_partition(X, n_clusters, rule, *, init, n_init, rng, n_jobs, verbose, joint, max_iter, tol):
+    """Return the best partition, the name of its start, and the penalty of a dimension."""
+    settings = {"joint": joint, "max_iter": max_iter, "tol": tol}
+    dims = _first_dims(X, n_clusters, rule, joint)
+    plain = _is_given(rule) and len(set(dims)) == 1
+    energy = float(np.vdot(X, X))
+    some = X  # starts need not see all rows
+    if len(X) > N_LANDMARKS and n_clusters > 1:
+        some = X[np.sort(rng.choice(len(X), N_LANDMARKS, replace=False))]
+    names = [init]
+    if n_clusters == 1:
+        names = ["angles"]  # any will do
+    elif init == "spectral":
+        # Where no sample is to spare, equal partitions are told apart by angles.
+        names = ["angles", "sim"] if some is X else ["sim", "angles"]
+        names.append("random")
+    best, best_merit, winner = None, -np.inf, ""
+    for name in names:
+        if best is not None and plain and best[0].objective >= _reachable(X, energy, dims):
+            break
+        seed = int(rng.integers(np.iinfo(np.int32).max))
+        if n_clusters == 1:
+            labels = np.zeros(len(X), dtype=int)
+        elif name == "sim":
+            labels = shape_interaction_labels(some, int(np.sum(dims)), n_clusters, seed)
+        elif name == "angles":
+            n_neighbors = max(3, min(len(some) // n_clusters - 1, 2 * max(dims)))
+            labels = thresholded_angle_labels(some, n_neighbors, n_clusters, seed)
+        else:
+            labels = _random_labels(some, dims, n_init, rng, n_jobs, verbose, settings)
+        if some is not X:
+            if plain:
+                sets = [some[labels == k] for k in range(n_clusters)]
+                bases = [leading_rows(rows, d, rough=True) for rows, d in zip(sets, dims)]
+                labels = energies(X, bases).argmax(axis=1)
+            else:
+                part, penalty = _fitted(some, labels, dims, rule, settings)
+                handicap = penalty * np.array([len(basis) for basis in part.bases])
+                labels = (energies(X, part.bases) - handicap).argmax(axis=1)
+        found = _fitted(X, labels, dims, rule, settings)
+        merit = _merit(X, found[0], rule)
+        if best is None or merit > best_merit + 1e-9 * abs(best_merit):
+            best, best_merit, winner = found, merit, name
+    return best[0], winner, best[1]

@@ -1,0 +1,644 @@
+"""FastRP: node embeddings by very sparse random projection."""
+
+import copy
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.neighbors import NearestNeighbors
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from sklr.manifold import _fastrp_core as core
+from sklr.utils._graph import check_adjacency, is_graph_object, to_adjacency
+from sklr.utils._progress import progress
+from sklr.utils._threads import ChunkThreads
+
+
+def check_weights(weights):
+    """Return the weights of the powers as an array, or say what is wrong with them."""
+    try:
+        weights = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"weights must be numbers, got {weights!r}.") from None
+    if weights.ndim != 1 or weights.size == 0:
+        raise ValueError(
+            f"weights must have one number for each power, at least one; got shape {weights.shape}."
+        )
+    if not np.isfinite(weights).all() or not weights.any():
+        raise ValueError(f"weights must be finite and not all zero, got {weights.tolist()}.")
+    return weights
+
+
+def check_projection(projection, n_nodes, n_components, dtype):
+    """Return a projection that the user gives, checked: CSR or a dense array."""
+    given = projection.shape if hasattr(projection, "shape") else np.shape(projection)
+    if given != (n_nodes, n_components):
+        raise ValueError(
+            f"projection has shape {given}; {n_nodes} nodes and n_components={n_components} "
+            f"need ({n_nodes}, {n_components})."
+        )
+    if sparse.issparse(projection):
+        projection = sparse.csr_array(projection).astype(dtype)
+        values = projection.data
+    else:
+        projection = values = np.array(projection, dtype=dtype, order="C")
+    if not np.isfinite(values).all():
+        raise ValueError("projection has NaN or infinite entries.")
+    return projection
+
+
+def _warn_of_dangling(degrees, indices):
+    """Warn where edges lead to nodes that none leaves: no walk goes on from there."""
+    without = degrees == 0
+    if without.any():
+        reached = np.zeros(len(degrees), dtype=bool)
+        reached[indices] = True
+        n_dangling = int((without & reached).sum())
+        if n_dangling:
+            warnings.warn(
+                f"{n_dangling} nodes have edges that lead to them and none that leaves them; "
+                "their embedding is that of isolated nodes. Pass symmetrize=True to use edges "
+                "both ways.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+
+class FastRP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Embed the nodes of a graph by very sparse random projection.
+
+    A random matrix with few non-zero entries is multiplied by the transition matrix of the graph
+    a few times; the powers are normalised and summed. There is no training and there are no
+    random walks: a million nodes take seconds. The result depends on `random_state` alone, not
+    on `n_jobs`, and is the same to the bit as that of :func:`fastrp_blocks`.
+
+    Parameters
+    ----------
+    n_components : int, default=128
+        Dimension of the embedding. 128 is quick, 512 more accurate.
+    weights : array-like of shape (q,), default=(0.0, 0.0, 1.0, 6.0)
+        Weights of the powers 1 .. q of the transition matrix. Some implementations begin with
+        power 0, which is `self_weight` here.
+    degree_exponent : float, default=-0.6
+        Exponent of the degrees that neighbours are weighted by; below zero hubs count less. The
+        most important parameter beside `weights`, usually in [-1, 0].
+    affinity : {"nearest_neighbors", "precomputed"}, default="nearest_neighbors"
+        "precomputed": `X` is the adjacency of a graph, or a graph of networkx or igraph.
+        "nearest_neighbors": `X` is a table, and the graph is that of its nearest neighbours.
+    n_neighbors : int, default=10
+        Number of neighbours of each sample with ``affinity="nearest_neighbors"``.
+    symmetrize : bool, default=False
+        Use the edges of a directed graph both ways (A + A.T). Otherwise a node is described by
+        the nodes that its edges lead to.
+    input_matrix : {"transition", "adjacency"}, default="transition"
+        Average over neighbours, or sum.
+    projection : {"sparse", "gaussian"} or array-like of shape (n_nodes, n_components), \
+default="sparse"
+        The random matrix.
+    density : float or "auto", default="auto"
+        Share of non-zero entries with ``projection="sparse"``; "auto" is one over the square root
+        of the number of nodes.
+    normalize_powers : bool, default=True
+        Divide the rows of each power by their norm before the sum.
+    standardize : bool, default=True
+        Give the columns of the result mean 0 and variance 1.
+    self_weight : float, default=0.0
+        Weight of a node's own row of the random matrix, which tells nodes with equal
+        neighbourhoods apart.
+    isolated : {"keep", "zero"}, default="keep"
+        What nodes without edges get: the value that zero has after standardisation, or zeros.
+    store_powers : bool, default=True
+        Keep the powers, which `transform` and `remerge` need: q + 1 tables beside the embedding.
+    dtype : {numpy.float32, numpy.float64}, default=numpy.float32
+        Precision of the powers and the embedding. Degrees are always in double precision.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the random matrix.
+    n_jobs : int, default=None
+        Number of threads. It does not change the result.
+    verbose : int, default=0
+        1 shows the progress over powers.
+
+    Attributes
+    ----------
+    embedding_ : ndarray of shape (n_nodes, n_components)
+        The embedding.
+    projection_ : csr_array or ndarray of shape (n_nodes, n_components)
+        The random matrix, before degrees come in.
+    degrees_ : ndarray of shape (n_nodes,)
+        Sum of the weights of each node's edges.
+    weights_ : ndarray of shape (q,)
+        Weights of the powers.
+    powers_ : list of length q + 1
+        Powers 0 .. q, not normalised: arrays, or csr_array where they are sparse. Only with
+        `store_powers`.
+    mean_ : ndarray of shape (n_components,)
+        Mean of the columns before standardisation. Only with `standardize`.
+    scale_ : ndarray of shape (n_components,)
+        Standard deviation of the columns before standardisation. Only with `standardize`.
+    adjacency_ : csr_array of shape (n_samples, n_samples)
+        The graph of neighbours. Only with ``affinity="nearest_neighbors"``.
+    n_neighbors_ : int
+        Number of neighbours used, at most the number of samples less one. Only with
+        ``affinity="nearest_neighbors"``.
+    n_features_in_ : int
+        Number of columns of `X`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns of `X`, when it has names that are strings.
+
+    See Also
+    --------
+    fast_random_projection : The embedding as a function.
+    fastrp_blocks : The same beyond memory, and on a cluster.
+    sklearn.manifold.SpectralEmbedding : More accurate for the same dimension, and much slower.
+
+    Notes
+    -----
+    Embed the whole graph once and split the nodes afterwards: cutting rows and columns out of an
+    adjacency inside a cross-validation changes the graph. Labels are not used, so nothing leaks.
+
+    References
+    ----------
+    .. [1] H. Chen, S. F. Sultan, Y. Tian, M. Chen, S. Skiena, "Fast and Accurate Network
+       Embeddings via Very Sparse Random Projection", CIKM 2019, arXiv:1908.11512.
+       https://doi.org/10.1145/3357384.3357879
+
+    Examples
+    --------
+    >>> from scipy import sparse
+    >>> from sklr.manifold import FastRP
+    >>> ring = sparse.diags_array([1.0, 1.0], offsets=[1, -1], shape=(6, 6)).tolil()
+    >>> ring[0, 5] = ring[5, 0] = 1
+    >>> rp = FastRP(4, affinity="precomputed", random_state=0)
+    >>> rp.fit_transform(ring.tocsr()).shape
+    (6, 4)
+
+    Another weighting of the same powers, without new products:
+
+    >>> rp.remerge((1.0, 1.0)).embedding_.shape
+    (6, 4)
+    """
+
+    _parameter_constraints: dict = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "weights": ["array-like"],
+        "degree_exponent": [Interval(Real, None, None, closed="neither")],
+        "affinity": [StrOptions({"nearest_neighbors", "precomputed"})],
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "symmetrize": ["boolean"],
+        "input_matrix": [StrOptions({"transition", "adjacency"})],
+        "projection": [StrOptions({"sparse", "gaussian"}), "array-like", "sparse matrix"],
+        "density": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="right")],
+        "normalize_powers": ["boolean"],
+        "standardize": ["boolean"],
+        "self_weight": [Interval(Real, None, None, closed="neither")],
+        "isolated": [StrOptions({"keep", "zero"})],
+        "store_powers": ["boolean"],
+        "dtype": [Options(type, {np.float32, np.float64}), StrOptions({"float32", "float64"})],
+        "random_state": ["random_state"],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_components=128,
+        *,
+        weights=(0.0, 0.0, 1.0, 6.0),
+        degree_exponent=-0.6,
+        affinity="nearest_neighbors",
+        n_neighbors=10,
+        symmetrize=False,
+        input_matrix="transition",
+        projection="sparse",
+        density="auto",
+        normalize_powers=True,
+        standardize=True,
+        self_weight=0.0,
+        isolated="keep",
+        store_powers=True,
+        dtype=np.float32,
+        random_state=None,
+        n_jobs=None,
+        verbose=0,
+    ):
+        self.n_components = n_components
+        self.weights = weights
+        self.degree_exponent = degree_exponent
+        self.affinity = affinity
+        self.n_neighbors = n_neighbors
+        self.symmetrize = symmetrize
+        self.input_matrix = input_matrix
+        self.projection = projection
+        self.density = density
+        self.normalize_powers = normalize_powers
+        self.standardize = standardize
+        self.self_weight = self_weight
+        self.isolated = isolated
+        self.store_powers = store_powers
+        self.dtype = dtype
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Embed the nodes of a graph.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_nodes, n_nodes), networkx or igraph graph, \
+or array-like of shape (n_samples, n_features)
+            The graph, or a table with ``affinity="nearest_neighbors"``.
+        y : None
+            Not used.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        self._embed(X)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_transform(self, X, y=None):
+        """Embed the nodes of a graph and return the embedding.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_nodes, n_nodes), networkx or igraph graph, \
+or array-like of shape (n_samples, n_features)
+            The graph, or a table with ``affinity="nearest_neighbors"``.
+        y : None
+            Not used.
+
+        Returns
+        -------
+        embedding : ndarray of shape (n_nodes, n_components)
+            The embedding.
+        """
+        self._embed(X)
+        return self.embedding_
+
+    def transform(self, X):
+        """Embed nodes by their edges to the fitted ones.
+
+        Exact for new nodes that no fitted node has an edge to. A row that repeats the edges of a
+        fitted node (or, with ``affinity="nearest_neighbors"``, its features) gets that node's
+        embedding, but for `self_weight`: new nodes have no row of their own in the random matrix.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_new, n_nodes) or (n_new, n_features)
+            Weights of the edges from new nodes to the fitted ones; a table of new samples with
+            ``affinity="nearest_neighbors"``.
+
+        Returns
+        -------
+        embedding : ndarray of shape (n_new, n_components)
+            The embedding of the new nodes.
+        """
+        check_is_fitted(self)
+        self._check_stored("transform")
+        X = validate_data(self, X, reset=False, accept_sparse=("csr", "csc", "coo"))
+        if self.affinity == "nearest_neighbors":
+            edges = self._edges_to_fitted(X)
+        else:
+            edges = check_adjacency(X, name="X", dtype=None, square=False)
+        operator = self._operator(edges)
+        with ChunkThreads(self.n_jobs) as threads:
+            total = core.sum_of_new_rows(
+                operator,
+                [_rows_of(power) for power in self.powers_[:-1]],
+                self.weights_,
+                normalize=self.normalize_powers,
+                threads=threads,
+            )
+            core.check_sum(total)
+            if self.standardize:
+                core.standardize_in_place(total, self.mean_, self.scale_, threads)
+        if self.isolated == "zero":
+            total[operator.degrees == 0] = 0
+        return total
+
+    def remerge(self, weights, *, self_weight=None):
+        """Sum the stored powers with other weights; no product with the graph is computed.
+
+        Parameters
+        ----------
+        weights : array-like of shape (q_new,)
+            New weights of the powers 1 .. q_new, where q_new is at most the q of `fit`.
+        self_weight : float, default=None
+            New weight of a node's own row of the random matrix; by default as it was.
+
+        Returns
+        -------
+        remerged : FastRP
+            A fitted estimator with these parameters, equal to a new fit with the same random
+            matrix. It shares the powers with this one.
+        """
+        check_is_fitted(self)
+        self._check_stored("remerge")
+        checked = check_weights(weights)
+        if len(checked) >= len(self.powers_):
+            raise ValueError(
+                f"weights has {len(checked)} powers, but {len(self.powers_) - 1} were computed: "
+                "fit with as many weights (zeros will do) as will be tried."
+            )
+        other = copy.copy(self)
+        other.weights = weights
+        other.self_weight = self.self_weight if self_weight is None else float(self_weight)
+        other.weights_ = checked
+        other.powers_ = self.powers_[: len(checked) + 1]
+        with ChunkThreads(self.n_jobs) as threads:
+            total, started = None, False
+            terms = [(self.projection_, other.self_weight), *zip(other.powers_[1:], checked)]
+            for power, weight in terms:
+                if weight != 0:
+                    args = (power, float(weight), self.normalize_powers, started, threads)
+                    total = core.merge_into(total, *args)
+                    started = True
+            other._finish(total, threads)
+        return other
+
+    def fit_transform_blocks(self, graph, out, *, column_block=16, overwrite=False):
+        """Embed a graph that is in a folder, in blocks of columns; see :func:`fastrp_blocks`.
+
+        Parameters
+        ----------
+        graph : path-like
+            Folder that :func:`sklr.utils.save_graph` wrote.
+        out : path-like
+            File for the embedding, ``.npy``.
+        column_block : int, default=16
+            Columns of one task.
+        overwrite : bool, default=False
+            Whether `out` may be replaced.
+
+        Returns
+        -------
+        embedding : memmap of shape (n_nodes, n_components)
+            The embedding, mapped from `out`.
+        """
+        from sklr.manifold._fastrp_blocks import fastrp_blocks
+
+        names = (
+            "weights degree_exponent input_matrix projection density normalize_powers standardize "
+            "self_weight isolated dtype random_state n_jobs verbose"
+        ).split()
+        settings = {name: getattr(self, name) for name in names}
+        return fastrp_blocks(
+            graph,
+            out,
+            self.n_components,
+            column_block=column_block,
+            overwrite=overwrite,
+            **settings,
+        )
+
+    def _check_stored(self, method):
+        if not hasattr(self, "powers_"):
+            raise AttributeError(
+                f"{type(self).__name__}.{method} needs the powers, which were not kept: "
+                "fit with store_powers=True."
+            )
+
+    def _operator(self, edges):
+        return core.make_operator(
+            edges.indptr,
+            edges.indices,
+            edges.data,
+            edges.shape[1],
+            transition=self.input_matrix == "transition",
+            dtype=np.dtype(self.dtype),
+        )
+
+    def _embed(self, X):
+        weights = check_weights(self.weights)
+        dtype = np.dtype(self.dtype)
+        adjacency, kept = self._graph(X)
+        if self.symmetrize and self.affinity == "precomputed":
+            adjacency = check_adjacency(adjacency + adjacency.T, dtype=None)
+        n_nodes = adjacency.shape[0]
+        density = core.resolve_density(self.density, n_nodes)
+        if isinstance(self.projection, str):
+            key = core.draw_key(self.random_state)
+            projection = core.draw_projection(
+                self.projection, key, n_nodes, self.n_components, density, dtype
+            )
+        else:
+            projection = check_projection(self.projection, n_nodes, self.n_components, dtype)
+        operator = self._operator(adjacency)
+        if self.affinity == "precomputed" and not self.symmetrize:
+            _warn_of_dangling(operator.degrees, operator.indices)
+        factors = core.node_factors(operator.degrees, operator.degrees.sum(), self.degree_exponent)
+        start = core.start_power(projection, factors)
+        sparse_first = sparse.issparse(projection) and core.keeps_first_power_sparse(
+            projection.nnz
+            if not isinstance(self.projection, str)
+            else density * n_nodes * self.n_components,
+            n_nodes,
+            self.n_components,
+            operator.n_edges,
+        )
+        with ChunkThreads(self.n_jobs) as threads:
+            total, powers = core.powers_and_sum(
+                operator,
+                start,
+                weights,
+                projection=projection,
+                self_weight=self.self_weight,
+                normalize=self.normalize_powers,
+                sparse_first=sparse_first,
+                store=self.store_powers,
+                threads=threads,
+                progress=self._progress,
+            )
+            # Nothing is set before everything is done: a fit that is stopped leaves no half.
+            self._forget()
+            self.projection_ = projection
+            self.degrees_ = operator.degrees
+            self.weights_ = weights
+            if powers is not None:
+                self.powers_ = [
+                    power.tocsr() if isinstance(power, core.SparseRows) else power
+                    for power in powers
+                ]
+            for name, value in kept.items():
+                setattr(self, name, value)
+            self._n_features_out = self.n_components
+            self._finish(total, threads)
+
+    def _progress(self, powers):
+        return progress(
+            powers, total=len(powers), description="powers of the graph", verbose=self.verbose
+        )
+
+    def _forget(self):
+        """Remove what a former fit left and this one might not set."""
+        for name in ("powers_", "mean_", "scale_", "adjacency_", "n_neighbors_", "_neighbors"):
+            vars(self).pop(name, None)
+
+    def _finish(self, total, threads):
+        core.check_sum(total)
+        if self.standardize:
+            self.mean_, self.scale_ = core.column_moments(total, threads)
+            core.standardize_in_place(total, self.mean_, self.scale_, threads)
+        if self.isolated == "zero":
+            total[self.degrees_ == 0] = 0
+        self.embedding_ = total
+
+    def _graph(self, X):
+        """Return the checked adjacency, and what of its making is to be kept."""
+        if self.affinity == "precomputed":
+            if is_graph_object(X):
+                X = to_adjacency(X)
+            X = validate_data(self, X, accept_sparse=("csr", "csc", "coo"))
+            return check_adjacency(X, name="X", dtype=None), {}
+        X = validate_data(self, X, accept_sparse=("csr",), ensure_min_samples=2)
+        if sparse.issparse(X) and X.shape[0] == X.shape[1] and (X != X.T).nnz == 0:
+            warnings.warn(
+                f"X is a sparse symmetric matrix of shape {X.shape}: an adjacency? It is taken "
+                'as a table of features; pass affinity="precomputed" for a graph.',
+                UserWarning,
+                stacklevel=4,
+            )
+        n_neighbors = min(self.n_neighbors, X.shape[0] - 1)
+        neighbors = NearestNeighbors(n_neighbors=n_neighbors, n_jobs=self.n_jobs).fit(X)
+        graph = sparse.csr_array(neighbors.kneighbors_graph(mode="connectivity"))
+        adjacency = check_adjacency(graph.maximum(graph.T))
+        kept = {"adjacency_": adjacency, "n_neighbors_": n_neighbors, "_neighbors": neighbors}
+        return adjacency, kept
+
+    def _edges_to_fitted(self, X):
+        """Return the edges of new samples; a sample that was fitted has those that it had."""
+        fitted = self._neighbors._fit_X
+        n_new, n_fitted = X.shape[0], fitted.shape[0]
+        near = self._neighbors.kneighbors(X, return_distance=False)
+        known = np.full(n_new, n_fitted)
+        for candidate in near.T:
+            if sparse.issparse(X):
+                same = (sparse.csr_array(X) != sparse.csr_array(fitted)[candidate]).sum(axis=1) == 0
+            else:
+                same = (X == fitted[candidate]).all(axis=1)
+            known[same] = np.minimum(known[same], candidate[same])
+        indptr = np.arange(n_new + 1) * near.shape[1]
+        edges = sparse.csr_array(
+            (np.ones(near.size), near.ravel(), indptr), shape=(n_new, n_fitted)
+        )
+        is_known = known < n_fitted
+        # New samples first, then those that were fitted, then back in order.
+        stacked = sparse.vstack([edges[~is_known], self.adjacency_[known[is_known]]], format="csr")
+        order = np.argsort(np.r_[np.flatnonzero(~is_known), np.flatnonzero(is_known)])
+        return check_adjacency(stacked[order], square=False)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.pairwise = self.affinity == "precomputed"
+        tags.input_tags.positive_only = self.affinity == "precomputed"
+        tags.transformer_tags.preserves_dtype = []  # the parameter dtype says what comes out
+        return tags
+
+
+def _rows_of(power):
+    return core.SparseRows.of(power) if sparse.issparse(power) else power
+
+
+def fast_random_projection(
+    adjacency,
+    n_components=128,
+    *,
+    weights=(0.0, 0.0, 1.0, 6.0),
+    degree_exponent=-0.6,
+    symmetrize=False,
+    input_matrix="transition",
+    projection="sparse",
+    density="auto",
+    normalize_powers=True,
+    standardize=True,
+    self_weight=0.0,
+    isolated="keep",
+    dtype=np.float32,
+    random_state=None,
+    n_jobs=None,
+    verbose=0,
+):
+    """Embed the nodes of a graph by very sparse random projection.
+
+    The function behind :class:`FastRP`, for one embedding that is not used on new nodes: it keeps
+    no powers, and needs two tables of the size of the result (three for some `weights`).
+
+    Parameters
+    ----------
+    adjacency : array-like or sparse matrix of shape (n_nodes, n_nodes), networkx or igraph graph
+        The graph; :func:`sklr.utils.to_adjacency` makes one of an edge list.
+    n_components : int, default=128
+        Dimension of the embedding.
+    weights : array-like of shape (q,), default=(0.0, 0.0, 1.0, 6.0)
+        Weights of the powers 1 .. q of the transition matrix.
+    degree_exponent : float, default=-0.6
+        Exponent of the degrees that neighbours are weighted by; below zero hubs count less.
+    symmetrize : bool, default=False
+        Use the edges of a directed graph both ways (A + A.T).
+    input_matrix : {"transition", "adjacency"}, default="transition"
+        Average over neighbours, or sum.
+    projection : {"sparse", "gaussian"} or array-like of shape (n_nodes, n_components), \
+default="sparse"
+        The random matrix.
+    density : float or "auto", default="auto"
+        Share of non-zero entries with ``projection="sparse"``.
+    normalize_powers : bool, default=True
+        Divide the rows of each power by their norm before the sum.
+    standardize : bool, default=True
+        Give the columns of the result mean 0 and variance 1.
+    self_weight : float, default=0.0
+        Weight of a node's own row of the random matrix.
+    isolated : {"keep", "zero"}, default="keep"
+        What nodes without edges get: the value that zero has after standardisation, or zeros.
+    dtype : {numpy.float32, numpy.float64}, default=numpy.float32
+        Precision of the powers and the embedding.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the random matrix.
+    n_jobs : int, default=None
+        Number of threads. It does not change the result.
+    verbose : int, default=0
+        1 shows the progress over powers.
+
+    Returns
+    -------
+    embedding : ndarray of shape (n_nodes, n_components)
+        The embedding.
+
+    See Also
+    --------
+    FastRP : The estimator, with `transform` for new nodes and `remerge` for other weights.
+    fastrp_blocks : The same beyond memory, and on a cluster.
+
+    References
+    ----------
+    .. [1] H. Chen, S. F. Sultan, Y. Tian, M. Chen, S. Skiena, "Fast and Accurate Network
+       Embeddings via Very Sparse Random Projection", CIKM 2019, arXiv:1908.11512.
+       https://doi.org/10.1145/3357384.3357879
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklr.manifold import fast_random_projection
+    >>> star = np.zeros((5, 5))
+    >>> star[0, 1:] = star[1:, 0] = 1
+    >>> embedding = fast_random_projection(star, 3, random_state=0)
+    >>> bool((embedding[1] == embedding[4]).all())
+    True
+    """
+    settings = {name: value for name, value in locals().items() if name != "adjacency"}
+    estimator = FastRP(affinity="precomputed", store_powers=False, **settings)
+    return estimator.fit_transform(adjacency)

@@ -1,0 +1,444 @@
+"""Random entries, products with a graph, and merging of powers for FastRP (Numba).
+
+Every sum over neighbours and over columns has one order, whatever the number of threads, the
+chunk a row is in, or how many columns are computed together: results are the same to the bit.
+That is why no flag allows contraction here.
+"""
+
+import math
+
+import numba as nb
+import numpy as np
+from numba.extending import intrinsic
+
+_MASK = np.uint64(0xFFFFFFFF)
+_SHIFT = np.uint64(32)
+_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_KEY_STEPS = (np.uint64(0x9E3779B9), np.uint64(0xBB67AE85))
+
+# What a step does with a finished row: nothing, start the sum of powers, add to it, or start it
+# with the row of the power before as well (which then needs no memory of its own).
+NOTHING, START, ADD, FOLD = 0, 1, 2, 3
+
+
+if nb.config.DISABLE_JIT:
+
+    def _prefetch(table, row, column):
+        pass
+else:
+
+    @intrinsic
+    def _prefetch(typingctx, table, row, column):
+        """Ask for a cache line that is read some neighbours later."""
+        from llvmlite import ir
+        from numba.core import cgutils
+
+        def codegen(context, builder, signature, args):
+            array_type = signature.args[0]
+            array = context.make_array(array_type)(context, builder, args[0])
+            pointer = cgutils.get_item_pointer(
+                context, builder, array_type, array, [args[1], args[2]], wraparound=False
+            )
+            number = ir.IntType(32)
+            byte = ir.IntType(8).as_pointer()
+            kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            flags = [ir.Constant(number, flag) for flag in (0, 3, 1)]  # read, keep, data
+            builder.call(function, [builder.bitcast(pointer, byte), *flags])
+            return context.get_dummy_value()
+
+        return nb.types.void(table, row, column), codegen
+
+
+# Random entries: Philox, a generator without state. Entry t of column c is a function of the
+# key, c and t alone.
+
+
+@nb.njit(cache=True, nogil=True)
+def philox(c0, c1, c2, c3, k0, k1):
+    """Return four 32-bit words of Philox4x32-10 for a counter and a key (all uint64)."""
+    for _ in range(10):
+        left = _MULTIPLIERS[0] * c0
+        right = _MULTIPLIERS[1] * c2
+        c0, c1, c2, c3 = (
+            (right >> _SHIFT) ^ c1 ^ k0,
+            right & _MASK,
+            (left >> _SHIFT) ^ c3 ^ k1,
+            left & _MASK,
+        )
+        k0 = (k0 + _KEY_STEPS[0]) & _MASK
+        k1 = (k1 + _KEY_STEPS[1]) & _MASK
+    return c0, c1, c2, c3
+
+
+@nb.njit(cache=True, nogil=True)
+def _words(key, column, index):
+    counter = np.uint64(index)
+    return philox(
+        counter & _MASK,
+        counter >> _SHIFT,
+        np.uint64(column),
+        np.uint64(0),
+        key & _MASK,
+        key >> _SHIFT,
+    )
+
+
+@nb.njit(cache=True, nogil=True)
+def _uniform(high, low):
+    """Return a double in (0, 1] of 53 random bits."""
+    whole = (high >> np.uint64(5)) * np.uint64(67108864) + (low >> np.uint64(6))
+    return (np.float64(whole) + 1.0) / 9007199254740992.0
+
+
+@nb.njit(cache=True, nogil=True)
+def count_entries(key, first, n_rows, log_keep, counts):
+    """Count the non-zero entries of columns ``first``, ``first + 1``, ... of the sparse matrix.
+
+    Gaps between entries are geometric, so each entry is there with the wanted probability,
+    independently of all others. `log_keep` is log(1 - density).
+    """
+    for c in range(counts.shape[0]):
+        row = -1
+        found = 0
+        index = 0
+        while True:
+            a, b, _, _ = _words(key, first + c, index)
+            index += 1
+            # The gap is bounded before it becomes an integer.
+            row += 1 + int(min(math.log(_uniform(a, b)) / log_keep, 2.0 * n_rows))
+            if row >= n_rows:
+                break
+            found += 1
+        counts[c] = found
+
+
+@nb.njit(cache=True, nogil=True)
+def fill_entries(key, first, n_rows, log_keep, size, starts, rows, values):
+    """Write row numbers and values, ``+size`` or ``-size``, of the columns that were counted."""
+    for c in range(starts.shape[0] - 1):
+        row = -1
+        for index in range(starts[c + 1] - starts[c]):
+            a, b, sign, _ = _words(key, first + c, index)
+            row += 1 + int(min(math.log(_uniform(a, b)) / log_keep, 2.0 * n_rows))
+            rows[starts[c] + index] = row
+            values[starts[c] + index] = size if sign & np.uint64(1) else -size
+
+
+@nb.njit(cache=True, nogil=True)
+def fill_gaussian(key, first, size, out):
+    """Write independent normal entries of standard deviation `size` into `out` (n, columns)."""
+    n_rows = out.shape[0]
+    for c in range(out.shape[1]):
+        for pair in range((n_rows + 1) // 2):
+            a, b, e, f = _words(key, first + c, pair)
+            radius = size * math.sqrt(-2.0 * math.log(_uniform(a, b)))
+            angle = 2.0 * math.pi * _uniform(e, f)
+            out[2 * pair, c] = radius * math.cos(angle)
+            if 2 * pair + 1 < n_rows:
+                out[2 * pair + 1, c] = radius * math.sin(angle)
+
+
+# Rows of a product: shared parts.
+
+
+@nb.njit(cache=True, nogil=True)
+def row_sums(indptr, data, out):
+    """Write the sum of each row's weights into `out`, in double precision."""
+    for i in range(indptr.shape[0] - 1):
+        total = 0.0
+        for k in range(indptr[i], indptr[i + 1]):
+            total += data[k]
+        out[i] = total
+
+
+@nb.njit(cache=True, nogil=True)
+def out_of_range(indices, n_columns):
+    """Return the position of the first index outside 0 .. n_columns - 1, else -1."""
+    for k in range(indices.shape[0]):
+        if indices[k] < 0 or indices[k] >= n_columns:
+            return k
+    return -1
+
+
+@nb.njit(cache=True, nogil=True)
+def _inverse_norm(row):
+    """Return 1 / Euclidean norm, summed in double precision in eight lanes; 0 for a zero row."""
+    d = row.shape[0]
+    s0, s1, s2, s3, s4, s5, s6, s7 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    whole = d - d % 8
+    for c in range(0, whole, 8):
+        s0 += np.float64(row[c]) * np.float64(row[c])
+        s1 += np.float64(row[c + 1]) * np.float64(row[c + 1])
+        s2 += np.float64(row[c + 2]) * np.float64(row[c + 2])
+        s3 += np.float64(row[c + 3]) * np.float64(row[c + 3])
+        s4 += np.float64(row[c + 4]) * np.float64(row[c + 4])
+        s5 += np.float64(row[c + 5]) * np.float64(row[c + 5])
+        s6 += np.float64(row[c + 6]) * np.float64(row[c + 6])
+        s7 += np.float64(row[c + 7]) * np.float64(row[c + 7])
+    for c in range(whole, d):
+        s0 += np.float64(row[c]) * np.float64(row[c])
+    total = ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
+    return 1.0 / math.sqrt(total) if total > 0.0 else 0.0
+
+
+@nb.njit(cache=True, nogil=True)
+def _factor(row, weight, normalize):
+    """Return what a row is multiplied by in the sum of powers, in the row's precision."""
+    return row.dtype.type(weight * _inverse_norm(row) if normalize else weight)
+
+
+@nb.njit(cache=True, nogil=True)
+def _merge(row, factor, total, i, fresh):
+    if fresh:
+        for c in range(row.shape[0]):
+            total[i, c] = factor * row[c]
+    else:
+        for c in range(row.shape[0]):
+            total[i, c] += factor * row[c]
+
+
+# One power from the one before, dense.
+
+
+@nb.njit(cache=True, nogil=True)
+def dense_rows(
+    first, last, indptr, indices, data, unit, scale, source, ahead, new, keep,
+    weight, normalize, total, mode, source_factor, factor,
+):  # fmt: skip
+    """Write rows ``first .. last - 1`` of the product of a graph with `source`.
+
+    Four neighbours are read and added in pairs at a time: several cache misses are under way
+    together, and the row in the making is read and written once for four.
+
+    Parameters
+    ----------
+    first, last : int
+        Rows to make.
+    indptr, indices, data : ndarray
+        The graph. `data` is empty for one without weights.
+    unit : float
+        Weights are multiplied by it, in double precision, before they are rounded.
+    scale : ndarray of shape (n_rows,)
+        What each sum over neighbours is multiplied by.
+    source : ndarray of shape (n_columns, d)
+        The power before.
+    ahead : int
+        How many neighbours ahead rows are asked for; 0 never.
+    new : ndarray of shape (n_rows, d)
+        The product, if `keep`.
+    keep : bool
+        Whether rows are written to `new`.
+    weight, normalize : float, bool
+        Weight of this power, and whether rows are divided by their norm before.
+    total : ndarray of shape (n_rows, d)
+        Sum of powers; what `mode` says is done with it.
+    mode : int
+        NOTHING, START, ADD, or FOLD.
+    source_factor : ndarray of shape (n_rows,)
+        With FOLD, what the rows of `source` are multiplied by in the sum.
+    factor : ndarray of shape (n_rows,) or (0,)
+        If not empty, what the new rows are multiplied by in the sum is kept here.
+    """
+    d = source.shape[1]
+    weighted = data.shape[0] > 0
+    end = indptr[last]
+    line = 64 // source.itemsize
+    spare = np.empty(d, source.dtype)
+    for i in range(first, last):
+        row = new[i] if keep else spare
+        for c in range(d):
+            row[c] = 0
+        k = indptr[i]
+        stop = indptr[i + 1]
+        while k + 4 <= stop:
+            if ahead > 0 and k + ahead + 4 <= end:
+                for t in range(k + ahead, k + ahead + 4):
+                    for c in range(0, d, line):
+                        _prefetch(source, np.int64(indices[t]), c)
+            # Unsigned, so that no index is looked at for being negative.
+            a = np.uint64(indices[k])
+            b = np.uint64(indices[k + 1])
+            e = np.uint64(indices[k + 2])
+            f = np.uint64(indices[k + 3])
+            if weighted:
+                p = source.dtype.type(data[k] * unit)
+                q = source.dtype.type(data[k + 1] * unit)
+                r = source.dtype.type(data[k + 2] * unit)
+                s = source.dtype.type(data[k + 3] * unit)
+                for c in range(d):
+                    row[c] += (p * source[a, c] + q * source[b, c]) + (
+                        r * source[e, c] + s * source[f, c]
+                    )
+            else:
+                for c in range(d):
+                    row[c] += (source[a, c] + source[b, c]) + (source[e, c] + source[f, c])
+            k += 4
+        while k < stop:
+            a = np.uint64(indices[k])
+            w = source.dtype.type(data[k] * unit if weighted else 1.0)
+            for c in range(d):
+                row[c] += w * source[a, c]
+            k += 1
+        multiple = scale[i]
+        for c in range(d):
+            row[c] *= multiple
+        if mode == NOTHING and factor.shape[0] == 0:
+            continue
+        own = _factor(row, weight, normalize)
+        if factor.shape[0] > 0:
+            factor[i] = own
+        fresh = mode == START
+        if mode == FOLD:
+            for c in range(d):
+                total[i, c] = source_factor[i] * source[i, c]
+        if mode != NOTHING:
+            _merge(row, own, total, i, fresh)
+
+
+# One power from a sparse one before: neighbour after neighbour, non-zero entries only.
+
+
+@nb.njit(cache=True, nogil=True)
+def _scatter(i, indptr, indices, data, unit, starts, stops, columns, values, row):
+    """Add the sparse rows of i's neighbours into `row`; whether there was anything to add."""
+    weighted = data.shape[0] > 0
+    found = False
+    for k in range(indptr[i], indptr[i + 1]):
+        j = indices[k]
+        if starts[j] == stops[j]:
+            continue
+        found = True
+        if weighted:
+            w = row.dtype.type(data[k] * unit)
+            for t in range(starts[j], stops[j]):
+                row[columns[t]] += w * values[t]
+        else:
+            for t in range(starts[j], stops[j]):
+                row[columns[t]] += values[t]
+    return found
+
+
+@nb.njit(cache=True, nogil=True)
+def sparse_rows(
+    first, last, indptr, indices, data, unit, scale, starts, stops, columns, values, new, keep,
+    weight, normalize, total, mode,
+):  # fmt: skip
+    """Write rows of the product of a graph with a sparse matrix; see `dense_rows`.
+
+    Row j of the sparse matrix has its entries at ``starts[j] .. stops[j] - 1``.
+    """
+    spare = np.empty(new.shape[1], new.dtype)
+    for i in range(first, last):
+        row = new[i] if keep else spare
+        for c in range(row.shape[0]):
+            row[c] = 0
+        if _scatter(i, indptr, indices, data, unit, starts, stops, columns, values, row):
+            multiple = scale[i]
+            for c in range(row.shape[0]):
+                row[c] *= multiple
+        if mode != NOTHING:
+            _merge(row, _factor(row, weight, normalize), total, i, mode == START)
+
+
+@nb.njit(cache=True, nogil=True)
+def count_product(first, last, indptr, indices, starts, stops, n_columns, sizes):
+    """Bound the non-zero entries of each row of the product with a sparse matrix."""
+    for i in range(first, last):
+        size = 0
+        for k in range(indptr[i], indptr[i + 1]):
+            j = indices[k]
+            size += stops[j] - starts[j]
+        sizes[i] = min(size, n_columns)
+
+
+@nb.njit(cache=True, nogil=True)
+def fill_product(
+    first, last, indptr, indices, data, unit, scale, starts, stops, columns, values, n_columns,
+    new_starts, new_stops, new_columns, new_values,
+):  # fmt: skip
+    """Write rows of the product with a sparse matrix as sparse rows, columns ascending."""
+    row = np.zeros(n_columns, new_values.dtype)
+    for i in range(first, last):
+        at = new_starts[i]
+        if _scatter(i, indptr, indices, data, unit, starts, stops, columns, values, row):
+            multiple = scale[i]
+            for c in range(n_columns):
+                value = row[c]
+                if value != 0:
+                    new_columns[at] = c
+                    new_values[at] = value * multiple
+                    at += 1
+                    row[c] = 0
+        new_stops[i] = at
+
+
+# Merging of powers that are there, and standardisation.
+
+
+@nb.njit(cache=True, nogil=True)
+def merge_rows(first, last, source, weight, normalize, total, mode):
+    """Add rows of one power to the sum of powers, as the steps above do."""
+    for i in range(first, last):
+        _merge(source[i], _factor(source[i], weight, normalize), total, i, mode == START)
+
+
+@nb.njit(cache=True, nogil=True)
+def chunk_moments(first, last, size, rows, means, squares):
+    """Write mean, and sum of squares about it, of the columns in chunks ``first .. last - 1``.
+
+    Chunk k has the rows from ``k * size``.
+    """
+    d = rows.shape[1]
+    for chunk in range(first, last):
+        begin = chunk * size
+        end = min(begin + size, rows.shape[0])
+        for c in range(d):
+            means[chunk, c] = 0.0
+            squares[chunk, c] = 0.0
+        for i in range(begin, end):
+            for c in range(d):
+                means[chunk, c] += rows[i, c]
+        for c in range(d):
+            means[chunk, c] /= end - begin
+        for i in range(begin, end):
+            for c in range(d):
+                gap = rows[i, c] - means[chunk, c]
+                squares[chunk, c] += gap * gap
+
+
+@nb.njit(cache=True, nogil=True)
+def standardize_rows(first, last, rows, mean, inverse_scale):
+    """Subtract `mean` and multiply by `inverse_scale`, in place."""
+    for i in range(first, last):
+        for c in range(rows.shape[1]):
+            rows[i, c] = (rows[i, c] - mean[c]) * inverse_scale[c]
+
+
+def _warm_up():
+    key = np.uint64(1)
+    indptr, indices = np.array([0, 1, 2]), np.array([1, 0], dtype=np.int32)
+    starts, stops = indptr[:-1], indptr[1:]
+    counts = np.empty(2, dtype=np.int64)
+    count_entries(key, 0, 2, -1.0, counts)
+    out_of_range(indices, 2)
+    row_sums(indptr, np.ones(2), np.empty(2))
+    for dtype in (np.float32, np.float64):
+        table, none = np.ones((2, 2), dtype), np.empty(0, dtype)
+        scale, values, columns = np.ones(2, dtype), np.ones(2, dtype), indices
+        starts_of_columns = np.concatenate(([0], np.cumsum(counts)))
+        rows = np.empty(starts_of_columns[-1], dtype=np.int32)
+        entries = np.empty(len(rows), dtype)
+        fill_entries(key, 0, 2, -1.0, dtype(1), starts_of_columns, rows, entries)
+        fill_gaussian(key, 0, 1.0, table)
+        graph = (indptr, indices, np.empty(0), 1.0, scale)
+        sparse = (starts, stops, columns, values)
+        merge = (table, True, 1.0, True, table, ADD)
+        dense_rows(0, 2, *graph, table, 0, *merge, none, none)
+        sparse_rows(0, 2, *graph, *sparse, *merge)
+        count_product(0, 2, indptr, indices, starts, stops, 2, np.empty(2, dtype=np.int64))
+        places = (starts, np.empty_like(starts), indices.copy(), np.empty(2, dtype))
+        fill_product(0, 2, *graph, *sparse, 2, *places)
+        merge_rows(0, 2, table, 1.0, True, table, ADD)
+        chunk_moments(0, 1, 2, table, np.empty((1, 2)), np.empty((1, 2)))
+        standardize_rows(0, 2, table, np.zeros(2), np.ones(2))
