@@ -88,6 +88,10 @@ class Cost:
             pass
         return counts
 
+    def n_entries(self, inv_reg, u, v, lowest) -> int:
+        """Count the entries of the plan whose logarithm is at least `lowest`."""
+        return int(self.count(inv_reg, u, v, lowest).sum())
+
     def entries(self, inv_reg, u, v, lowest, most=None):
         """Return the entries of the plan whose logarithm is at least `lowest`, by rows.
 
@@ -275,11 +279,18 @@ class SparseCost(Cost):
             pass
         return out
 
+    def count(self, inv_reg, u, v, lowest):
+        """Count the entries of each row of the plan whose logarithm is at least `lowest`."""
+        kept = self._values(inv_reg, u, v) >= np.exp(lowest)
+        return np.diff(np.concatenate([[0], np.cumsum(kept)])[self.indptr])
+
     def entries(self, inv_reg, u, v, lowest, most=None):
         """Return the entries of the plan whose logarithm is at least `lowest`, by rows."""
         values = self._values(inv_reg, u, v)
         kept = values >= np.exp(lowest)
         before = np.concatenate([[0], np.cumsum(kept)])
+        if most is not None and before[-1] > most:
+            return None
         return before[self.indptr], self.indices[kept], values[kept]
 
     def plan(self, inv_reg, u, v):

@@ -125,8 +125,8 @@ class _Rung:
         low, high = np.log(1e-300), 0.0
         for _ in range(40):
             middle = 0.5 * (low + high)
-            n_kept = self.cost.entries(self.inv_reg, state.u, state.v, middle, wanted)
-            low, high = (middle, high) if n_kept is None else (low, middle)
+            n_kept = self.cost.n_entries(self.inv_reg, state.u, state.v, middle)
+            low, high = (middle, high) if n_kept > wanted else (low, middle)
         return self.cost.entries(self.inv_reg, state.u, state.v, high)
 
     def newton(self, options):

@@ -394,6 +394,9 @@ def test_a_sparse_support_with_all_pairs_is_the_matrix(solver):
     result = solver(a, b, full, 1e-2)
     assert isinstance(result.plan, csr_array) and result.dropped_mass == 0
     assert_allclose(result.plan.toarray(), solver(a, b, C, 1e-2).plan, atol=1e-9)
+    if solver is sinkhorn_newton:
+        few = solver(a, b, full, 1e-2, sparsify="topk", density=0.1, n_warmup=5)
+        assert_allclose(few.plan.toarray(), result.plan.toarray(), atol=1e-8)
 
 
 def test_a_support_of_grid_neighbours_equals_large_costs_elsewhere():
