@@ -55,7 +55,7 @@ def check_projection(projection, n_nodes, n_components, dtype):
     return projection
 
 
-def _warn_of_dangling(degrees, indices):
+def warn_of_dangling(degrees, indices):
     """Warn where edges lead to nodes that none leaves: no walk goes on from there."""
     without = degrees == 0
     if without.any():
@@ -438,7 +438,7 @@ or array-like of shape (n_samples, n_features)
             projection = check_projection(self.projection, n_nodes, self.n_components, dtype)
         operator = self._operator(adjacency)
         if self.affinity == "precomputed" and not self.symmetrize:
-            _warn_of_dangling(operator.degrees, operator.indices)
+            warn_of_dangling(operator.degrees, operator.indices)
         factors = core.node_factors(operator.degrees, operator.degrees.sum(), self.degree_exponent)
         start = core.start_power(projection, factors)
         sparse_first = sparse.issparse(projection) and core.keeps_first_power_sparse(

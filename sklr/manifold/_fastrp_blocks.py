@@ -17,7 +17,7 @@ from joblib import Parallel, delayed
 from scipy import sparse
 
 from sklr.manifold import _fastrp_core as core
-from sklr.manifold._fastrp import FastRP, check_projection, check_weights
+from sklr.manifold._fastrp import FastRP, check_projection, check_weights, warn_of_dangling
 from sklr.utils._graph_folder import file_mode, open_graph
 from sklr.utils._threads import ChunkThreads
 from sklr.utils._validation import check_positive_int
@@ -283,6 +283,7 @@ default="sparse"
         transition=input_matrix == "transition",
         dtype=dtype,
     )
+    warn_of_dangling(operator.degrees, operator.indices)
     density = core.resolve_density(density, n_nodes)
     given, n_entries = None, density * n_nodes * n_components
     if not isinstance(projection, str):

@@ -10,6 +10,7 @@ from scipy import sparse, stats
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import NotFittedError
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklr.manifold import FastRP, fast_random_projection
 from sklr.manifold import _fastrp_core as core
@@ -663,6 +664,12 @@ def test_blogcatalog_at_ten_percent(data_folder, d, micro, macro):
     predicted = (place < Y[test].sum(axis=1, keepdims=True)).astype(int)
     assert f1_score(Y[test], predicted, average="micro") > micro
     assert f1_score(Y[test], predicted, average="macro", zero_division=0) > macro
+
+
+@parametrize_with_checks([FastRP(8, affinity="precomputed", random_state=0)])
+def test_sklearn_checks_of_graphs(estimator, check):
+    """The common tests run the checks on tables; these are those on matrices of pairs."""
+    check(estimator)
 
 
 def test_progress_is_shown(capsys):
