@@ -350,7 +350,7 @@ def test_eigen_gives_the_lowest_eigenvectors(n):
         rows = np.vstack([emb.embedding_, *emb.attribute_embedding_])
         # Vectors are accurate to the residual by the gap.
         assert subspace_angles(rows, vectors).max() < 1e-6
-        assert (emb.n_iter_ == 0) == (n == 100)
+        assert (emb.n_eigen_iter_ == 0) == (n == 100)
 
 
 def test_eigen_is_scikit_learns_spectral_embedding():
