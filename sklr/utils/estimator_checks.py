@@ -62,6 +62,14 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
     "HeatGeodesicEmbedding": {"n_neighbors": 5, "t": 2.0},
     "DiffusionSubspaceClustering": {"n_components": 1, "n_init": 2},
     "FastRP": {"n_components": 8},
+    "FunctionalTuckerRegressor": {
+        "rank": 1,
+        "nu": 0.5,
+        "length_scale": 0.3,
+        "n_init": 1,
+        "center": True,
+        "max_iter": 8,
+    },
     "VectorFieldGPRegressor": {"n_neighbors": 6, "n_eigenpairs": 20},
 }
 
