@@ -55,7 +55,7 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
     "MatrixFactorizationRegressor": {"context": "bias"},
     "AugmentedCovarianceSVC": {"order": 2, "lag": 1},
     "AugmentedCovarianceSVCCV": {"orders": (1, 2), "lags": (1, 2), "Cs": (1.0,)},
-    "HeatGeodesicEmbedding": {"n_neighbors": 5, "t": 2.0},
+    "HeatGeodesicEmbedding": {"n_neighbors": 5, "t": 1.0, "order": 15},
     "DiffusionSubspaceClustering": {"n_components": 1, "n_init": 2},
     "FastRP": {"n_components": 8},
     "VectorFieldGPRegressor": {"n_neighbors": 6, "n_eigenpairs": 20},
