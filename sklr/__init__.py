@@ -18,6 +18,7 @@ _SUBPACKAGES = (
     "geometry",
     "manifold",
     "metrics",
+    "transport",
     "utils",
 )
 

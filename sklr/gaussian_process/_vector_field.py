@@ -34,6 +34,7 @@ from sklr.geometry._frames import (
 )
 from sklr.geometry._neighbors_graph import nearest_neighbors, neighbors_graph
 from sklr.geometry._spectrum import lowest_eigenpairs
+from sklr.utils._threads import single_blas_thread
 
 # Features of points are made in batches of about this many numbers.
 _BATCH = 4_000_000
@@ -293,7 +294,9 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
             self.connection_laplacian_ = L
         self.eigenvalues_, self.eigenvectors_ = values, vectors
         self._scalar = scalar
-        self._regress(node, y)
+        # Hundreds of likelihoods of small matrices: a second BLAS thread only gets in the way.
+        with single_blas_thread():
+            self._regress(node, y)
         return self
 
     def _n_span(self, n_nodes):

@@ -4,6 +4,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh, splu
 
+from sklr.utils._threads import single_blas_thread
+
 # Up to this many rows a dense decomposition is quicker than an iteration.
 _DENSE = 400
 # Neighbouring eigenvalues closer than this, relative, are one eigenvalue.
@@ -67,14 +69,15 @@ def _shift_invert(L, wanted, random_state):
     start = np.random.RandomState(0) if random_state is None else random_state
     operator = LinearOperator((n, n), matvec=factors.solve, dtype=np.float64)
     try:
-        values, vectors = eigsh(
-            L,
-            wanted,
-            sigma=-shift,
-            OPinv=operator,
-            v0=start.standard_normal(n),
-            maxiter=100 * wanted,
-        )
+        with single_blas_thread():  # vectors, one at a time
+            values, vectors = eigsh(
+                L,
+                wanted,
+                sigma=-shift,
+                OPinv=operator,
+                v0=start.standard_normal(n),
+                maxiter=100 * wanted,
+            )
     except ArpackNoConvergence as exc:
         raise RuntimeError(
             f"{len(exc.eigenvalues)} of {wanted} eigenpairs converged; ask for fewer."

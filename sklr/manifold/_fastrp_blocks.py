@@ -17,7 +17,7 @@ from joblib import Parallel, delayed
 from scipy import sparse
 
 from sklr.manifold import _fastrp_core as core
-from sklr.manifold._fastrp import FastRP, check_projection, check_weights
+from sklr.manifold._fastrp import FastRP, check_projection, check_weights, warn_of_dangling
 from sklr.utils._graph_folder import file_mode, open_graph
 from sklr.utils._threads import ChunkThreads
 from sklr.utils._validation import check_positive_int
@@ -283,6 +283,7 @@ default="sparse"
         transition=input_matrix == "transition",
         dtype=dtype,
     )
+    warn_of_dangling(operator.degrees, operator.indices)
     density = core.resolve_density(density, n_nodes)
     given, n_entries = None, density * n_nodes * n_components
     if not isinstance(projection, str):
@@ -358,7 +359,7 @@ def _merge_and_finish(job, run, standardize, zero):
     windows = [(a, min(a + rows, job.n_nodes)) for a in range(0, job.n_nodes, rows)]
     found = run(delayed(_merge_window)(job, a, b) for a, b in windows)
     means, squares = (np.concatenate(column) for column in zip(*found))
-    core.check_sum(means.astype(job.dtype, copy=False))
+    core.check_range(means, job.dtype)
     moments = core.combine_moments(job.n_nodes, means, squares) if standardize else None
     if moments is not None or zero:
         run(delayed(_finish_window)(job, a, b, moments, zero) for a, b in windows)

@@ -14,7 +14,7 @@ AFFINITIES = {"adaptive": "adaptive", "alpha": "alpha", "gaussian": "gaussian", 
 
 _TINY = np.finfo(float).tiny
 # Columns from which the entropy is estimated when there are many.
-_ENTROPY_COLUMNS = 64
+_ENTROPY_COLUMNS = 32
 
 
 def build_graph(

@@ -147,7 +147,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
     pca_ : estimator
         The fitted reduction; only with `n_pca`.
     stress_ : float
-        sqrt(sum w (d - |y - y'|)^2 / sum w d^2) over vertices and landmarks.
+        ``sqrt(sum w (d - |y - y'|)^2 / sum w d^2)`` over vertices and landmarks.
     n_iter_ : int
         Passes over the pairs in the layout.
     n_features_in_ : int

@@ -89,7 +89,8 @@ def check_adjacency(
         if low < 0:
             row, column, value = _first_entry(csr, csr.data < 0)
             raise ValueError(
-                f"{name} has the negative weight {value} on edge ({row}, {column}); "
+                f"Negative values in data: {name} has the negative weight {value} on edge "
+                f"({row}, {column}); "
                 "weights must be >= 0. Take absolute values, or leave such edges out."
             )
         if low == 0:

@@ -220,6 +220,12 @@ def test_overflow_is_an_error(tmp_path):
     assert not (tmp_path / "out.npy").exists()
 
 
+def test_dangling_nodes_are_noticed(tmp_path):
+    path = save_graph(tmp_path / "graph", np.array([[0, 1.0, 0], [0, 0, 1.0], [0, 0, 0]]))
+    with pytest.warns(UserWarning, match="1 nodes have edges that lead to them and none"):
+        fastrp_blocks(path, tmp_path / "out.npy", 2, random_state=0)
+
+
 def test_same_seed_object(folder, tmp_path):
     """A RandomState is drawn from once, in blocks as in the whole."""
     wanted = fast_random_projection(make_graph(), 6, random_state=np.random.RandomState(4))
