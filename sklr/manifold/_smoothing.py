@@ -72,8 +72,8 @@ def prune_short_cuts(affinity, min_overlap):
     affinity : csr_array of shape (n, n)
         Symmetric and non-negative, zero diagonal.
     min_overlap : float
-        Smallest share of common neighbours, |A and B| / |A or B| of the neighbourhoods of the
-        two ends, each with its own point, that is kept.
+        Smallest share of common neighbours that is kept: |A and B| / |A or B| of the
+        neighbourhoods of the two ends, the ends themselves not counted.
 
     Returns
     -------
@@ -89,7 +89,8 @@ def prune_short_cuts(affinity, min_overlap):
     i, j = edges.coords
     common = sp.coo_array((closed @ closed).multiply(pattern)).tocsr()
     both = np.asarray(common[i, j]).ravel()
-    overlap = both / (size[i] + size[j] - both)
+    others = size[i] + size[j] - both - 2  # the ends lie in both closed neighbourhoods
+    overlap = np.divide(both - 2, others, out=np.ones(len(i)), where=others > 0)
     # The tree is of least cost, and costs must not be zero.
     cost = sp.csr_array((2.0 - overlap, (i, j)), shape=(n, n))
     tree = sp.coo_array(minimum_spanning_tree(cost))
