@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import sys
 import warnings
 
@@ -70,3 +71,16 @@ suppress_warnings = ["config.cache"]
 
 # An example's own warnings are for its author; a page does not show them.
 warnings.filterwarnings("ignore", message="Matplotlib is currently using agg")
+
+
+def _escape_fitted_names(app, what, name, obj, options, lines):
+    """Keep ``shape (n_features_in_,)`` from being read as a link: names of fits end with _."""
+    for number, line in enumerate(lines):
+        lines[number] = re.sub(
+            r"(?<=of shape )\([^)]*\)", lambda match: re.sub(r"_(?=\W)", r"\\_", match[0]), line
+        )
+
+
+def setup(app):
+    """Connect what runs after numpydoc has had the docstring."""
+    app.connect("autodoc-process-docstring", _escape_fitted_names, priority=900)

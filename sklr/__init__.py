@@ -17,6 +17,8 @@ _SUBPACKAGES = (
     "gaussian_process",
     "geometry",
     "manifold",
+    "metrics",
+    "transport",
     "utils",
 )
 

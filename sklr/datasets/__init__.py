@@ -1,7 +1,17 @@
 """Generators of the synthetic settings; nothing is downloaded."""
 
 from sklr.datasets._eeg import make_ar2_trials, make_motor_imagery
+from sklr.datasets._graphs import make_attributed_sbm
+from sklr.datasets._manifolds import make_geodesic_swiss_roll, make_random_walk_tree
 from sklr.datasets._molrg import make_molrg
 from sklr.datasets._sensing import make_matrix_sensing
 
-__all__ = ["make_ar2_trials", "make_matrix_sensing", "make_molrg", "make_motor_imagery"]
+__all__ = [
+    "make_ar2_trials",
+    "make_attributed_sbm",
+    "make_geodesic_swiss_roll",
+    "make_matrix_sensing",
+    "make_molrg",
+    "make_motor_imagery",
+    "make_random_walk_tree",
+]

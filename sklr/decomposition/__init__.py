@@ -1,5 +1,13 @@
-"""Low-rank matrices: regression on measurements of them."""
+"""Low-rank models of matrices: completion, factorisation, and recovery from measurements."""
 
+from sklr.decomposition._alternating import alternating_minimization
+from sklr.decomposition._factorization import MatrixFactorizationRegressor
+from sklr.decomposition._imputer import LowRankImputer
 from sklr.decomposition._sensing import MatrixSensingRegressor
 
-__all__ = ["MatrixSensingRegressor"]
+__all__ = [
+    "LowRankImputer",
+    "MatrixFactorizationRegressor",
+    "MatrixSensingRegressor",
+    "alternating_minimization",
+]

@@ -11,7 +11,7 @@ from sklr.geometry._neighbors_graph import (
     anisotropic_affinity,
     scale_both_sides,
 )
-from sklr.utils._threads import numba_threads
+from sklr.utils._threads import thread_map
 
 LAPLACIANS = ("combinatorial", "normalized", "random_walk")
 HEAT_METHODS = ("auto", "chebyshev", "euler", "exact", "squaring", "uniformization")
@@ -361,8 +361,8 @@ def _chebyshev(L, times, B, order, tol, n_jobs):
     A = sp.csr_array(L / phi - sp.eye_array(n))
     B = np.eye(n) if B is None else B
     out = np.zeros((len(times), n, B.shape[1]))
-    with numba_threads(n_jobs):
-        chebyshev(*_csr_parts(A), coefficients, B, _BLOCK, out)
+    parts = _csr_parts(A)
+    _over_columns(lambda *span: chebyshev(*parts, coefficients, B, *span, out), B, n_jobs)
     return out
 
 
@@ -388,8 +388,8 @@ def _uniformization(L, t, B, order, n_jobs, hops=None):
     P.data = np.maximum(P.data, 0.0)
     B = np.eye(n) if B is None else B
     out = np.zeros((n, B.shape[1]))
-    with numba_threads(n_jobs):
-        powers(*_csr_parts(P), _poisson(mean, order + 1), B, _BLOCK, out)
+    parts, weights = _csr_parts(P), _poisson(mean, order + 1)
+    _over_columns(lambda *span: powers(*parts, weights, B, *span, out), B, n_jobs)
     return out
 
 
@@ -417,6 +417,13 @@ def _euler(L, t, B, n_steps):
     for _ in range(n_steps):
         out = solver.solve(out)
     return out
+
+
+def _over_columns(function, B, n_jobs):
+    """Call function(first, last) for each block of columns; blocks do not know of each other."""
+    m = B.shape[1]
+    spans = [(first, min(m, first + _BLOCK)) for first in range(0, m, _BLOCK)]
+    thread_map(lambda span: function(*span), spans, n_jobs)
 
 
 def _csr_parts(A):

@@ -21,9 +21,9 @@ def _multiply(indptr, indices, data, scale, X, Y):
             target[c] = scale * row[c] - target[c]
 
 
-@nb.njit(cache=True, parallel=True, nogil=True, fastmath={"contract"})
-def chebyshev(indptr, indices, data, coefficients, B, width, out):
-    """Add sum_k c_k(t) T_k(A) B to `out` for each time, `width` columns at once.
+@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+def chebyshev(indptr, indices, data, coefficients, B, first, last, out):
+    """Add sum_k c_k(t) T_k(A) B to `out` for each time, for some of the columns.
 
     Parameters
     ----------
@@ -33,39 +33,35 @@ def chebyshev(indptr, indices, data, coefficients, B, width, out):
         Chebyshev coefficients; zeros are passed over.
     B : ndarray of shape (n, m)
         Columns to act on.
-    width : int
-        Columns of a block; blocks are shared out over the threads.
+    first, last : int
+        The columns of this call; others are left alone, for other threads.
     out : ndarray of shape (n_times, n, m)
         Zero at the start.
     """
-    n, m = B.shape
+    n = B.shape[0]
     n_times, n_terms = coefficients.shape
-    n_blocks = (m + width - 1) // width
-    for block in nb.prange(n_blocks):
-        first = block * width
-        last = min(m, first + width)
-        current = B[:, first:last].copy()
-        other = np.zeros_like(current)
-        for k in range(n_terms):
-            if k == 1:
-                # other becomes A B, then the roles change.
-                _multiply(indptr, indices, data, 1.0, current, other)
-                current, other = other, current
-            elif k > 1:
-                _multiply(indptr, indices, data, 2.0, current, other)
-                current, other = other, current
-            for time in range(n_times):
-                c = coefficients[time, k]
-                if c != 0.0:
-                    for i in range(n):
-                        target = out[time, i]
-                        source = current[i]
-                        for j in range(last - first):
-                            target[first + j] += c * source[j]
+    current = B[:, first:last].copy()
+    other = np.zeros_like(current)
+    for k in range(n_terms):
+        if k == 1:
+            # other becomes A B, then the roles change.
+            _multiply(indptr, indices, data, 1.0, current, other)
+            current, other = other, current
+        elif k > 1:
+            _multiply(indptr, indices, data, 2.0, current, other)
+            current, other = other, current
+        for time in range(n_times):
+            c = coefficients[time, k]
+            if c != 0.0:
+                for i in range(n):
+                    target = out[time, i]
+                    source = current[i]
+                    for j in range(last - first):
+                        target[first + j] += c * source[j]
 
 
-@nb.njit(cache=True, parallel=True, nogil=True, fastmath={"contract"})
-def powers(indptr, indices, data, weights, B, width, out):
+@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+def powers(indptr, indices, data, weights, B, first, last, out):
     """Add sum_k w_k A^k B to `out`; with A, w and B non-negative nothing cancels.
 
     Parameters
@@ -76,30 +72,26 @@ def powers(indptr, indices, data, weights, B, width, out):
         The weights w.
     B : ndarray of shape (n, m)
         Columns to act on.
-    width : int
-        Columns of a block.
+    first, last : int
+        The columns of this call.
     out : ndarray of shape (n, m)
         Zero at the start.
     """
-    n, m = B.shape
-    n_blocks = (m + width - 1) // width
-    for block in nb.prange(n_blocks):
-        first = block * width
-        last = min(m, first + width)
-        current = B[:, first:last].copy()
-        other = np.zeros_like(current)
-        for k in range(len(weights)):
-            if k > 0:
-                other[:] = 0.0
-                _multiply(indptr, indices, data, 1.0, current, other)
-                current, other = other, current
-            w = weights[k]
-            if w != 0.0:
-                for i in range(n):
-                    target = out[i]
-                    source = current[i]
-                    for j in range(last - first):
-                        target[first + j] += w * source[j]
+    n = B.shape[0]
+    current = B[:, first:last].copy()
+    other = np.zeros_like(current)
+    for k in range(len(weights)):
+        if k > 0:
+            other[:] = 0.0
+            _multiply(indptr, indices, data, 1.0, current, other)
+            current, other = other, current
+        w = weights[k]
+        if w != 0.0:
+            for i in range(n):
+                target = out[i]
+                source = current[i]
+                for j in range(last - first):
+                    target[first + j] += w * source[j]
 
 
 @nb.njit(cache=True, nogil=True)
@@ -130,6 +122,6 @@ def _warm_up():
     indices = np.array([1, 0], dtype=np.int32)
     data = np.ones(2)
     B = np.eye(2)
-    chebyshev(indptr, indices, data, np.ones((1, 3)), B, 2, np.zeros((1, 2, 2)))
-    powers(indptr, indices, data, np.ones(3), B, 2, np.zeros((2, 2)))
+    chebyshev(indptr, indices, data, np.ones((1, 3)), B, 0, 2, np.zeros((1, 2, 2)))
+    powers(indptr, indices, data, np.ones(3), B, 0, 2, np.zeros((2, 2)))
     hop_depth(indptr, indices, 0, np.empty(2, dtype=np.int64), np.empty(2, dtype=np.int64))

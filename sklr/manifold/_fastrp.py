@@ -322,7 +322,7 @@ or array-like of shape (n_samples, n_features)
                 normalize=self.normalize_powers,
                 threads=threads,
             )
-            core.check_sum(total)
+            core.check_range(total, total.dtype)
             if self.standardize:
                 core.standardize_in_place(total, self.mean_, self.scale_, threads)
         if self.isolated == "zero":
@@ -488,10 +488,11 @@ or array-like of shape (n_samples, n_features)
             vars(self).pop(name, None)
 
     def _finish(self, total, threads):
-        core.check_sum(total)
         if self.standardize:
             self.mean_, self.scale_ = core.column_moments(total, threads)
             core.standardize_in_place(total, self.mean_, self.scale_, threads)
+        else:
+            core.check_range(total, total.dtype)
         if self.isolated == "zero":
             total[self.degrees_ == 0] = 0
         self.embedding_ = total
@@ -501,7 +502,9 @@ or array-like of shape (n_samples, n_features)
         if self.affinity == "precomputed":
             if is_graph_object(X):
                 X = to_adjacency(X)
-            X = validate_data(self, X, accept_sparse=("csr", "csc", "coo"))
+            # What is sparse is looked through once, below.
+            look = not sparse.issparse(X)
+            X = validate_data(self, X, accept_sparse=("csr", "csc", "coo"), ensure_all_finite=look)
             return check_adjacency(X, name="X", dtype=None), {}
         X = validate_data(self, X, accept_sparse=("csr",), ensure_min_samples=2)
         if sparse.issparse(X) and X.shape[0] == X.shape[1] and (X != X.T).nnz == 0:

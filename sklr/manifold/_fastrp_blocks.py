@@ -358,7 +358,7 @@ def _merge_and_finish(job, run, standardize, zero):
     windows = [(a, min(a + rows, job.n_nodes)) for a in range(0, job.n_nodes, rows)]
     found = run(delayed(_merge_window)(job, a, b) for a, b in windows)
     means, squares = (np.concatenate(column) for column in zip(*found))
-    core.check_sum(means.astype(job.dtype, copy=False))
+    core.check_range(means, job.dtype)
     moments = core.combine_moments(job.n_nodes, means, squares) if standardize else None
     if moments is not None or zero:
         run(delayed(_finish_window)(job, a, b, moments, zero) for a, b in windows)

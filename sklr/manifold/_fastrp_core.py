@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 _NOTHING, _START, _ADD, _FOLD = 0, 1, 2, 3
 # Below this many multiplications a parallel launch costs more than it brings.
 _SMALL = 100_000
+_CHUNK = 20_000_000
 # The first power is kept sparse when fewer of its entries than this are not zero.
 _SPARSE_BELOW = 0.1
 # Rows are asked for ahead of their use when the table is larger than a cache close to a core,
@@ -72,9 +73,9 @@ def make_operator(indptr, indices, data, n_columns, *, transition, dtype):
 
     indptr = np.asarray(indptr, dtype=np.int64)
     counts = np.diff(indptr)
-    low, high = (1.0, 1.0) if data is None or not len(data) else (data.min(), data.max())
     unit = 1.0
-    if low == high:
+    if data is None or not len(data) or (data[0] == data[-1] and (data == data[0]).all()):
+        high = 1.0 if data is None or not len(data) else data[0]
         data = np.empty(0)
         degrees = counts * float(high)
         # Weights that are all equal cancel in a transition matrix, and are a factor otherwise.
@@ -85,7 +86,7 @@ def make_operator(indptr, indices, data, n_columns, *, transition, dtype):
         degrees = np.empty(len(counts))
         row_sums(indptr, data, degrees)
         # A power of two, so that weights of any size fit in single precision, unrounded.
-        unit = 2.0 ** float(-np.frexp(float(high))[1])
+        unit = 2.0 ** float(-np.frexp(float(data.max()))[1])
         sums = np.where(degrees > 0, degrees * unit, 1.0)
         scale = 1.0 / sums if transition else np.full(len(counts), 1.0 / unit)
     return Operator(indptr, indices, data, unit, scale.astype(dtype), degrees, n_columns)
@@ -187,7 +188,7 @@ def _chunks(indptr, n_chunks):
 
 def even_bounds(n, threads, work):
     """Return bounds of equally many rows for each call of a kernel."""
-    n_chunks = 1 if threads.n_threads == 1 or work < _SMALL else 8 * threads.n_threads
+    n_chunks = 1 if threads.n_threads == 1 or work < _SMALL else 4 * threads.n_threads
     return [n * chunk // n_chunks for chunk in range(n_chunks + 1)]
 
 
@@ -197,15 +198,17 @@ class Steps:
     def __init__(self, operator, threads):
         self.operator = operator
         self.threads = threads
-        self._bounds = None
+        self._bounds = {}
 
     def _call(self, kernel, work, *args):
         if self.threads.n_threads == 1 or work < _SMALL:
             kernel(0, self.operator.n_rows, *args)
             return
-        if self._bounds is None:
-            self._bounds = _chunks(self.operator.indptr, 16 * self.threads.n_threads)
-        self.threads.run(kernel, self._bounds, *args)
+        # Enough chunks that no thread waits long for the last one, few enough to be worth a call.
+        n_chunks = self.threads.n_threads * int(min(16, max(2, work // _CHUNK)))
+        if n_chunks not in self._bounds:
+            self._bounds[n_chunks] = _chunks(self.operator.indptr, n_chunks)
+        self.threads.run(kernel, self._bounds[n_chunks], *args)
 
     def first_sparse(self, source):
         """Return the product with a sparse matrix, as SparseRows."""
@@ -429,6 +432,7 @@ def column_moments(rows, threads):
     squares = np.empty_like(means)
     bounds = even_bounds(n_chunks, threads, rows.size)
     threads.run(chunk_moments, bounds, size, rows, means, squares)
+    check_range(means, rows.dtype)
     return combine_moments(len(rows), means, squares)
 
 
@@ -440,12 +444,12 @@ def standardize_in_place(rows, mean, scale, threads):
     threads.run(standardize_rows, bounds, rows, mean, 1.0 / scale)
 
 
-def check_sum(total):
-    """Refuse numbers that ran out of range, which nothing before this looks at."""
+def check_range(numbers, dtype):
+    """Refuse numbers that ran out of the range of `dtype`, which nothing before this looks at."""
     with np.errstate(all="ignore"):
-        finite = np.isfinite(total.sum(dtype=np.float64))
+        finite = np.isfinite(numbers.sum(dtype=np.float64))
     if not finite:
         raise ValueError(
-            f"The embedding overflows {total.dtype}. Scale the weights of the edges down, or pass "
+            f"The embedding overflows {dtype}. Scale the weights of the edges down, or pass "
             "dtype=numpy.float64 (input_matrix='adjacency' grows with the degrees)."
         )

@@ -303,20 +303,19 @@ def dense_rows(
 def _scatter(i, indptr, indices, data, unit, starts, stops, columns, values, row):
     """Add the sparse rows of i's neighbours into `row`; whether there was anything to add."""
     weighted = data.shape[0] > 0
-    found = False
+    found = 0
     for k in range(indptr[i], indptr[i + 1]):
-        j = indices[k]
-        if starts[j] == stops[j]:
-            continue
-        found = True
+        j = np.uint64(indices[k])
+        start, stop = starts[j], stops[j]
+        found += stop - start
         if weighted:
             w = row.dtype.type(data[k] * unit)
-            for t in range(starts[j], stops[j]):
+            for t in range(start, stop):
                 row[columns[t]] += w * values[t]
         else:
-            for t in range(starts[j], stops[j]):
+            for t in range(start, stop):
                 row[columns[t]] += values[t]
-    return found
+    return found > 0
 
 
 @nb.njit(cache=True, nogil=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from sklr.utils._graph import check_adjacency, is_graph_object, to_adjacency
+from sklr.utils._graph import check_adjacency, index_dtype, is_graph_object, to_adjacency
 
 _NAMES = ("indptr", "indices", "data")
 # Files are looked through in pieces of so many numbers.
@@ -166,6 +166,9 @@ def load_graph(folder, *, mmap=False):
     indptr, indices, data = arrays
     if data is None:
         data = np.ones(len(indices))
+    # SciPy wants one type for both, and would make it int64.
+    index = index_dtype(graph.n_nodes, len(indices))
+    indptr, indices = (array.astype(index, copy=False) for array in (indptr, indices))
     return sparse.csr_array((data, indices, indptr), shape=(graph.n_nodes, graph.n_nodes))
 
 

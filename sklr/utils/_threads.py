@@ -155,3 +155,13 @@ class ChunkThreads:
         tasks = [self._pool.submit(kernel, first, last, *args) for first, last in chunks]
         for task in tasks:
             task.result()
+
+    def map(self, function: Callable[..., Any], items: Sequence[Any]) -> Iterator[Any]:
+        """Iterate over ``function(item)``, in the order of `items`."""
+        if self.n_threads == 1 or len(items) < 2:
+            return map(function, items)
+        if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._pool = ThreadPoolExecutor(self.n_threads)
+        return self._pool.map(function, items)

@@ -6,10 +6,18 @@ import time
 # Kernel modules; each has a function ``_warm_up()`` that calls every kernel on a tiny input,
 # with the dtypes and layouts that the estimators use.
 _KERNEL_MODULES: tuple[str, ...] = (
+    "sklr.cluster._block_kmeans_kernels",
     "sklr.covariance._augmented_kernels",
     "sklr.covariance._embedding_kernels",
+    "sklr.geometry._bootstrap_amg_kernels",
+    "sklr.decomposition._completion_kernels",
     "sklr.geometry._diffusion_kernels",
+    "sklr.manifold._mds_kernels",
+    "sklr.manifold._prototypes_kernels",
     "sklr.manifold._fastrp_kernels",
+    "sklr.transport._cost_kernels",
+    "sklr.transport._linear_kernels",
+    "sklr.transport._transport_kernels",
 )
 
 

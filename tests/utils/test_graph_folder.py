@@ -18,6 +18,7 @@ def test_round_trip(tmp_path, matrix, mmap):
     path = save_graph(tmp_path / "deep" / "graph", matrix)
     found = load_graph(path, mmap=mmap)
     assert isinstance(found, sparse.csr_array)
+    assert found.indices.dtype == found.indptr.dtype == np.int32
     assert_array_equal(found.toarray(), matrix)
     assert (path / "data.npy").exists() == bool(((matrix != 0) & (matrix != 1)).any())
     assert np.load(path / "indptr.npy").dtype == np.int64

@@ -1,0 +1,580 @@
+"""Half-sweeps of alternating minimisation over observed entries (Numba, no threads of their own).
+
+One half-sweep solves, for each row i of a range, the regression of its entries on the fixed
+factors F of the other side, ``min sum_e w_e rho(y_e - mean - offset_j - b - F_j x) + ridge``.
+Rows are independent of each other: a caller may hand ranges to several threads.
+
+Sums are reordered by the compiler ("reassoc") so that it can use vector registers; NaN and
+infinity keep their meaning. The order is fixed for one machine and does not depend on the range.
+"""
+
+import numba as nb
+import numpy as np
+
+_FAST = {"reassoc", "contract"}
+
+
+@nb.njit(cache=True, nogil=True)
+def group_entries(keys, others, values, weights, indptr, out_others, out_values, out_weights):
+    """Sort entries by key, stably; `indptr` has n_keys + 1 zeros and is filled."""
+    for key in keys:
+        indptr[key + 1] += 1
+    for i in range(len(indptr) - 1):
+        indptr[i + 1] += indptr[i]
+    place = indptr[:-1].copy()
+    for e in range(len(keys)):
+        to = place[keys[e]]
+        place[keys[e]] = to + 1
+        out_others[to] = others[e]
+        out_values[to] = values[e]
+        if len(weights) > 0:
+            out_weights[to] = weights[e]
+
+
+@nb.njit(cache=True, nogil=True)
+def transpose_entries(indptr, indices, values, weights, t_indptr, t_indices, t_values, t_weights):
+    """Turn rows into columns; `t_indptr` has n_columns + 1 zeros and is filled."""
+    for j in indices:
+        t_indptr[j + 1] += 1
+    for j in range(len(t_indptr) - 1):
+        t_indptr[j + 1] += t_indptr[j]
+    place = t_indptr[:-1].copy()
+    for i in range(len(indptr) - 1):
+        for e in range(indptr[i], indptr[i + 1]):
+            j = indices[e]
+            to = place[j]
+            place[j] = to + 1
+            t_indices[to] = i
+            t_values[to] = values[e]
+            if len(weights) > 0:
+                t_weights[to] = weights[e]
+
+
+@nb.njit(cache=True, nogil=True)
+def row_means(start, stop, indptr, indices, values, weights, mean, offset, ridge, out):
+    """Write each row's ridge mean of its values without mean and column offsets."""
+    for i in range(start, stop):
+        total, mass = 0.0, 0.0
+        for e in range(indptr[i], indptr[i + 1]):
+            w = weights[e] if len(weights) > 0 else 1.0
+            total += w * (values[e] - mean - offset[indices[e]])
+            mass += w
+        out[i] = total / (mass + ridge) if mass + ridge > 0 else 0.0
+
+
+@nb.njit(cache=True, nogil=True, fastmath=_FAST)
+def residual_product(
+    start, stop, indptr, indices, values, weights, mean, bias, offset, low, high, scale, B, out
+):
+    """Multiply the clipped residuals of the biases, zero where unobserved, by dense `B`."""
+    k = B.shape[1]
+    zero = B.dtype.type(0)
+    for i in range(start, stop):
+        for c in range(k):
+            out[i, c] = zero
+        for e in range(indptr[i], indptr[i + 1]):
+            j = indices[e]
+            r = min(max(values[e] - mean - bias[i] - offset[j], low), high)
+            if len(weights) > 0:
+                r *= weights[e]
+            r *= scale[i]
+            for c in range(k):
+                out[i, c] += r * B[j, c]
+
+
+@nb.njit(cache=True, nogil=True, fastmath=_FAST)
+def entry_residuals(indptr, indices, values, mean, bias, offset, X, F, step, out):
+    """Write the residual of every `step`-th entry of all rows; return how many there are."""
+    k = F.shape[1]
+    n, e = 0, 0
+    for i in range(len(indptr) - 1):
+        while e < indptr[i + 1]:
+            j = indices[e]
+            t = F.dtype.type(0)
+            for c in range(k):
+                t += X[i, c] * F[j, c]
+            out[n] = values[e] - mean - bias[i] - offset[j] - t
+            n += 1
+            e += step
+    return n
+
+
+@nb.njit(cache=True, nogil=True, fastmath=_FAST)
+def row_losses(start, stop, indptr, indices, values, weights, mean, bias, offset, X, F, out):
+    """Write the weighted sum of squared residuals of each row."""
+    k = F.shape[1]
+    for i in range(start, stop):
+        total = 0.0
+        for e in range(indptr[i], indptr[i + 1]):
+            j = indices[e]
+            t = F.dtype.type(0)
+            for c in range(k):
+                t += X[i, c] * F[j, c]
+            r = values[e] - mean - bias[i] - offset[j] - t
+            total += r * r * weights[e] if len(weights) > 0 else r * r
+        out[i] = total
+
+
+@nb.njit(cache=True, nogil=True, fastmath=_FAST)
+def predict_pairs(rows, cols, mean, bias, offset, X, F, out):
+    """Write the model's value at each (row, column) pair; negative indices have no factor."""
+    k = F.shape[1]
+    for e in range(len(rows)):
+        i, j = rows[e], cols[e]
+        t = mean
+        if i >= 0:
+            t += bias[i]
+        if j >= 0:
+            t += offset[j]
+        if i >= 0 and j >= 0:
+            s = F.dtype.type(0)
+            for c in range(k):
+                s += X[i, c] * F[j, c]
+            t += s
+        out[e] = t
+
+
+@nb.njit(cache=True, nogil=True)
+def _weight(r, delta, one):
+    """Weight of a residual in the quadratic that lies above Huber's loss and touches it there."""
+    size = abs(r)
+    return one if size <= delta else delta / size
+
+
+@nb.njit(cache=True, nogil=True)
+def _rho(r, delta):
+    """Huber's loss of a residual, r ** 2 up to delta."""
+    size = abs(r)
+    return r * r if size <= delta else delta * (size + size - delta)
+
+
+@nb.njit(cache=True, nogil=True, fastmath=_FAST)
+def _start_row(start, stop, indices, values, weights, shift, offset, F, x, loss, delta, w, g):
+    """Residuals of one row at x: weights into w, gradient into g.
+
+    Returns the loss, the sum of the weights, and the bias's gradient.
+    """
+    k = F.shape[1]
+    zero, one = F.dtype.type(0), F.dtype.type(1)
+    total, mass, gb = 0.0, 0.0, 0.0
+    for c in range(k):
+        g[c] = 0
+    # Four entries at a time: one pass over x and one over g serve them all.
+    full = start + (stop - start) // 4 * 4
+    for e in range(start, full, 4):
+        o = e - start
+        j0, j1, j2, j3 = indices[e], indices[e + 1], indices[e + 2], indices[e + 3]
+        t0, t1, t2, t3 = zero, zero, zero, zero
+        for c in range(k):
+            xc = x[c]
+            t0 += F[j0, c] * xc
+            t1 += F[j1, c] * xc
+            t2 += F[j2, c] * xc
+            t3 += F[j3, c] * xc
+        t0 = values[e] - shift - offset[j0] - t0
+        t1 = values[e + 1] - shift - offset[j1] - t1
+        t2 = values[e + 2] - shift - offset[j2] - t2
+        t3 = values[e + 3] - shift - offset[j3] - t3
+        w0, w1, w2, w3 = one, one, one, one
+        if len(weights) > 0:
+            w0, w1, w2, w3 = weights[e], weights[e + 1], weights[e + 2], weights[e + 3]
+        if loss == 0:
+            total += (w0 * t0 * t0 + w1 * t1 * t1) + (w2 * t2 * t2 + w3 * t3 * t3)
+        else:
+            total += w0 * _rho(t0, delta) + w1 * _rho(t1, delta)
+            total += w2 * _rho(t2, delta) + w3 * _rho(t3, delta)
+            w0 *= _weight(t0, delta, one)
+            w1 *= _weight(t1, delta, one)
+            w2 *= _weight(t2, delta, one)
+            w3 *= _weight(t3, delta, one)
+        w[o], w[o + 1], w[o + 2], w[o + 3] = w0, w1, w2, w3
+        mass += (w0 + w1) + (w2 + w3)
+        t0 *= w0
+        t1 *= w1
+        t2 *= w2
+        t3 *= w3
+        gb += (t0 + t1) + (t2 + t3)
+        for c in range(k):
+            g[c] += (t0 * F[j0, c] + t1 * F[j1, c]) + (t2 * F[j2, c] + t3 * F[j3, c])
+    for e in range(full, stop):
+        j = indices[e]
+        t = zero
+        for c in range(k):
+            t += F[j, c] * x[c]
+        t = values[e] - shift - offset[j] - t
+        we = weights[e] if len(weights) > 0 else one
+        if loss == 0:
+            total += we * t * t
+        else:
+            total += we * _rho(t, delta)
+            we *= _weight(t, delta, one)
+        w[e - start] = we
+        mass += we
+        t *= we
+        gb += t
+        for c in range(k):
+            g[c] += t * F[j, c]
+    return total, mass, gb
+
+
+@nb.njit(cache=True, nogil=True, fastmath=_FAST)
+def cg_rows(
+    start, stop, indptr, indices, values, weights, mean, offset, F, spectrum, sums,
+    alpha, bias_alpha, power, has_bias, loss, delta, n_steps, tol, X, bias, out,
+):  # fmt: skip
+    """Few steps of conjugate gradients for each row, from where it stands.
+
+    F is rotated so that its (entry-weighted, per entry) Gram is the diagonal `spectrum`; `sums`
+    has its weighted column means. These make one preconditioner for all rows, exact for a row
+    that sees every column as often as the data do: diagonal, with an arrow for the bias.
+
+    `out` (n_rows, 2) gets the loss before, and by how much the row's objective fell.
+    """
+    k = F.shape[1]
+    n_longest = 0
+    for i in range(start, stop):
+        n_longest = max(n_longest, indptr[i + 1] - indptr[i])
+    w = np.empty(n_longest, F.dtype)
+    x = np.empty(k, F.dtype)
+    g = np.empty(k, F.dtype)
+    z = np.empty(k, F.dtype)
+    p = np.zeros(k, F.dtype)
+    q = np.empty(k, F.dtype)
+    inverse = np.empty(k, F.dtype)
+    zero = F.dtype.type(0)
+    tiny = F.dtype.type(1e-30)
+    for i in range(start, stop):
+        first, last = indptr[i], indptr[i + 1]
+        out[i, 0] = 0.0
+        out[i, 1] = 0.0
+        if first == last:
+            for c in range(k):
+                X[i, c] = zero
+            bias[i] = zero
+            continue
+        xb = bias[i]
+        for c in range(k):
+            x[c] = X[i, c]
+        total, mass, gb0 = _start_row(
+            first, last, indices, values, weights, mean + xb, offset, F, x, loss, delta, w, g
+        )
+        out[i, 0] = total
+        if mass <= 0:
+            for c in range(k):
+                X[i, c] = zero
+            bias[i] = zero
+            continue
+        lam = alpha * mass**power
+        lam_b = bias_alpha * mass**power
+        floor = mass * spectrum[k - 1] * 1e-7 + lam
+        schur = mass + lam_b
+        for c in range(k):
+            g[c] -= lam * x[c]
+            inverse[c] = 1.0 / max(mass * spectrum[c] + lam, floor, tiny)
+            schur -= (mass * sums[c]) ** 2 * inverse[c]
+        schur = max(schur, 1e-7 * (mass + lam_b))
+        gb = zero
+        if has_bias:
+            gb = F.dtype.type(gb0 - lam_b * xb)
+        pb = zero
+        rz_before, rz_first, fell = 0.0, 0.0, 0.0
+        for step in range(n_steps):
+            # z: the gradient through the preconditioner.
+            zb = zero
+            if has_bias:
+                s = 0.0
+                for c in range(k):
+                    s += mass * sums[c] * inverse[c] * g[c]
+                zb = F.dtype.type((gb - s) / schur)
+            rz = gb * zb + 0.0
+            for c in range(k):
+                z[c] = (g[c] - mass * sums[c] * zb) * inverse[c]
+                rz += g[c] * z[c]
+            if step == 0:
+                rz_first = rz
+            if not rz > tol * rz_first or not rz > 1e-300:
+                break
+            ratio = F.dtype.type(rz / rz_before) if step > 0 else zero
+            for c in range(k):
+                p[c] = z[c] + ratio * p[c]
+            pb = zb + ratio * pb
+            rz_before = rz
+            # q = (sum_e w_e f_e f_e' + ridge) p, matrix-free, four entries at a time.
+            for c in range(k):
+                q[c] = lam * p[c]
+            qb = lam_b * pb
+            full = first + (last - first) // 4 * 4
+            for e in range(first, full, 4):
+                j0, j1, j2, j3 = indices[e], indices[e + 1], indices[e + 2], indices[e + 3]
+                t0, t1, t2, t3 = zero, zero, zero, zero
+                for c in range(k):
+                    pc = p[c]
+                    t0 += F[j0, c] * pc
+                    t1 += F[j1, c] * pc
+                    t2 += F[j2, c] * pc
+                    t3 += F[j3, c] * pc
+                o = e - first
+                t0 = w[o] * (t0 + pb)
+                t1 = w[o + 1] * (t1 + pb)
+                t2 = w[o + 2] * (t2 + pb)
+                t3 = w[o + 3] * (t3 + pb)
+                qb += (t0 + t1) + (t2 + t3)
+                for c in range(k):
+                    q[c] += (t0 * F[j0, c] + t1 * F[j1, c]) + (t2 * F[j2, c] + t3 * F[j3, c])
+            for e in range(full, last):
+                j = indices[e]
+                t = zero
+                for c in range(k):
+                    t += F[j, c] * p[c]
+                t = w[e - first] * (t + pb)
+                qb += t
+                for c in range(k):
+                    q[c] += t * F[j, c]
+            curvature = pb * qb if has_bias else 0.0
+            for c in range(k):
+                curvature += p[c] * q[c]
+            if not curvature > 1e-300:
+                break
+            length = F.dtype.type(rz / curvature)
+            fell += length * rz
+            for c in range(k):
+                x[c] += length * p[c]
+                g[c] -= length * q[c]
+            if has_bias:
+                xb += length * pb
+                gb -= length * qb
+        out[i, 1] = fell
+        for c in range(k):
+            X[i, c] = x[c]
+        bias[i] = xb
+
+
+@nb.njit(cache=True, nogil=True, fastmath=_FAST)
+def _factor(H):
+    """Cholesky factor into the lower triangle of H; False where H is not positive definite."""
+    n = H.shape[0]
+    for a in range(n):
+        for b in range(a + 1):
+            t = H[a, b]
+            s = H.dtype.type(0)
+            for c in range(b):
+                s += H[a, c] * H[b, c]
+            t -= s
+            if a == b:
+                if not t > 0:
+                    return False
+                H[a, a] = np.sqrt(t)
+            else:
+                H[a, b] = t / H[b, b]
+    return True
+
+
+@nb.njit(cache=True, nogil=True)
+def _substitute(L, b):
+    """Solve L L' x = b in place."""
+    n = L.shape[0]
+    for a in range(n):
+        t = b[a]
+        for c in range(a):
+            t -= L[a, c] * b[c]
+        b[a] = t / L[a, a]
+    for a in range(n - 1, -1, -1):
+        b[a] /= L[a, a]
+        t = b[a]
+        for c in range(a):
+            b[c] -= L[a, c] * t
+
+
+@nb.njit(cache=True, nogil=True)
+def _normal_matrix(A, B, n, ridge, ridge_b, has_bias, H, L):
+    """Factor ``A' B + ridge`` into L, with a trace of ridge where it is singular."""
+    k = H.shape[0]
+    np.dot(A[:n].T, B[:n], H)
+    trace = 0.0
+    for c in range(k):
+        H[c, c] += ridge_b if has_bias and c == k - 1 else ridge
+        trace += H[c, c]
+    extra = 0.0
+    trial = trace / k * (1e-10 if H.itemsize == 8 else 1e-6)
+    if n < k and min(ridge, ridge_b) <= 0:
+        extra = trial
+    for _ in range(8):
+        for a in range(k):
+            for b in range(a + 1):
+                L[a, b] = H[a, b]
+            L[a, a] += extra
+        if _factor(L):
+            return True
+        extra = max(trial, 10 * extra)
+    return False
+
+
+@nb.njit(cache=True, nogil=True, fastmath=_FAST)
+def cholesky_rows(
+    start, stop, indptr, indices, values, weights, mean, offset, F,
+    alpha, bias_alpha, power, has_bias, loss, delta, n_steps, tol, X, bias, out,
+):  # fmt: skip
+    """Exact solution of each row's (re-weighted) normal equations, as a correction to X.
+
+    More than one step re-weights again, until the objective falls by less than `tol` of it.
+    """
+    k = F.shape[1]
+    size = k + 1 if has_bias else k
+    n_longest = 0
+    for i in range(start, stop):
+        n_longest = max(n_longest, indptr[i + 1] - indptr[i])
+    w = np.empty(n_longest, F.dtype)
+    x = np.empty(k, F.dtype)
+    g = np.empty(k, F.dtype)
+    A = np.empty((n_longest, size), F.dtype)
+    B = np.empty((n_longest, size), F.dtype)
+    H = np.empty((size, size), F.dtype)
+    L = np.empty((size, size), F.dtype)
+    change = np.empty(size, F.dtype)
+    for i in range(start, stop):
+        first, last = indptr[i], indptr[i + 1]
+        n = last - first
+        out[i, 0] = 0.0
+        out[i, 1] = 0.0
+        if n == 0:
+            X[i, :] = 0
+            bias[i] = 0
+            continue
+        for c in range(k):
+            x[c] = X[i, c]
+        for e in range(n):
+            j = indices[first + e]
+            for c in range(k):
+                A[e, c] = F[j, c]
+            if has_bias:
+                A[e, k] = 1
+        plain = loss == 0 and len(weights) == 0
+        for step in range(n_steps):
+            total, mass, gb = _start_row(
+                first, last, indices, values, weights, mean + bias[i], offset, F, x,
+                loss, delta, w, g,
+            )  # fmt: skip
+            if step == 0:
+                out[i, 0] = total
+            if mass <= 0:
+                x[:] = 0
+                bias[i] = 0
+                break
+            lam = alpha * mass**power
+            lam_b = bias_alpha * mass**power
+            if not plain:
+                for e in range(n):
+                    for c in range(size):
+                        B[e, c] = w[e] * A[e, c]
+            if not _normal_matrix(A, A if plain else B, n, lam, lam_b, has_bias, H, L):
+                break
+            for c in range(k):
+                g[c] -= lam * x[c]
+                change[c] = g[c]
+            if has_bias:
+                gb -= lam_b * bias[i]
+                change[k] = gb
+            _substitute(L, change)
+            fell = 0.0
+            for c in range(k):
+                fell += g[c] * change[c]
+                x[c] += change[c]
+            if has_bias:
+                fell += gb * change[k]
+                bias[i] += change[k]
+            out[i, 1] += fell
+            if not fell > tol * total:
+                break
+        for c in range(k):
+            X[i, c] = x[c]
+
+
+@nb.njit(cache=True, nogil=True)
+def leave_one_out_rows(
+    start, stop, indptr, indices, values, weights, mean, offset, F,
+    alpha, bias_alpha, power, has_bias, loss, delta, X, bias, out,
+):  # fmt: skip
+    """Sum over each row's entries of squared and absolute leave-one-out residuals, at X, bias."""
+    k = F.shape[1]
+    size = k + 1 if has_bias else k
+    n_longest = 0
+    for i in range(start, stop):
+        n_longest = max(n_longest, indptr[i + 1] - indptr[i])
+    w = np.empty(n_longest, F.dtype)
+    g = np.empty(k, F.dtype)
+    A = np.empty((n_longest, size), F.dtype)
+    B = np.empty((n_longest, size), F.dtype)
+    H = np.empty((size, size), F.dtype)
+    L = np.empty((size, size), F.dtype)
+    v = np.empty(size, F.dtype)
+    for i in range(start, stop):
+        first, last = indptr[i], indptr[i + 1]
+        n = last - first
+        out[i, 0] = 0.0
+        out[i, 1] = 0.0
+        if n == 0:
+            continue
+        _, mass, _ = _start_row(
+            first, last, indices, values, weights, mean + bias[i], offset, F, X[i],
+            loss, delta, w, g,
+        )  # fmt: skip
+        for e in range(n):
+            j = indices[first + e]
+            for c in range(k):
+                A[e, c] = F[j, c]
+            if has_bias:
+                A[e, k] = 1
+            for c in range(size):
+                B[e, c] = w[e] * A[e, c]
+        lam = alpha * mass**power
+        lam_b = bias_alpha * mass**power
+        solved = _normal_matrix(A, B, n, lam, lam_b, has_bias, H, L)
+        for e in range(n):
+            j = indices[first + e]
+            r = values[first + e] - mean - bias[i] - offset[j]
+            for c in range(k):
+                r -= X[i, c] * F[j, c]
+            if solved:
+                leverage = 0.0
+                for c in range(size):
+                    v[c] = A[e, c]
+                _substitute(L, v)
+                for c in range(size):
+                    leverage += v[c] * A[e, c]
+                r /= max(1.0 - w[e] * leverage, 1e-9)
+            out[i, 0] += r * r
+            out[i, 1] += abs(r)
+
+
+def _warm_up():
+    for dtype in (np.float64, np.float32):
+        number = dtype
+        rows = np.array([0, 0, 1, 1, 2], dtype=np.int32)
+        cols = np.array([0, 1, 0, 1, 1], dtype=np.int32)
+        values = np.arange(5, dtype=dtype)
+        none = np.empty(0, dtype=dtype)
+        half = np.zeros(4, np.int64), np.empty(5, np.int32), np.empty(5, dtype), none
+        other = np.zeros(3, np.int64), np.empty(5, np.int32), np.empty(5, dtype), none
+        group_entries(rows, cols, values, none, *half)
+        transpose_entries(*half, *other)
+        zero, one = number(0), number(1)
+        X, F = np.ones((3, 2), dtype), np.ones((2, 2), dtype)
+        bias, offset, out = np.zeros(3, dtype), np.zeros(2, dtype), np.zeros((3, 2))
+        row_means(0, 3, *half, zero, offset, 1.0, bias)
+        residual_product(0, 3, *half, zero, bias, offset, -one, one, bias, F, np.empty_like(X))
+        entry_residuals(*half[:3], zero, bias, offset, X, F, 1, np.empty(5, dtype))
+        row_losses(0, 3, *half, zero, bias, offset, X, F, np.empty(3))
+        predict_pairs(
+            rows.astype(np.int64), cols.astype(np.int64), zero, bias, offset, X, F, values
+        )
+        common = one, one, 0.0, True, 0, one
+        spectrum = np.ones(2, dtype)
+        cg_rows(
+            0, 3, *half, zero, offset, F, spectrum, spectrum, *common, 1, 0.0, X, bias, out
+        )  # fmt: skip
+        cholesky_rows(0, 3, *half, zero, offset, F, *common, 1, 0.0, X, bias, out)
+    double = half[0], half[1], np.empty(5), np.empty(0)
+    leave_one_out_rows(
+        0, 3, *double, 0.0, np.zeros(2), np.ones((2, 2)), 1.0, 1.0, 0.0, True, 0, 1.0,
+        np.ones((3, 2)), np.zeros(3), out,
+    )  # fmt: skip

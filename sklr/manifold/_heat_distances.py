@@ -1,0 +1,332 @@
+"""Heat-geodesic dissimilarities: from a graph and a diffusion time to distances."""
+
+from numbers import Real
+
+import numpy as np
+import scipy.sparse as sp
+
+from sklr.geometry import graph_laplacian, heat_kernel, join_components, neighbors_graph
+from sklr.geometry._diffusion import check_affinity
+from sklr.utils._warnings import warn_user
+
+#: Affinities of the estimator -> kernels of neighbors_graph.
+AFFINITIES = {"adaptive": "adaptive", "alpha": "alpha", "gaussian": "gaussian", "knn": "binary"}
+
+_TINY = np.finfo(float).tiny
+# Columns from which the entropy is estimated when there are many.
+_ENTROPY_COLUMNS = 64
+
+
+def build_graph(
+    X, *, n_neighbors=10, affinity="alpha", decay=40.0, anisotropy=0.0, metric="euclidean",
+    algorithm="exact", random_state=None, n_jobs=None, what="graph",
+):  # fmt: skip
+    """Build the connected affinity graph of points, distances or an affinity.
+
+    Returns
+    -------
+    W : csr_array of shape (n_samples, n_samples)
+        Connected: components are joined, and that is told by a warning.
+    labels : ndarray of shape (n_samples,)
+        Connected component of each point before that.
+    """
+    points, point_metric = X, metric
+    if affinity == "precomputed":
+        W = check_affinity(X, "X")
+        points = None
+    else:
+        if affinity == "precomputed_distance":
+            X = check_distances(X)
+            points, point_metric, affinity = X, "precomputed", "alpha"
+        n = len(X)
+        if n_neighbors >= n:
+            raise ValueError(
+                f"n_neighbors={n_neighbors} must be less than the number of points, which is "
+                f"n_samples={n}."
+            )
+        W = neighbors_graph(
+            X, n_neighbors, kernel=AFFINITIES[affinity], decay=decay, anisotropy=anisotropy,
+            metric=point_metric, algorithm=algorithm, random_state=random_state, n_jobs=n_jobs,
+        )  # fmt: skip
+    joined, labels = join_components(W, points, metric=point_metric)
+    n_components = int(labels.max()) + 1 if len(labels) else 0
+    if n_components > 1:
+        sizes = np.sort(np.bincount(labels))[::-1]
+        how = (
+            "joined by their shortest bridges, longer ones weaker"
+            if points is not None
+            else "joined at their vertices of largest degree, since an affinity says nothing of "
+            "where they lie"
+        )
+        warn_user(
+            f"The {what} has {n_components} connected components, of {_some(sizes)} points; they "
+            f"were {how}. Distances between components say little. A larger n_neighbors may "
+            "connect them."
+        )
+    return joined, labels
+
+
+def _some(sizes):
+    shown = ", ".join(str(size) for size in sizes[:5])
+    return shown if len(sizes) <= 5 else f"{shown}, ..."
+
+
+def check_distances(D):
+    """Return a symmetric matrix of distances as an array, or complain."""
+    if sp.issparse(D):
+        raise ValueError(
+            "affinity='precomputed_distance' takes a dense matrix of all distances; give a "
+            "sparse graph as an affinity with affinity='precomputed'."
+        )
+    D = np.asarray(D, dtype=np.float64)
+    if D.ndim != 2 or D.shape[0] != D.shape[1]:
+        raise ValueError(f"X must be a square matrix of distances, got shape {D.shape}.")
+    if not np.isfinite(D).all():
+        raise ValueError("X contains NaN or infinity.")
+    if (D < 0).any():
+        raise ValueError(f"Distances must be non-negative, the smallest is {D.min():.3g}.")
+    gap = np.abs(D - D.T).max(initial=0.0)
+    if gap > 1e-8 * D.max(initial=0.0):
+        raise ValueError(f"Distances must be symmetric, X differs from X.T by up to {gap:.3g}.")
+    D = 0.5 * (D + D.T)
+    np.fill_diagonal(D, 0.0)
+    return D
+
+
+def time_grid(laplacian, n_times=24):
+    """Return a geometric grid of times: 0.5 to 200 steps of a typical vertex."""
+    rate = float(laplacian.diagonal().mean())
+    return np.geomspace(0.5, 200.0, n_times) / (rate if rate > 0 else 1.0)
+
+
+def heat_entropy(heat):
+    """Mean entropy of the columns of a heat kernel, in nats; over the last two axes."""
+    mass = np.maximum(heat, 0.0)
+    total = mass.sum(axis=-2, keepdims=True)
+    mass = mass / np.maximum(total, _TINY)
+    return -(mass * np.log(np.maximum(mass, _TINY))).sum(axis=-2).mean(axis=-1)
+
+
+def choose_time(laplacian, *, method="auto", order=None, columns=None, rng=None, n_jobs=None):
+    """Choose the diffusion time at the knee of the entropy of the heat kernel.
+
+    Both axes are scaled to [0, 1]; the knee is where the curve is farthest above the diagonal.
+
+    Returns
+    -------
+    t : float
+        The time.
+    grid : ndarray of shape (n_times,)
+        Times that were tried.
+    entropy : ndarray of shape (n_times,)
+        Mean entropy of the columns at each.
+    """
+    n = laplacian.shape[0]
+    grid = time_grid(laplacian)
+    if columns is None:
+        columns = np.arange(n)
+    if len(columns) > _ENTROPY_COLUMNS:
+        columns = np.sort(rng.choice(columns, _ENTROPY_COLUMNS, replace=False))
+    method = "uniformization" if method == "squaring" else method
+    B = indicator_columns(n, columns)
+    entropy = heat_entropy(
+        heat_kernel(laplacian, grid, B, method=method, order=order, n_jobs=n_jobs)
+    )
+    rise = entropy[-1] - entropy[0]
+    if not rise > 1e-6 * max(1.0, abs(entropy[-1])) or (np.diff(entropy) < -1e-3 * rise).any():
+        return _middle(grid, "does not increase"), grid, entropy
+    above = (entropy - entropy[0]) / rise - (grid - grid[0]) / (grid[-1] - grid[0])
+    knee = int(above.argmax())
+    if knee in (0, len(grid) - 1):
+        return _middle(grid, "has its knee at an end of the grid"), grid, entropy
+    return float(grid[knee]), grid, entropy
+
+
+def _middle(grid, why):
+    t = float(grid[len(grid) // 2])
+    warn_user(
+        f"t='auto': the entropy of the heat kernel {why}; t={t:.4g}, the middle of the grid from "
+        f"{grid[0]:.4g} to {grid[-1]:.4g}, was taken. Give t to choose it yourself.",
+    )
+    return t
+
+
+def indicator_columns(n, columns):
+    """Return the columns of the identity with the given numbers."""
+    B = np.zeros((n, len(columns)))
+    B[columns, np.arange(len(columns))] = 1.0
+    return B
+
+
+def heat_dissimilarity(heat, t, columns, *, harnack=1.0, power=1.0, denoise=0.0):
+    """Turn columns of the heat kernel into dissimilarities.
+
+    Parameters
+    ----------
+    heat : ndarray of shape (n_points, n_columns)
+        Columns of the heat kernel.
+    t : float
+        The diffusion time.
+    columns : ndarray of shape (n_columns,)
+        Which points the columns belong to.
+    harnack : float, default=1.0
+        Strength of the volume correction.
+    power : float, default=1.0
+        Exponent of the dissimilarities.
+    denoise : float, default=0.0
+        Share of the triplet distance.
+
+    Returns
+    -------
+    D : ndarray of shape (n_points, n_columns)
+        Non-negative; rows `columns` are symmetric with zero diagonal.
+    """
+    floor = np.maximum(heat, _TINY)
+    S = np.log(floor)
+    own = np.zeros(len(columns))
+    own[:] = heat[columns, np.arange(len(columns))]
+    if harnack:
+        # The diagonal of points that are no column: what heat carries there from the columns.
+        share = floor / floor.sum(axis=1, keepdims=True)
+        diagonal = np.exp(share @ np.log(np.maximum(own, _TINY)))
+        diagonal[columns] = own
+        S -= harnack * np.log(0.5 * (diagonal[:, None] + own))
+    S *= -4.0 * t
+    D = np.sqrt(np.maximum(S, 0.0))
+    if power != 1.0:
+        D **= power
+    D[columns] = _symmetric(D[columns])
+    if denoise:
+        T = _triplet(D, columns)
+        off = D.sum()
+        scale = off / T.sum() if T.sum() > 0 else 1.0
+        D = (1.0 - denoise) * D + denoise * scale * T
+        D[columns] = _symmetric(D[columns])
+    return D
+
+
+def _symmetric(D):
+    D = 0.5 * (D + D.T)
+    np.fill_diagonal(D, 0.0)
+    return D
+
+
+def _triplet(D, columns):
+    """Distances between the rows of dissimilarities: of each point to each column's point."""
+    from scipy.spatial.distance import cdist
+
+    return cdist(D, D[columns])
+
+
+def check_time(t):
+    """Return whether `t` is to be chosen, after complaining about any other text or number."""
+    if isinstance(t, str):
+        if t != "auto":
+            raise ValueError(f"t must be a positive number or 'auto', got {t!r}.")
+        return True
+    if isinstance(t, bool) or not isinstance(t, Real) or not np.isfinite(t) or t <= 0:
+        raise ValueError(f"t must be a positive number or 'auto', got {t!r}.")
+    return False
+
+
+def heat_geodesic_distances(
+    X, t="auto", *, n_neighbors=10, affinity="alpha", decay=40.0, anisotropy=0.0,
+    laplacian="combinatorial", method="auto", order=None, harnack=1.0, denoise=0.0,
+    scale_factor=1.0, landmarks=None, metric="euclidean", random_state=None, n_jobs=None,
+):  # fmt: skip
+    """Compute heat-geodesic dissimilarities between points.
+
+    d(x, y)^2 = -4 t log H_t(x, y), with the heat kernel H_t of a neighbour graph, corrected by
+    ``harnack`` times 4 t log((H_t(x, x) + H_t(y, y)) / 2). Up to a common factor it comes near
+    the geodesic distance.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features) or (n_samples, n_samples)
+        Points, or what `affinity` says.
+    t : float or "auto", default="auto"
+        Diffusion time, in units of one over the weights; "auto" takes the knee of the entropy.
+    n_neighbors : int, default=10
+        Neighbours of each point in the graph.
+    affinity : str, default="alpha"
+        "alpha", "knn", "gaussian", "adaptive", "precomputed" or "precomputed_distance".
+    decay : float, default=40.0
+        Exponent of the "alpha" kernel.
+    anisotropy : float, default=0.0
+        How much of the density is taken out of the affinity, from 0 to 1.
+    laplacian : {"combinatorial", "normalized"}, default="combinatorial"
+        Kind of Laplacian.
+    method : str, default="auto"
+        How the heat kernel is computed, see :func:`sklr.geometry.heat_kernel`.
+    order : int, default=None
+        Its number of terms.
+    harnack : float, default=1.0
+        Strength of the volume correction; 0 is plain Varadhan.
+    denoise : float, default=0.0
+        Share of the triplet distance, from 0 to 1.
+    scale_factor : float, default=1.0
+        Exponent of the dissimilarities.
+    landmarks : array-like of shape (n_landmarks,), default=None
+        Row numbers of the points to which distances are wanted; all by default, which takes
+        n_samples ** 2 numbers.
+    metric : str or callable, default="euclidean"
+        Metric of the points.
+    random_state : int, RandomState instance or None, default=None
+        Which columns the entropy is estimated from.
+    n_jobs : int, default=None
+        Threads.
+
+    Returns
+    -------
+    distances : ndarray of shape (n_samples, n_samples) or (n_samples, n_landmarks)
+        Symmetric with zero diagonal, in the rows of the landmarks.
+
+    See Also
+    --------
+    HeatGeodesicEmbedding : A layout of these distances.
+    sklearn.manifold.Isomap : Shortest paths instead of heat.
+
+    References
+    ----------
+    .. [1] G. Huguet et al., "A Heat Diffusion Perspective on Geodesic Preserving
+       Dimensionality Reduction", NeurIPS 2023. https://arxiv.org/abs/2305.19043
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklr.manifold import heat_geodesic_distances
+    >>> angle = np.linspace(0, np.pi, 60)
+    >>> half_circle = np.c_[np.cos(angle), np.sin(angle)]
+    >>> d = heat_geodesic_distances(half_circle, t=100.0, n_neighbors=2)
+    >>> bool(abs(d[0, 40] / d[0, 20] - 2) < 0.1)
+    True
+    """
+    from sklearn.utils import check_random_state
+
+    automatic = check_time(t)
+    if affinity not in {*AFFINITIES, "precomputed", "precomputed_distance"}:
+        raise ValueError(
+            f"affinity must be one of {[*AFFINITIES, 'precomputed', 'precomputed_distance']}, "
+            f"got {affinity!r}."
+        )
+    if not sp.issparse(X):
+        X = np.asarray(X)
+    rng = check_random_state(random_state)
+    W, _ = build_graph(
+        X, n_neighbors=n_neighbors, affinity=affinity, decay=decay, anisotropy=anisotropy,
+        metric=metric, n_jobs=n_jobs,
+    )  # fmt: skip
+    L = graph_laplacian(W, laplacian)
+    n = L.shape[0]
+    columns = np.arange(n) if landmarks is None else np.asarray(landmarks)
+    if automatic:
+        t, _, _ = choose_time(
+            L, method=method, order=order, columns=columns, rng=rng, n_jobs=n_jobs
+        )  # fmt: skip
+    B = None if landmarks is None else indicator_columns(n, columns)
+    if B is not None and method == "squaring":
+        method = "uniformization"
+    heat = heat_kernel(L, t, B, method=method, order=order, n_jobs=n_jobs)
+    return heat_dissimilarity(
+        heat, t, columns, harnack=harnack, power=scale_factor, denoise=denoise
+    )

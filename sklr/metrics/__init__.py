@@ -1,0 +1,17 @@
+"""Measures of embeddings, clusterings and representations."""
+
+from sklr.metrics._diffusion_entropy import (
+    diffusion_spectral_entropy,
+    diffusion_spectral_mutual_information,
+    shannon_binned_entropy,
+)
+from sklr.metrics._geodesic import geodesic_preservation_score
+from sklr.metrics._modularity import modularity_score
+
+__all__ = [
+    "diffusion_spectral_entropy",
+    "diffusion_spectral_mutual_information",
+    "geodesic_preservation_score",
+    "modularity_score",
+    "shannon_binned_entropy",
+]

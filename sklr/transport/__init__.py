@@ -1,0 +1,20 @@
+"""Entropic optimal transport: plans, distances and domain adaptation."""
+
+from sklr.transport._distances import (
+    pairwise_transport_distances,
+    sinkhorn_divergence,
+    transport_distance,
+)
+from sklr.transport._entropic import EntropicTransport
+from sklr.transport._result import TransportResult
+from sklr.transport._solver import sinkhorn, sinkhorn_newton
+
+__all__ = [
+    "EntropicTransport",
+    "TransportResult",
+    "pairwise_transport_distances",
+    "sinkhorn",
+    "sinkhorn_divergence",
+    "sinkhorn_newton",
+    "transport_distance",
+]

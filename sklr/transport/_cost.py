@@ -1,0 +1,302 @@
+"""Costs as passes over their rows: a matrix, two sets of points, or a sparse support.
+
+The solver knows costs by what it asks of them: exact rows for given column potentials, the large
+entries of the plan, what the plan pays. Each pass goes over chunks of rows that depend on the
+shape alone, and adds the chunks up in order, so that results do not depend on threads.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
+from sklearn.metrics import pairwise_distances
+
+#: Metrics with a kernel here; all others are scikit-learn's.
+_KERNEL_METRICS = ("sqeuclidean", "euclidean", "cityblock")
+# Points with more coordinates go through a matrix product: one coordinate is a pass of its own.
+_MOST_COORDINATES = 16
+# Entries of one block of costs between points: 4 MiB stay in the cache.
+_BLOCK = 2**19
+
+Run = Callable[[Callable, Iterable], Iterable]
+
+
+def _chunks(n_rows: int, rows_each: int) -> list[slice]:
+    return [slice(i, min(i + rows_each, n_rows)) for i in range(0, n_rows, rows_each)]
+
+
+class Cost:
+    """What the solver asks of a cost; rows come in blocks from :meth:`block`."""
+
+    shape: tuple[int, int]
+    is_sparse = False
+
+    def __init__(self, shape: tuple[int, int], rows_each: int, run: Run = map):
+        self.shape = shape
+        self.run = run
+        self.chunks = _chunks(shape[0], max(1, rows_each))
+
+    def block(self, rows: slice) -> np.ndarray:
+        """Return rows of the cost matrix, as a view or in an array of their own."""
+        raise NotImplementedError
+
+    def subset(self, rows: np.ndarray, columns: np.ndarray) -> "Cost":
+        """Return the cost between some rows and columns only."""
+        raise NotImplementedError
+
+    def extent(self) -> tuple[float, float]:
+        """Return the smallest and the largest cost."""
+        found = list(self.run(self._extent_of, self.chunks))
+        return min(low for low, _ in found), max(high for _, high in found)
+
+    def _extent_of(self, rows: slice) -> tuple[float, float]:
+        block = self.block(rows)
+        return float(block.min()), float(block.max())
+
+    def mean(self, a: np.ndarray, b: np.ndarray) -> float:
+        """Return the mean cost under weights of rows and columns."""
+        found = self.run(lambda rows: float(a[rows] @ (self.block(rows) @ b)), self.chunks)
+        return sum(found) / (a.sum() * b.sum())
+
+    def row_update(self, inv_reg, v, a, u):
+        """Return the `u` that makes row sums equal `a`, and the column sums that follow."""
+        from sklr.transport import _transport_kernels as kernels
+
+        u = u.copy()
+        total = np.zeros(self.shape[1])
+
+        def work(rows):
+            sums = np.zeros(self.shape[1])
+            kernels.row_update(self.block(rows), inv_reg, v, a[rows], u[rows], sums)
+            return sums
+
+        for sums in self.run(work, self.chunks):
+            total += sums
+        return u, total
+
+    def count(self, inv_reg, u, v, lowest):
+        """Count the entries of each row of the plan whose logarithm is at least `lowest`."""
+        from sklr.transport import _transport_kernels as kernels
+
+        counts = np.empty(self.shape[0], dtype=np.int64)
+
+        def work(rows):
+            kernels.count_entries(self.block(rows), inv_reg, u[rows], v, lowest, counts[rows])
+
+        for _ in self.run(work, self.chunks):
+            pass
+        return counts
+
+    def n_entries(self, inv_reg, u, v, lowest) -> int:
+        """Count the entries of the plan whose logarithm is at least `lowest`."""
+        return int(self.count(inv_reg, u, v, lowest).sum())
+
+    def entries(self, inv_reg, u, v, lowest, most=None):
+        """Return the entries of the plan whose logarithm is at least `lowest`, by rows.
+
+        Returns
+        -------
+        indptr, indices, values : ndarray
+            As in a CSR matrix; None when there would be more than `most`.
+        """
+        from sklr.transport import _transport_kernels as kernels
+
+        counts = self.count(inv_reg, u, v, lowest)
+        indptr = np.concatenate([[0], np.cumsum(counts)])
+        if most is not None and indptr[-1] > most:
+            return None
+        indices = np.empty(indptr[-1], dtype=np.int32)
+        values = np.empty(indptr[-1])
+
+        def work(rows):
+            kernels.fill_entries(
+                self.block(rows), inv_reg, u[rows], v, lowest, indptr[rows], indices, values
+            )
+
+        for _ in self.run(work, self.chunks):
+            pass
+        return indptr, indices, values
+
+    def plan(self, inv_reg, u, v):
+        """Return the plan, dense."""
+        from sklr.transport import _transport_kernels as kernels
+
+        out = np.empty(self.shape)
+
+        def work(rows):
+            kernels.plan_rows(self.block(rows), inv_reg, u[rows], v, out[rows])
+
+        for _ in self.run(work, self.chunks):
+            pass
+        return out
+
+    def sparse_plan(self, inv_reg, u, v, smallest):
+        """Return the plan without entries below `smallest`, as a CSR array."""
+        indptr, indices, values = self.entries(inv_reg, u, v, np.log(smallest))
+        return csr_array((values, indices, indptr), shape=self.shape)
+
+    def paid(self, inv_reg, u, v) -> float:
+        """Return the cost of the whole plan."""
+        from sklr.transport import _transport_kernels as kernels
+
+        out = np.empty(self.shape[0])
+
+        def work(rows):
+            kernels.plan_costs(self.block(rows), inv_reg, u[rows], v, out[rows])
+
+        for _ in self.run(work, self.chunks):
+            pass
+        return float(out.sum())
+
+
+class DenseCost(Cost):
+    """A cost matrix in memory: float64 in C order, finite."""
+
+    def __init__(self, C: np.ndarray, run: Run = map):
+        # Sixteen chunks at most: enough for threads, and column sums of all of them are little.
+        super().__init__(C.shape, max(-(-C.shape[0] // 16), _BLOCK // 16 // C.shape[1]), run)
+        self.C = C
+
+    def block(self, rows):
+        """Return rows of the matrix, as a view."""
+        return self.C[rows]
+
+    def subset(self, rows, columns):
+        """Return the cost between some rows and columns only."""
+        return DenseCost(self.C[np.ix_(rows, columns)], self.run)
+
+
+class PointCost(Cost):
+    """Costs between two sets of points, computed block by block in each pass, never stored."""
+
+    def __init__(self, X: np.ndarray, Y: np.ndarray, metric: Any, run: Run = map):
+        super().__init__((len(X), len(Y)), _BLOCK // len(Y), run)
+        self.X, self.Y, self.metric = X, Y, metric
+        self._few = X.shape[1] <= _MOST_COORDINATES or metric == "cityblock"
+        if metric in _KERNEL_METRICS:
+            # Squares of small differences between large numbers would be lost in the expansion.
+            centre = Y.mean(axis=0)
+            self.X, self.Y = np.ascontiguousarray(X - centre), Y - centre
+            self._Yt = np.ascontiguousarray(self.Y.T)
+            if not self._few:
+                self._squares = np.einsum("ij,ij->i", self.Y, self.Y)
+
+    def block(self, rows):
+        """Compute rows of the cost matrix."""
+        if self.metric not in _KERNEL_METRICS:
+            return np.ascontiguousarray(
+                pairwise_distances(self.X[rows], self.Y, metric=self.metric), dtype=np.float64
+            )
+        from sklr.transport import _cost_kernels as kernels
+
+        X = self.X[rows]
+        if self._few:
+            out = np.empty((len(X), len(self.Y)))
+            if self.metric == "cityblock":
+                kernels.city_block_distances(X, self._Yt, out)
+                return out
+            kernels.squared_distances(X, self._Yt, out)
+        else:
+            out = X @ self._Yt
+            out *= -2.0
+            out += np.einsum("ij,ij->i", X, X)[:, None]
+            out += self._squares
+            np.maximum(out, 0.0, out=out)
+        return np.sqrt(out, out=out) if self.metric == "euclidean" else out
+
+    def stored(self) -> DenseCost:
+        """Return the same costs as a matrix."""
+        C = np.empty(self.shape)
+
+        def work(rows):
+            C[rows] = self.block(rows)
+
+        for _ in self.run(work, self.chunks):
+            pass
+        return DenseCost(C, self.run)
+
+    def subset(self, rows, columns):
+        """Return the cost between some rows and columns only."""
+        return PointCost(self.X[rows], self.Y[columns], self.metric, self.run)
+
+
+class SparseCost(Cost):
+    """Costs on a support: pairs that are not stored carry nothing. Each row has an entry."""
+
+    is_sparse = True
+
+    def __init__(self, C: csr_array, run: Run = map):
+        super().__init__(C.shape, -(-C.shape[0] // 16), run)
+        self.C = C
+        self.indptr = C.indptr.astype(np.int64)
+        self.indices = C.indices.astype(np.int32)
+        self.data = C.data
+
+    def _rows(self, rows):
+        return self.indptr[rows.start : rows.stop + 1]
+
+    def subset(self, rows, columns):
+        """Return the cost between some rows and columns only."""
+        return SparseCost(self.C[rows][:, columns], self.run)
+
+    def extent(self):
+        """Return the smallest and the largest cost."""
+        return float(self.data.min()), float(self.data.max())
+
+    def mean(self, a, b):
+        """Return the mean cost on the support under weights of rows and columns."""
+        weights = np.repeat(a, np.diff(self.indptr)) * b[self.indices]
+        return float(weights @ self.data / weights.sum())
+
+    def row_update(self, inv_reg, v, a, u):
+        """Return the `u` that makes row sums equal `a`, and the column sums that follow."""
+        from sklr.transport import _transport_kernels as kernels
+
+        u = u.copy()
+        total = np.zeros(self.shape[1])
+
+        def work(rows):
+            sums = np.zeros(self.shape[1])
+            kernels.sparse_row_update(
+                self._rows(rows), self.indices, self.data, inv_reg, v, a[rows], u[rows], sums
+            )
+            return sums
+
+        for sums in self.run(work, self.chunks):
+            total += sums
+        return u, total
+
+    def _values(self, inv_reg, u, v):
+        from sklr.transport import _transport_kernels as kernels
+
+        out = np.empty(len(self.data))
+
+        def work(rows):
+            kernels.sparse_plan(self._rows(rows), self.indices, self.data, inv_reg, u[rows], v, out)
+
+        for _ in self.run(work, self.chunks):
+            pass
+        return out
+
+    def count(self, inv_reg, u, v, lowest):
+        """Count the entries of each row of the plan whose logarithm is at least `lowest`."""
+        kept = self._values(inv_reg, u, v) >= np.exp(lowest)
+        return np.diff(np.concatenate([[0], np.cumsum(kept)])[self.indptr])
+
+    def entries(self, inv_reg, u, v, lowest, most=None):
+        """Return the entries of the plan whose logarithm is at least `lowest`, by rows."""
+        values = self._values(inv_reg, u, v)
+        kept = values >= np.exp(lowest)
+        before = np.concatenate([[0], np.cumsum(kept)])
+        if most is not None and before[-1] > most:
+            return None
+        return before[self.indptr], self.indices[kept], values[kept]
+
+    def plan(self, inv_reg, u, v):
+        """Return the plan on the support, as a CSR array."""
+        return csr_array((self._values(inv_reg, u, v), self.indices, self.indptr), self.shape)
+
+    def paid(self, inv_reg, u, v):
+        """Return the cost of the whole plan."""
+        return float(self._values(inv_reg, u, v) @ self.data)

@@ -1,0 +1,226 @@
+"""The solver: a ladder of regularisations, sweeps and sparse Newton steps on each rung.
+
+The problem is solved in the potentials of the columns alone. Those of the rows follow exactly
+(each pass sets them), so that rows always have their sums, and the Newton system is the Schur
+complement of the paper's.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sklr.transport import _linear
+from sklr.transport._cost import Cost
+
+# Rungs start at this fraction of the range of costs, and are left at this marginal error.
+_TOP, _RUNG_TOL = 2e-2, 1e-2
+# Ladders of "auto" begin below this fraction of the range.
+_LADDER_BELOW = 1e-2
+# Bound of a Newton step, in units of the regularisation.
+_LONGEST_STEP = 100.0
+# While the last sweeps say that so many more will do, a Newton step is not worth its price.
+_FEW_SWEEPS = 20
+# Share of the plan's entries above which small ones are dropped whatever the error.
+_MOST_KEPT = 0.3
+
+
+@dataclass
+class Options:
+    """How to solve; see `sinkhorn_newton`."""
+
+    n_warmup: int | str = "auto"
+    annealing: float | str | None = "auto"
+    max_iter: int = 100
+    tol: float = 1e-9
+    sparsify: str = "adaptive"
+    density: float | None = None
+
+
+@dataclass
+class State:
+    """Where the solver is: scaled potentials at one regularisation, and what it took."""
+
+    reg: float
+    u: np.ndarray
+    v: np.ndarray
+    sums: np.ndarray | None = None
+    error: float = np.inf
+    n_sweeps: int = 0
+    n_newton: int = 0
+    n_cg: int = 0
+    errors: list = field(default_factory=list)
+    values: list = field(default_factory=list)
+    regs: list = field(default_factory=list)
+
+
+class _Rung:
+    """One regularisation: passes, sweeps and Newton steps from a state, which they move."""
+
+    def __init__(self, cost: Cost, a: np.ndarray, b: np.ndarray, state: State):
+        self.cost, self.a, self.b, self.state = cost, a, b, state
+        self.inv_reg = 1.0 / state.reg
+        self.log_b = np.log(b)
+        self.factor = False
+
+    def evaluate(self, v, u):
+        """Return the exact `u`, the column sums and the marginal error at `v`."""
+        u, sums = self.cost.row_update(self.inv_reg, v, self.a, u)
+        return u, sums, float(np.abs(sums - self.b).sum())
+
+    def move(self, v, evaluated):
+        """Make `v` the state."""
+        state = self.state
+        state.v = v
+        state.u, state.sums, state.error = evaluated
+        state.errors.append(state.error)
+        state.values.append(state.reg * float(self.a @ state.u + self.b @ v))
+        state.regs.append(state.reg)
+
+    def start(self):
+        """Evaluate the state as it is."""
+        self.move(self.state.v, self.evaluate(self.state.v, self.state.u))
+
+    def sweep(self):
+        """Update the columns, then the rows."""
+        state = self.state
+        # A column that no row reaches has nothing to be scaled; it is moved as far as is safe.
+        v = state.v + self.log_b - np.log(np.maximum(state.sums, 1e-300))
+        self.move(v, self.evaluate(v, state.u))
+        state.n_sweeps += 1
+
+    def sweeps(self, least, most, tol):
+        """Sweep `least` times, then on while sweeps alone are about to do, or are needed."""
+        state = self.state
+        for k in range(most):
+            if state.error < tol:
+                return
+            before = state.error
+            self.sweep()
+            if k + 1 < least:
+                continue
+            rate = state.error / before
+            few = rate < 1.0 and np.log(tol / state.error) / np.log(rate) < _FEW_SWEEPS
+            if not few and state.error < 0.5:
+                return
+
+    def kept(self, options):
+        """Return the large entries of the plan at the state."""
+        state = self.state
+        n_all = float(self.cost.shape[0]) * self.cost.shape[1]
+        if options.sparsify == "topk":
+            return self.top_entries(options.density)
+        lowest = np.log(min(state.error, 0.1) / n_all)
+        most = None if n_all < 2**20 else int(_MOST_KEPT * n_all)
+        while True:
+            found = self.cost.entries(self.inv_reg, state.u, state.v, lowest, most)
+            if found is not None:
+                return found
+            lowest += np.log(10.0)
+
+    def top_entries(self, density):
+        """Return the ``density * n * m`` largest entries, by bisection of the threshold."""
+        state = self.state
+        n_all = self.cost.shape[0] * self.cost.shape[1]
+        wanted = max(1, int(np.ceil(density * n_all)))
+        low, high = np.log(1e-300), 0.0
+        for _ in range(40):
+            middle = 0.5 * (low + high)
+            n_kept = self.cost.n_entries(self.inv_reg, state.u, state.v, middle)
+            low, high = (middle, high) if n_kept > wanted else (low, middle)
+        return self.cost.entries(self.inv_reg, state.u, state.v, high)
+
+    def newton(self, options):
+        """Make one Newton step; False if no step along its direction gains anything."""
+        state = self.state
+        rhs = self.b - state.sums
+        # Columns below their sum get the curvature that leads exactly to it where they are alone.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean = rhs / (self.log_b - np.log(state.sums))
+        near = np.abs(rhs) < 1e-6 * self.b
+        d = np.maximum(state.sums, np.where(near, 0.5 * (self.b + state.sums), mean))
+        # No step of a column is then longer than this: beyond, the linear model means nothing.
+        d = np.maximum(d + np.abs(rhs) / _LONGEST_STEP, 1e-300)
+        tol = min(0.1, np.sqrt(state.error))
+        step, n_cg, self.factor = _linear.solve(
+            self.kept(options), 1.0 / self.a, d, rhs, tol, self.cost.run, factor=self.factor
+        )
+        state.n_cg += n_cg
+        slope = float(rhs @ step)
+        if not slope > 0.0 or not np.isfinite(step).all():
+            return False
+        length = 1.0
+        while length > 1e-4:
+            v = state.v + length * step
+            evaluated = self.evaluate(v, state.u)
+            gain = float(self.a @ (evaluated[0] - state.u)) + length * float(self.b @ step)
+            # Gains of rounding's size say nothing; then the error has to.
+            rounding = 1e-15 * (1.0 + float(self.a @ np.abs(state.u) + self.b @ np.abs(v)))
+            if gain >= 1e-4 * length * slope or (
+                abs(gain) <= rounding and evaluated[2] < 2 * state.error
+            ):
+                self.move(v, evaluated)
+                state.n_newton += 1
+                return True
+            length *= 0.5
+        return False
+
+    def run(self, options, tol, last_newton):
+        """Take Newton steps until the error is below `tol`."""
+        state = self.state
+        stalls = 0
+        best = state.error
+        while state.error >= tol and state.n_newton < last_newton and stalls < 5:
+            if not self.newton(options):
+                for _ in range(10):
+                    self.sweep()
+                state.n_newton += 1
+            # At the floor of rounding, steps go round in circles.
+            stalls = 0 if state.error < 0.7 * best else stalls + (state.error < 1e-7)
+            best = min(best, state.error)
+
+
+def ladder(reg, annealing, extent):
+    """Return the regularisations to go through, the last one being `reg`."""
+    spread = extent[1] - extent[0]
+    if annealing is None or (annealing == "auto" and reg > _LADDER_BELOW * spread):
+        return [reg]
+    factor = 4.0 if annealing == "auto" else float(annealing)
+    regs = [reg]
+    while regs[-1] * factor <= _TOP * spread:
+        regs.append(regs[-1] * factor)
+    return regs[::-1]
+
+
+def solve(cost, a, b, reg, options, init=None, extent=None, verbose=0):
+    """Solve from potentials `init` (of unit `reg`) or from nothing; positive weights of sum one.
+
+    Returns
+    -------
+    state : State
+        Scaled potentials at `reg`, rows exact.
+    """
+    regs = [reg] if init is not None else ladder(reg, options.annealing, extent or cost.extent())
+    n, m = cost.shape
+    u, v = (np.zeros(n), np.zeros(m)) if init is None else (init[0] / reg, init[1] / reg)
+    state = State(regs[0], u, v)
+    for k, rung_reg in enumerate(regs):
+        state.u = state.u * (state.reg / rung_reg)
+        state.v = state.v * (state.reg / rung_reg)
+        state.reg = rung_reg
+        rung = _Rung(cost, a, b, state)
+        rung.start()
+        tol = options.tol if k == len(regs) - 1 else max(_RUNG_TOL, options.tol)
+        if isinstance(options.n_warmup, str):
+            first = k == 0 and init is None
+            rung.sweeps(10 if first else 3, 1000, tol)
+        else:
+            for _ in range(options.n_warmup):
+                if state.error >= tol:
+                    rung.sweep()
+        rung.run(options, tol, options.max_iter)
+        if verbose:
+            print(
+                f"reg {rung_reg:.3g}: marginal error {state.error:.2e} after {state.n_sweeps} "
+                f"sweeps, {state.n_newton} Newton steps, {state.n_cg} of conjugate gradients"
+            )
+    return state

@@ -1,0 +1,73 @@
+"""Plain Sinkhorn: scalings of a stored kernel, absorbed before they overflow."""
+
+import numpy as np
+
+from sklr.transport._cost import PointCost
+from sklr.transport._newton import State, _Rung
+
+# Scalings beyond exp(50) are absorbed.
+_LARGEST = np.exp(50.0)
+
+
+def solve(cost, a, b, reg, options, init=None, verbose=0):
+    """Sweep until the marginal error is below ``options.tol`` or ``options.max_iter`` is reached.
+
+    Returns
+    -------
+    state : State
+        Scaled potentials at `reg`, rows exact.
+    """
+    n, m = cost.shape
+    u, v = (np.zeros(n), np.zeros(m)) if init is None else (init[0] / reg, init[1] / reg)
+    state = State(reg, u, v)
+    rung = _Rung(cost, a, b, state)
+    rung.start()
+    if state.error >= options.tol and options.max_iter > 0:
+        rung.sweep()  # columns that no row reached are within reach from here
+    stored = not (cost.is_sparse or isinstance(cost, PointCost))
+    while state.error >= options.tol and state.n_sweeps < options.max_iter:
+        if stored:
+            _scale(rung, options)
+        else:
+            rung.sweep()
+    if verbose:
+        print(f"reg {reg:.3g}: marginal error {state.error:.2e} after {state.n_sweeps} sweeps")
+    return state
+
+
+def _scale(rung, options):
+    """Sweep with a stored kernel until the end, or until its scalings have to be absorbed."""
+    from sklr.transport import _transport_kernels as kernels
+
+    state, cost = rung.state, rung.cost
+    G = cost.plan(rung.inv_reg, state.u, state.v)
+    s, sums = np.ones(len(rung.a)), state.sums
+    t = np.ones(len(rung.b))
+    while state.error >= options.tol and state.n_sweeps < options.max_iter:
+        with np.errstate(divide="ignore", over="ignore"):
+            t = rung.b / sums
+
+        def work(rows, t=t, s=s):
+            part = np.zeros(len(t))
+            kernels.scale_rows(G[rows], t, rung.a[rows], s[rows], part)
+            return part
+
+        sums = np.zeros(len(t))
+        for part in cost.run(work, cost.chunks):
+            sums += part
+        state.n_sweeps += 1
+        state.error = float(np.abs(t * sums - rung.b).sum())
+        extreme = max(s.max(), t.max(), 1.0 / s.min(), 1.0 / t.min())
+        if not (np.isfinite(state.error) and extreme < _LARGEST):
+            break
+        state.errors.append(state.error)
+        state.values.append(
+            state.reg * float(rung.a @ (state.u + np.log(s)) + rung.b @ (state.v + np.log(t)))
+        )
+        state.regs.append(state.reg)
+    ok = np.isfinite(s).all() and np.isfinite(t).all() and s.min() > 0 and t.min() > 0
+    if ok:
+        rung.move(state.v + np.log(t), rung.evaluate(state.v + np.log(t), state.u + np.log(s)))
+    else:  # too far in one sweep: the next one takes logarithms
+        rung.start()
+        rung.sweep()

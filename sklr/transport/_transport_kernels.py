@@ -1,0 +1,298 @@
+"""Passes over costs and plans: exponentials, marginals, kept entries, scalings (Numba).
+
+Everything is in scaled potentials: entry (i, j) of the plan is ``exp(u_i + v_j - C_ij / reg)``.
+Kernels are serial and release the GIL; threads take chunks of rows. Sparse costs have kernels of
+their own, over the stored entries of each row.
+"""
+
+import numba as nb
+import numpy as np
+from llvmlite import ir
+from numba.extending import intrinsic
+
+# Outside these exponents the result is that of the nearest one: 3e-308 and 8e307.
+_LOWEST, _HIGHEST = -708.0, 709.0
+# Adding and subtracting 1.5 * 2 ** 52 rounds to the nearest integer, and leaves it in the low bits.
+_ROUNDER = 6755399441055744.0
+
+if nb.config.DISABLE_JIT:
+
+    def _exp(x):
+        """Exponential of one number."""
+        return np.exp(min(max(x, _LOWEST), _HIGHEST))
+
+else:
+
+    @intrinsic
+    def _as_float(context, bits):
+        """Read 64 bits as a float."""
+
+        def generate(context, builder, signature, args):
+            return builder.bitcast(args[0], ir.DoubleType())
+
+        return nb.float64(nb.int64), generate
+
+    @intrinsic
+    def _as_bits(context, value):
+        """Read a float as 64 bits."""
+
+        def generate(context, builder, signature, args):
+            return builder.bitcast(args[0], ir.IntType(64))
+
+        return nb.int64(nb.float64), generate
+
+    @nb.njit(cache=True, nogil=True, fastmath={"contract"})
+    def _exp(x):
+        """Exponential of one number, without a branch or a call, so that loops of it vectorise.
+
+        Error below two units in the last place; the C library's is called once a number, which
+        takes five times as long.
+        """
+        x = x if x > _LOWEST else _LOWEST
+        x = x if x < _HIGHEST else _HIGHEST
+        shifted = x * 1.4426950408889634 + _ROUNDER
+        power = shifted - _ROUNDER
+        # The logarithm of two in two parts, so that the remainder is exact.
+        x = x - power * 0.6931471803691238
+        x = x - power * 1.9082149292705877e-10
+        y = 2.08767569878681e-09
+        y = y * x + 2.505210838544172e-08
+        y = y * x + 2.755731922398589e-07
+        y = y * x + 2.7557319223985893e-06
+        y = y * x + 2.48015873015873e-05
+        y = y * x + 0.0001984126984126984
+        y = y * x + 0.001388888888888889
+        y = y * x + 0.008333333333333333
+        y = y * x + 0.041666666666666664
+        y = y * x + 0.16666666666666666
+        y = y * x + 0.5
+        y = y * x + 1.0
+        y = y * x + 1.0
+        return _as_float(_as_bits(y) + (_as_bits(shifted) << 52))
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+def _exp_row(costs, inv_reg, v, shift, row):
+    for j in range(row.shape[0]):
+        row[j] = _exp(v[j] - costs[j] * inv_reg + shift)
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+def _sum_row(row):
+    """Sum in eight strands: fixed order, and no addition waits for the one before."""
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
+    whole = row.shape[0] // 8 * 8
+    for j in range(0, whole, 8):
+        s0 += row[j]
+        s1 += row[j + 1]
+        s2 += row[j + 2]
+        s3 += row[j + 3]
+        s4 += row[j + 4]
+        s5 += row[j + 5]
+        s6 += row[j + 6]
+        s7 += row[j + 7]
+    total = ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
+    for j in range(whole, row.shape[0]):
+        total += row[j]
+    return total
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+def _add_row(row, factor, out):
+    for j in range(row.shape[0]):
+        out[j] += row[j] * factor
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+def _multiply_rows(left, right, out):
+    for j in range(out.shape[0]):
+        out[j] = left[j] * right[j]
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+def _highest(costs, inv_reg, v):
+    best = -np.inf
+    for j in range(v.shape[0]):
+        x = v[j] - costs[j] * inv_reg
+        best = x if x > best else best
+    return best
+
+
+if nb.config.DISABLE_JIT:  # the same rows in NumPy: scalar loops of Python would take minutes
+
+    def _exp_row(costs, inv_reg, v, shift, row):  # noqa: F811
+        np.exp(np.clip(v - costs * inv_reg + shift, _LOWEST, _HIGHEST), out=row)
+
+    def _sum_row(row):  # noqa: F811
+        return row.sum()
+
+    def _add_row(row, factor, out):  # noqa: F811
+        out += row * factor
+
+    def _multiply_rows(left, right, out):  # noqa: F811
+        np.multiply(left, right, out=out)
+
+    def _highest(costs, inv_reg, v):  # noqa: F811
+        return (v - costs * inv_reg).max()
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+def row_update(C, inv_reg, v, a, u, column_sums):
+    """Set each `u` so that its row of the plan sums to `a`; add the rows to `column_sums`.
+
+    `u` holds guesses. Where a guess is so far off that a row's sum leaves the safe range, the row
+    is done again from its largest exponent.
+
+    Parameters
+    ----------
+    C : ndarray of shape (n, m)
+        Costs.
+    inv_reg : float
+        One over the regularisation.
+    v : ndarray of shape (m,)
+        Scaled potentials of the columns.
+    a : ndarray of shape (n,)
+        Wanted row sums.
+    u : ndarray of shape (n,)
+        Guesses, overwritten.
+    column_sums : ndarray of shape (m,)
+        Added to.
+    """
+    row = np.empty(v.shape[0])
+    for i in range(C.shape[0]):
+        shift = u[i]
+        _exp_row(C[i], inv_reg, v, shift, row)
+        total = _sum_row(row)
+        if not 1e-200 < total < 1e200:
+            shift = -_highest(C[i], inv_reg, v)
+            _exp_row(C[i], inv_reg, v, shift, row)
+            total = _sum_row(row)
+        factor = a[i] / total
+        u[i] = shift + np.log(factor)
+        _add_row(row, factor, column_sums)
+
+
+@nb.njit(cache=True, nogil=True)
+def count_entries(C, inv_reg, u, v, lowest, counts):
+    """Count entries of each row of the plan whose logarithm is at least `lowest`."""
+    for i in range(C.shape[0]):
+        bound = lowest - u[i]
+        n_kept = 0
+        for j in range(C.shape[1]):
+            n_kept += v[j] - C[i, j] * inv_reg >= bound
+        counts[i] = n_kept
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+def fill_entries(C, inv_reg, u, v, lowest, indptr, indices, values):
+    """Write the entries that `count_entries` counted.
+
+    `indices` and `values` are those of all rows, with one place to spare; `indptr` begins at
+    this chunk's first row.
+    """
+    columns = np.empty(C.shape[1] + 1, dtype=np.int32)
+    exponents = np.empty(C.shape[1] + 1)
+    for i in range(C.shape[0]):
+        bound = lowest - u[i]
+        n_kept = 0
+        # Every entry is written, and the place moves on behind those that are kept: no branch.
+        for j in range(C.shape[1]):
+            x = v[j] - C[i, j] * inv_reg
+            columns[n_kept] = j
+            exponents[n_kept] = x
+            n_kept += x >= bound
+        start = indptr[i]
+        for k in range(n_kept):
+            indices[start + k] = columns[k]
+        for k in range(n_kept):
+            values[start + k] = _exp(exponents[k] + u[i])
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+def plan_rows(C, inv_reg, u, v, out):
+    """Write the plan."""
+    for i in range(C.shape[0]):
+        _exp_row(C[i], inv_reg, v, u[i], out[i])
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+def plan_costs(C, inv_reg, u, v, out):
+    """Write the cost that each row of the plan pays."""
+    row = np.empty(C.shape[1])
+    for i in range(C.shape[0]):
+        _exp_row(C[i], inv_reg, v, u[i], row)
+        for j in range(C.shape[1]):
+            row[j] *= C[i, j]
+        out[i] = _sum_row(row)
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+def scale_rows(G, t, a, s, column_sums):
+    """One Sinkhorn update of the row scalings `s`, and the column sums that it leads to."""
+    row = np.empty(G.shape[1])
+    for i in range(G.shape[0]):
+        _multiply_rows(G[i], t, row)
+        s[i] = a[i] / _sum_row(row)
+        _add_row(G[i], s[i], column_sums)
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+def _gather(costs, inv_reg, indices, v, row):
+    for k in range(row.shape[0]):
+        row[k] = v[indices[k]] - costs[k] * inv_reg
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+def _exp_all(shift, row):
+    for k in range(row.shape[0]):
+        row[k] = _exp(row[k] + shift)
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+def sparse_row_update(indptr, indices, costs, inv_reg, v, a, u, column_sums):
+    """Do what `row_update` does for costs that are stored by rows; each row has an entry."""
+    buffer = np.empty(v.shape[0])
+    for i in range(a.shape[0]):
+        start, stop = indptr[i], indptr[i + 1]
+        row = buffer[: stop - start]
+        _gather(costs[start:stop], inv_reg, indices[start:stop], v, row)
+        shift = u[i]
+        _exp_all(shift, row)
+        total = _sum_row(row)
+        if not 1e-200 < total < 1e200:
+            _gather(costs[start:stop], inv_reg, indices[start:stop], v, row)
+            shift = -row.max()
+            _exp_all(shift, row)
+            total = _sum_row(row)
+        factor = a[i] / total
+        u[i] = shift + np.log(factor)
+        for k in range(start, stop):
+            column_sums[indices[k]] += row[k - start] * factor
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+def sparse_plan(indptr, indices, costs, inv_reg, u, v, out):
+    """Write the plan's entries on the support of the costs."""
+    for i in range(u.shape[0]):
+        start, stop = indptr[i], indptr[i + 1]
+        _gather(costs[start:stop], inv_reg, indices[start:stop], v, out[start:stop])
+        _exp_all(u[i], out[start:stop])
+
+
+def _warm_up():
+    C = np.arange(12.0).reshape(3, 4)
+    a, u = np.full(3, 1 / 3), np.zeros(3)
+    v, sums = np.zeros(4), np.zeros(4)
+    row_update(C, 1.0, v, a, u, sums)
+    counts = np.empty(3, dtype=np.int64)
+    count_entries(C, 1.0, u, v, -5.0, counts)
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    fill_entries(
+        C, 1.0, u, v, -5.0, indptr, np.empty(counts.sum(), np.int32), np.empty(counts.sum())
+    )
+    plan_rows(C, 1.0, u, v, np.empty((3, 4)))
+    plan_costs(C, 1.0, u, v, np.empty(3))
+    scale_rows(np.exp(-C), np.ones(4), a, np.ones(3), sums)
+    indptr, indices = np.arange(0, 13, 4), np.tile(np.arange(4, dtype=np.int32), 3)
+    sparse_row_update(indptr, indices, C.ravel(), 1.0, v, a, u, sums)
+    sparse_plan(indptr, indices, C.ravel(), 1.0, u, v, np.empty(12))
