@@ -203,8 +203,6 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
                 sample_weight, X, dtype=y.dtype, ensure_non_negative=True
             )
             used = sample_weight > 0
-            if not used.any():
-                raise ValueError("sample_weight is zero everywhere: nothing is left to fit.")
             # What has no weight is not there, also for the numbering of ids.
             ids, y, sample_weight = ids[used], y[used], sample_weight[used]
             if sample_weight.min() == sample_weight.max() == 1:

@@ -57,7 +57,9 @@ def make_settings(estimator, rank):
 def not_converged(settings, model):
     """Words of the ConvergenceWarning."""
     history = model.history
-    last = 1.0 if len(history) < 2 else (history[-2] - history[-1]) / max(history[-2], 1e-300)
+    last = 1.0
+    if len(history) > 1 and history[-2] > 1e-200:
+        last = (history[-2] - history[-1]) / history[-2]
     return (
         f"alternating minimisation did not converge in max_iter={settings.max_iter} sweeps: the "
         f"last one lowered the objective by {last:.2g} of it, tol={settings.tol:g}. "

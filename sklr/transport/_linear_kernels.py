@@ -8,7 +8,7 @@ import numba as nb
 import numpy as np
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def schur_product(indptr, indices, values, inv_a, x, out):
     """Add ``S' diag(inv_a) S x`` to `out`: one walk through the entries of S.
 
@@ -30,7 +30,7 @@ def schur_product(indptr, indices, values, inv_a, x, out):
             out[indices[k]] += values[k] * total
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def conjugate_gradients(indptr, indices, values, inv_a, d, rhs, tol, max_iter, x):
     """Solve for `x` (zero at the start) with the diagonal as preconditioner.
 
@@ -68,7 +68,7 @@ def conjugate_gradients(indptr, indices, values, inv_a, d, rhs, tol, max_iter, x
     return n_iter, np.sqrt(rz / first) if first > 0.0 else 0.0
 
 
-@nb.njit(cache=True, nogil=True)
+@nb.njit(cache=True, nogil=True, error_model="numpy")
 def _sort(rows, n_rows):
     """Sort the first numbers in place (Shell; compiling NumPy's sort would take a second)."""
     gap = 1
@@ -85,7 +85,7 @@ def _sort(rows, n_rows):
         gap //= 3
 
 
-@nb.njit(cache=True, nogil=True)
+@nb.njit(cache=True, nogil=True, error_model="numpy")
 def incomplete_cholesky(
     indptr, indices, weights, excess, drop, pivots, l_indptr, l_indices, l_values
 ):
@@ -179,7 +179,7 @@ def incomplete_cholesky(
     return True
 
 
-@nb.njit(cache=True, nogil=True)
+@nb.njit(cache=True, nogil=True, error_model="numpy")
 def factor_solve(indptr, indices, values, pivots, x):
     """Solve ``(I - L) diag(pivots) (I - L') x = x`` in place."""
     n = pivots.shape[0]

@@ -41,7 +41,7 @@ else:
 
         return nb.int64(nb.float64), generate
 
-    @nb.njit(cache=True, nogil=True, fastmath={"contract"})
+    @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
     def _exp(x):
         """Exponential of one number, without a branch or a call, so that loops of it vectorise.
 
@@ -71,13 +71,13 @@ else:
         return _as_float(_as_bits(y) + (_as_bits(shifted) << 52))
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _exp_row(costs, inv_reg, v, shift, row):
     for j in range(row.shape[0]):
         row[j] = _exp(v[j] - costs[j] * inv_reg + shift)
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _sum_row(row):
     """Sum in eight strands: fixed order, and no addition waits for the one before."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
@@ -97,19 +97,19 @@ def _sum_row(row):
     return total
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _add_row(row, factor, out):
     for j in range(row.shape[0]):
         out[j] += row[j] * factor
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _multiply_rows(left, right, out):
     for j in range(out.shape[0]):
         out[j] = left[j] * right[j]
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _highest(costs, inv_reg, v):
     best = -np.inf
     for j in range(v.shape[0]):
@@ -136,7 +136,7 @@ if nb.config.DISABLE_JIT:  # the same rows in NumPy: scalar loops of Python woul
         return (v - costs * inv_reg).max()
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def row_update(C, inv_reg, v, a, u, column_sums):
     """Set each `u` so that its row of the plan sums to `a`; add the rows to `column_sums`.
 
@@ -160,19 +160,20 @@ def row_update(C, inv_reg, v, a, u, column_sums):
     """
     row = np.empty(v.shape[0])
     for i in range(C.shape[0]):
-        shift = u[i]
-        _exp_row(C[i], inv_reg, v, shift, row)
-        total = _sum_row(row)
-        if not 1e-200 < total < 1e200:
-            shift = -_highest(C[i], inv_reg, v)
+        shift, total = u[i], 0.0
+        for trial in range(2):
+            if trial == 1:
+                shift = -_highest(C[i], inv_reg, v)
             _exp_row(C[i], inv_reg, v, shift, row)
             total = _sum_row(row)
+            if 1e-200 < total < 1e200:
+                break
         factor = a[i] / total
         u[i] = shift + np.log(factor)
         _add_row(row, factor, column_sums)
 
 
-@nb.njit(cache=True, nogil=True)
+@nb.njit(cache=True, nogil=True, error_model="numpy")
 def count_entries(C, inv_reg, u, v, lowest, counts):
     """Count entries of each row of the plan whose logarithm is at least `lowest`."""
     for i in range(C.shape[0]):
@@ -183,7 +184,7 @@ def count_entries(C, inv_reg, u, v, lowest, counts):
         counts[i] = n_kept
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def fill_entries(C, inv_reg, u, v, lowest, indptr, indices, values):
     """Write the entries that `count_entries` counted.
 
@@ -208,14 +209,14 @@ def fill_entries(C, inv_reg, u, v, lowest, indptr, indices, values):
             values[start + k] = _exp(exponents[k] + u[i])
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def plan_rows(C, inv_reg, u, v, out):
     """Write the plan."""
     for i in range(C.shape[0]):
         _exp_row(C[i], inv_reg, v, u[i], out[i])
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def plan_costs(C, inv_reg, u, v, out):
     """Write the cost that each row of the plan pays."""
     row = np.empty(C.shape[1])
@@ -226,7 +227,7 @@ def plan_costs(C, inv_reg, u, v, out):
         out[i] = _sum_row(row)
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def scale_rows(G, t, a, s, column_sums):
     """One Sinkhorn update of the row scalings `s`, and the column sums that it leads to."""
     row = np.empty(G.shape[1])
@@ -236,41 +237,41 @@ def scale_rows(G, t, a, s, column_sums):
         _add_row(G[i], s[i], column_sums)
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _gather(costs, inv_reg, indices, v, row):
     for k in range(row.shape[0]):
         row[k] = v[indices[k]] - costs[k] * inv_reg
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _exp_all(shift, row):
     for k in range(row.shape[0]):
         row[k] = _exp(row[k] + shift)
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def sparse_row_update(indptr, indices, costs, inv_reg, v, a, u, column_sums):
     """Do what `row_update` does for costs that are stored by rows; each row has an entry."""
     buffer = np.empty(v.shape[0])
     for i in range(a.shape[0]):
         start, stop = indptr[i], indptr[i + 1]
         row = buffer[: stop - start]
-        _gather(costs[start:stop], inv_reg, indices[start:stop], v, row)
-        shift = u[i]
-        _exp_all(shift, row)
-        total = _sum_row(row)
-        if not 1e-200 < total < 1e200:
+        shift, total = u[i], 0.0
+        for trial in range(2):
             _gather(costs[start:stop], inv_reg, indices[start:stop], v, row)
-            shift = -row.max()
+            if trial == 1:
+                shift = -row.max()
             _exp_all(shift, row)
             total = _sum_row(row)
+            if 1e-200 < total < 1e200:
+                break
         factor = a[i] / total
         u[i] = shift + np.log(factor)
         for k in range(start, stop):
             column_sums[indices[k]] += row[k - start] * factor
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def sparse_plan(indptr, indices, costs, inv_reg, u, v, out):
     """Write the plan's entries on the support of the costs."""
     for i in range(u.shape[0]):

@@ -1,0 +1,411 @@
+"""Matrix completion: ours beside cmfrec, KNNImputer and IterativeImputer, one thread each.
+
+    python benchmarks/bench_completion.py [--parts recovery scaling ...] [--json FILE]
+
+Wall seconds of whole fits on one thread, medians of three. `recovery` asks each solver how many
+sweeps it needs to a relative test RMSE of 1e-3 and then times a fit of so many. Results of parts
+that are not run are kept from the file.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+
+from _common import one_blas_thread, save
+
+one_blas_thread()
+os.environ["NUMBA_NUM_THREADS"] = "1"
+
+import numpy as np  # noqa: E402
+import scipy.sparse as sp  # noqa: E402
+from sklearn.exceptions import ConvergenceWarning  # noqa: E402
+
+TARGET = 1e-3
+
+
+def problem(m, n, k, n_entries, seed=0, scales=None):
+    """Gaussian factors, entries drawn without replacement, 10^5 test positions."""
+    rng = np.random.default_rng(seed)
+    U, V = rng.standard_normal((m, k)), rng.standard_normal((n, k))
+    if scales is not None:
+        V *= scales
+    place = np.sort(rng.permutation(m * n)[:n_entries])
+    rows, cols = np.divmod(place, n)
+    R = sp.csr_array((np.einsum("ij,ij->i", U[rows], V[cols]), (rows, cols)), shape=(m, n))
+    test = rng.integers(0, m * n, 100_000)
+    test = test[~np.isin(test, place)]
+    i, j = np.divmod(test, n)
+    return R, (i, j, np.einsum("ij,ij->i", U[i], V[j]))
+
+
+def error(U, V, test):
+    i, j, value = test
+    return float(np.sqrt(np.mean((np.einsum("ij,ij->i", U[i], V[j]) - value) ** 2) / value.var()))
+
+
+def timed(function, repeats=3):
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        result = function()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times), result
+
+
+def ours(R, k, sweeps, solver, **more):
+    from sklr.decomposition import alternating_minimization
+
+    options = {"alpha": 1e-6, "solver": solver, "max_iter": sweeps, "tol": 0, "random_state": 0}
+    return alternating_minimization(R, k, **options | more)
+
+
+def errors_by_sweep(R, k, sweeps, solver, test, **more):
+    found = []
+
+    def note(_, model):
+        found.append(error(model.U, model.V, test))
+
+    ours(R, k, sweeps, solver, callback=note, **more)
+    return found
+
+
+def cmfrec(R, k, sweeps, use_cg):
+    from cmfrec import CMF
+
+    model = CMF(
+        k=k, lambda_=1e-6, method="als", use_cg=use_cg, niter=sweeps, user_bias=False,
+        item_bias=False, center=False, verbose=False, nthreads=1, finalize_chol=False,
+        precompute_for_predictions=False,
+    )  # fmt: skip
+    return model.fit(sp.coo_matrix(R))
+
+
+def recovery(sizes=(20, 50, 100)):
+    """Time to a relative test RMSE of 1e-3, 2000 x 1000, 5 (m + n) k entries."""
+    m, n, result = 2000, 1000, {}
+    for k in sizes:
+        R, test = problem(m, n, k, 5 * (m + n) * k)
+        rows = {}
+        for solver in ("cg", "cholesky", "auto"):
+            ours(R, k, 1, solver)  # compiles
+            sweeps = next(
+                s for s, e in enumerate(errors_by_sweep(R, k, 15, solver, test), 1) if e < TARGET
+            )
+            seconds, (U, V, _) = timed(lambda: ours(R, k, sweeps, solver))
+            rows[f"ours {solver}"] = (sweeps, seconds, error(U, V, test))
+        try:
+            for name, use_cg in (("cmfrec cg", True), ("cmfrec cholesky", False)):
+                for sweeps in range(4, 13):
+                    if not use_cg and k == 100:
+                        break  # 31 s for two sweeps when first tried: not the best solver
+                    model = cmfrec(R, k, sweeps, use_cg)
+                    if error(model.A_, model.B_, test) < TARGET:
+                        repeats = 3 if use_cg or k == 20 else 1
+                        seconds, model = timed(lambda: cmfrec(R, k, sweeps, use_cg), repeats)
+                        rows[name] = (sweeps, seconds, error(model.A_, model.B_, test))
+                        break
+        except ImportError as exc:
+            print(f"cmfrec: skipped ({exc})")
+        print(f"k={k}, {R.nnz} entries")
+        for name, (sweeps, seconds, reached) in rows.items():
+            print(f"  {name:17}{sweeps:3d} sweeps {seconds:8.3f} s   error {reached:.1e}")
+        peers = [row[1] for name, row in rows.items() if name.startswith("cmfrec")]
+        best = rows["ours auto"][1]
+        if peers:
+            print(f"  best cmfrec / ours (auto): {min(peers) / best:.2f}")
+        result[str(k)] = {"entries": R.nnz, "rows": rows, "ratio": min(peers, default=0) / best}
+    return {"recovery": result}
+
+
+SLOW_PEER = """
+import sys, time, warnings
+import numpy as np
+warnings.simplefilter("ignore")
+from sklearn.experimental import enable_iterative_imputer
+from sklearn.impute import IterativeImputer, KNNImputer
+X = np.load(sys.argv[2])
+imputer = {"knn": KNNImputer(), "iterative": IterativeImputer(max_iter=1)}[sys.argv[1]]
+start = time.perf_counter()
+Z = imputer.fit_transform(X)
+print(time.perf_counter() - start)
+np.save(sys.argv[3], Z)
+"""
+
+
+def imputers(k=20, limit=90):
+    """KNNImputer, and one round of IterativeImputer ended after `limit` seconds."""
+    from sklr.decomposition import LowRankImputer
+
+    m, n = 2000, 1000
+    R, (i, j, value) = problem(m, n, k, 5 * (m + n) * k)
+    X = np.full((m, n), np.nan)
+    rows = np.repeat(np.arange(m), np.diff(R.indptr))
+    X[rows, R.indices] = R.data
+    imputer = LowRankImputer(k, alpha=1e-6, fit_bias=False, random_state=0)
+    seconds, Z = timed(lambda: imputer.fit_transform(X))
+
+    def of(Z):
+        return float(np.sqrt(np.mean((Z[i, j] - value) ** 2) / value.var()))
+
+    result = {"ours": (seconds, of(Z))}
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = (str(pathlib.Path(folder) / name) for name in ("X.npy", "Z.npy"))
+        np.save(source, X)
+        for name in ("knn", "iterative"):
+            try:
+                done = subprocess.run(
+                    [sys.executable, "-c", SLOW_PEER, name, source, target],
+                    capture_output=True, text=True, timeout=limit, check=True,
+                )  # fmt: skip
+                result[name] = (float(done.stdout), of(np.load(target)))
+            except subprocess.TimeoutExpired:
+                result[name] = (float(limit), None)
+    for name, (took, reached) in result.items():
+        what = "not done" if reached is None else f"error {reached:.1e}"
+        print(f"{name:10}{took:8.2f} s  {what}  ratio {took / seconds:.0f}")
+    return {"imputers": result}
+
+
+def scaling():
+    """Seconds a sweep against entries (k = 50) and against k (same entries), 3000 x 2000."""
+    m, n, result = 3000, 2000, {}
+
+    def a_sweep(R, k, solver):
+        few, _ = timed(lambda: ours(R, k, 1, solver), 3)
+        more, _ = timed(lambda: ours(R, k, 4, solver), 3)
+        return (more - few) / 3
+
+    R, _ = problem(m, n, 10, 1_600_000)
+    for solver in ("cg", "cholesky"):
+        ours(R, 5, 1, solver)
+        entries = [200_000, 400_000, 800_000, 1_600_000]
+        parts = [problem(m, n, 10, count)[0] for count in entries]
+        by_entries = [a_sweep(part, 50, solver) for part in parts]
+        ranks = [12, 25, 50, 100] if solver == "cholesky" else [12, 25, 50, 100, 150]
+        by_rank = [a_sweep(parts[2], k, solver) for k in ranks]
+        slopes = [
+            float(np.polyfit(np.log(x), np.log(t), 1)[0])
+            for x, t in ((entries, by_entries), (ranks, by_rank))
+        ]
+        result[solver] = {
+            "entries": entries, "seconds_by_entries": by_entries, "ranks": ranks,
+            "seconds_by_rank": by_rank, "slopes": slopes,
+        }  # fmt: skip
+        print(f"{solver}: entries {entries} s {np.round(by_entries, 4)}, power {slopes[0]:.2f}")
+        print(f"{solver}: ranks {ranks} s {np.round(by_rank, 4)}, power {slopes[1]:.2f}")
+    ratio = result["cg"]["seconds_by_rank"][3] / result["cg"]["seconds_by_rank"][2]
+    gain = result["cholesky"]["seconds_by_rank"][3] / result["cg"]["seconds_by_rank"][3]
+    print(f"cg, k=100 over k=50: {ratio:.2f} (asked: 2.6); cholesky over cg at 100: {gain:.1f} (3)")
+    return {"scaling": result | {"ratio_100_50": ratio, "cholesky_over_cg_100": gain}}
+
+
+LARGE = """
+import resource, sys, time
+import numpy as np, scipy.sparse as sp
+from sklr.decomposition import alternating_minimization
+from sklr.utils import warm_up
+warm_up()
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+small = sp.random_array((300, 200), density=0.3, format="csr", dtype=sys.argv[2], rng=0)
+alternating_minimization(small, 5, solver="cg", max_iter=1, tol=0, random_state=0)
+before = peak()
+data, indices, indptr = (np.load(f"{sys.argv[1]}/{name}.npy") for name in ("d", "i", "p"))
+R = sp.csr_array((data, indices, indptr), shape=(100_000, 20_000))
+storage = (data.nbytes + indices.nbytes + indptr.nbytes) / 2**20
+factors = 120_000 * 50 * data.itemsize / 2**20
+stamps = [time.perf_counter()]
+U, V, info = alternating_minimization(
+    R, 50, alpha=0.01, solver="cg", max_iter=4, tol=0, random_state=0, n_jobs=1,
+    callback=lambda *_: stamps.append(time.perf_counter()),
+)
+steps = np.diff(stamps)
+print(*steps, storage, factors, before, peak(), info.training_rmse)
+"""
+
+
+def large():
+    """10^5 x 2 10^4, 2 10^7 entries, k = 50: seconds a sweep, peak memory in a fresh process."""
+    rng = np.random.default_rng(0)
+    m, n, degree, rank, result = 100_000, 20_000, 200, 50, {}
+    with tempfile.TemporaryDirectory() as folder:
+        indices = rng.integers(0, n, (m, degree), dtype=np.int32)
+        # Distinct columns in a row: equally spaced strata, one draw in each.
+        width = n // degree
+        indices = (np.arange(degree, dtype=np.int32) * width + indices % width).astype(np.int32)
+        U = rng.standard_normal((m, rank), dtype=np.float32)
+        V = rng.standard_normal((n, rank), dtype=np.float32) / np.float32(rank**0.5)
+        data = np.concatenate(
+            [np.einsum("ik,ijk->ij", U[a : a + 500], V[indices[a : a + 500]]).ravel()
+             for a in range(0, m, 500)]
+        )  # fmt: skip
+        data += 0.1 * rng.standard_normal(len(data), dtype=np.float32)
+        np.save(f"{folder}/i.npy", indices.ravel())
+        np.save(f"{folder}/p.npy", np.arange(m + 1, dtype=np.int32) * degree)
+        for dtype in ("float64", "float32"):
+            np.save(f"{folder}/d.npy", data.astype(dtype))
+            done = subprocess.run(
+                [sys.executable, "-W", "ignore", "-c", LARGE, folder, dtype],
+                capture_output=True, text=True, check=True,
+            )  # fmt: skip
+            *steps, storage, factors, before, peak, rmse = map(float, done.stdout.split())
+            bar = 3 * storage + factors
+            result[dtype] = {
+                "start_and_first_sweep": steps[0], "sweep": statistics.median(steps[1:]),
+                "storage_mib": storage, "factors_mib": factors, "interpreter_mib": before,
+                "peak_mib": peak, "bar_mib": bar, "rmse": rmse,
+            }  # fmt: skip
+            print(
+                f"{dtype}: a sweep {statistics.median(steps[1:]):.2f} s (start and first "
+                f"{steps[0]:.1f} s), peak {peak:.0f} MiB with the input and {before:.0f} MiB of "
+                f"Python; entries {storage:.0f}, factors {factors:.0f}, asked {bar:.0f}; "
+                f"RMSE {rmse:.3f} (noise 0.1)"
+            )
+    return {"large": result}
+
+
+def conditioning():
+    """Column scales from 1 to 30, k = 30: sweeps to 1e-3 with and without the shared Gram."""
+    from sklr.decomposition import _completion
+
+    R, test = problem(3000, 2000, 30, 571_065, scales=np.geomspace(1, 30, 30))
+    result = {}
+
+    def sweeps(limit, solver, n_inner=3):
+        found = errors_by_sweep(R, 30, limit, solver, test, n_inner=n_inner)
+        reached = [s for s, e in enumerate(found, 1) if e < TARGET]
+        return (reached[0] if reached else None), found[-1]
+
+    result["cholesky"] = sweeps(12, "cholesky")
+    for n_inner in (1, 2, 3, 4, 6):
+        result[f"cg({n_inner})"] = sweeps(20, "cg", n_inner)
+    turn = _completion._rotate
+    try:
+        _completion._rotate = lambda F, X, mass: (
+            F, X, np.eye(F.shape[1]), np.ones(F.shape[1]), np.zeros(F.shape[1]),
+        )  # fmt: skip
+        result["plain cg(3)"] = sweeps(60, "cg")
+        # Balancing the factors, which comes with a ridge, helps plain steps too.
+        found = errors_by_sweep(R, 30, 60, "cg", test, alpha=0.0)
+        reached = [s for s, e in enumerate(found, 1) if e < TARGET]
+        result["the same, factors not balanced"] = (reached[0] if reached else None), found[-1]
+    finally:
+        _completion._rotate = turn
+    for name, (reached, last) in result.items():
+        print(f"{name:32} sweeps to 1e-3: {reached}, last error {last:.1e}")
+    return {"conditioning": result}
+
+
+def outliers():
+    """300 x 200, rank 4: relative test error by share of gross outliers (ten deviations)."""
+    from sklr.decomposition import alternating_minimization
+
+    result = {}
+    for noise in (0.0, 0.1):
+        for share in (0.0, 0.05, 0.1, 0.2, 0.3):
+            errors = {"squared": [], "huber": [], "absolute": []}
+            for seed in range(5):
+                rng = np.random.default_rng(seed)
+                M = rng.standard_normal((300, 4)) @ rng.standard_normal((4, 200))
+                known = rng.random(M.shape) < 0.2
+                hit = known & (rng.random(M.shape) < share)
+                R = np.where(known, M + noise * M.std() * rng.standard_normal(M.shape), np.nan)
+                R[hit] += 10 * M.std() * rng.standard_normal(hit.sum())
+                for loss, found in errors.items():
+                    U, V, _ = alternating_minimization(
+                        R, 4, alpha=1e-6, loss=loss, random_state=0, max_iter=150, tol=1e-7
+                    )
+                    gap = (U @ V.T - M)[~known]
+                    found.append(float(gap.std() / M[~known].std()))
+            result[f"noise {noise}, share {share}"] = errors
+            text = ", ".join(
+                f"{loss} {statistics.median(e):.1e} (worst {max(e):.1e})"
+                for loss, e in errors.items()
+            )
+            print(f"noise {noise:.1f} outliers {share:4.0%}: {text}")
+    return {"outliers": result}
+
+
+def ratings():
+    """MovieLens: test RMSE, clipped, over five 10 % splits; alpha by search inside training."""
+    folder = os.environ.get("SKLR_TEST_DATA")
+    if not folder:
+        print("ratings: skipped, SKLR_TEST_DATA is not set")
+        return {}
+    from sklearn.model_selection import GridSearchCV, KFold
+
+    from sklr.decomposition import MatrixFactorizationRegressor
+
+    table = np.loadtxt(
+        pathlib.Path(folder) / "recommend" / "ratings.csv.gz", delimiter=",", skiprows=1
+    )
+    X, y = table[:, :2].astype(np.int64), table[:, 2]
+    rows = []
+    for seed in range(5):
+        test = np.random.RandomState(seed).rand(len(y)) < 0.1
+        train = ~test
+
+        def rmse(predicted):
+            return float(np.sqrt(np.mean((np.clip(predicted, 0.5, 5) - y[test]) ** 2)))
+
+        row = {"mean": rmse(np.full(test.sum(), y[train].mean()))}
+        base = {"shape": (610, 9724), "clip": (0.5, 5), "random_state": 0}
+        bias = MatrixFactorizationRegressor(1, alpha=1e6, max_iter=2, **base)
+        row["biases"] = rmse(bias.fit(X[train], y[train]).predict(X[test]))
+        for k in (10, 50):
+            model = MatrixFactorizationRegressor(k, **base)
+            row[f"k={k}, defaults"] = rmse(model.fit(X[train], y[train]).predict(X[test]))
+        search = GridSearchCV(
+            MatrixFactorizationRegressor(10, **base), {"alpha": [12.0, 15.0, 18.0, 22.0]},
+            scoring="neg_root_mean_squared_error", cv=KFold(5, shuffle=True, random_state=0),
+        )  # fmt: skip
+        row["k=10, searched"] = rmse(search.fit(X[train], y[train]).predict(X[test]))
+        row["alpha"] = search.best_params_["alpha"]
+        try:
+            from cmfrec import CMF
+
+            R = sp.coo_matrix((y[train], X[train].T), shape=(610, 9724))
+            for k in (10, 50):
+                for lam in (5.0, 10.0, 15.0, 20.0):
+                    peer = CMF(k=k, lambda_=lam, verbose=False, nthreads=1).fit(R)
+                    row[f"cmfrec k={k} {lam:g}"] = rmse(peer.predict(*X[test].T))
+        except ImportError as exc:
+            print(f"cmfrec: skipped ({exc})")
+        rows.append(row)
+        print(seed, {name: round(value, 4) for name, value in row.items()}, flush=True)
+    means = {name: statistics.mean(row[name] for row in rows) for name in rows[0]}
+    print("mean of five splits:", {name: round(value, 4) for name, value in means.items()})
+    return {"ratings": {"splits": rows, "means": means}}
+
+
+PARTS = {
+    f.__name__: f for f in (recovery, imputers, scaling, large, conditioning, outliers, ratings)
+}
+
+
+def main(argv=None):
+    """Run parts, merge their results into the file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
+    args = parser.parse_args(argv)
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    result = {}
+    if args.json and args.json.exists():
+        result = json.loads(args.json.read_text())
+        result.pop("machine", None)
+    for part in args.parts:
+        print(f"-- {part}: {PARTS[part].__doc__}")
+        result |= PARTS[part]()
+        save(args.json, result)
+
+
+if __name__ == "__main__":
+    main()
