@@ -96,6 +96,8 @@ def bench_synthetic():
     for seed in range(3):
         X, y, fresh, truth = synthetic(seed)
         for name, peer in peers.items():
+            if name == "Gaussian process" and seed == 2:
+                continue  # half a minute each
             seconds, _ = timed(lambda: peer.fit(X, y))
             rows.append((name, seed, seconds, rmse(peer.predict(fresh), truth)))
             print(f"{name}, seed {seed}: {seconds:.2f} s, RMSE {rows[-1][3]:.4f}")

@@ -16,8 +16,11 @@ plane of dimensions and samples, and shows what the fitted model can do: denoise
 # the share of eight seeds in which both subspaces are found. Full-covariance mixtures have 48 * 49
 # / 2 numbers to learn in each cluster: they are asked for the labels only (two seeds a cell).
 
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
@@ -30,6 +33,7 @@ def found(model, bases):
     return max(min(np.linalg.norm(p - b.T @ b) for p in P) for b in bases) < 1e-6
 
 
+warnings.simplefilter("ignore", ConvergenceWarning)  # the mixtures'
 dims, counts, n_seeds = np.arange(2, 9), np.arange(2, 16), 8
 share = np.zeros((len(counts), len(dims)))
 peer = np.zeros_like(share)
@@ -39,10 +43,10 @@ for i, n_each in enumerate(counts):
             X, y, bases = make_molrg(
                 [n_each, n_each], 48, 2, dim, random_state=seed, return_bases=True
             )
-            model = DiffusionSubspaceClustering(2, dim, random_state=seed).fit(X)
+            model = DiffusionSubspaceClustering(2, dim, init="angles", random_state=seed).fit(X)
             share[i, j] += found(model, bases) / n_seeds
             if seed < 2:
-                labels = GaussianMixture(2, max_iter=30, random_state=seed).fit_predict(X)
+                labels = GaussianMixture(2, max_iter=10, random_state=seed).fit_predict(X)
                 peer[i, j] += (adjusted_rand_score(y, labels) == 1.0) / 2
 
 fig, axes = plt.subplots(1, 2, figsize=(8.4, 4.6), layout="constrained", sharey=True)
