@@ -50,7 +50,7 @@ class BlockData:
 def block_kmeans(
     data, n_clusters, *, init, n_init, max_iter, selection, adjacency, rng, n_jobs, verbose
 ):
-    """Return labels, inertia and modularity of the best of several restarts.
+    """Return labels, inertia and iterations of the best of several restarts.
 
     Seeds are drawn before the restarts run, so that the number of threads changes nothing.
     """
@@ -67,9 +67,9 @@ def block_kmeans(
         else:
             draws = own.random((n_clusters - 1, n_trials))
             samples = plus_plus(*data.arrays[:3], int(own.integers(n)), draws)
-        labels, inertia, _ = lloyd(*data.arrays, data.centers_of(samples), max_iter)
+        labels, inertia, n_iter = lloyd(*data.arrays, data.centers_of(samples), max_iter)
         score = modularity_of_codes(adjacency, labels) if selection == "modularity" else -inertia
-        return score, labels, inertia
+        return score, labels, inertia, n_iter
 
     best = None
     chunk = max(1, min(n_init, 8))
@@ -78,8 +78,8 @@ def block_kmeans(
         for found in thread_map(restart, list(seeds[start : start + chunk]), n_jobs):
             if best is None or found[0] > best[0]:
                 best = found
-    _, labels, inertia = best
-    return labels, float(inertia)
+    _, labels, inertia, n_iter = best
+    return labels, float(inertia), int(n_iter)
 
 
 def contiguous(labels, n_clusters):

@@ -102,6 +102,8 @@ class BootstrapAMGClustering(ClusterMixin, _BaseBootstrapAMG):
         Modularity of the labels in the original graph.
     inertia_ : float
         Sum of squared distances to the centres, of the chosen restart before refinement.
+    n_iter_ : int
+        Iterations of K-means in that restart.
     embedding_ : ndarray of shape (n_samples, n_components)
         Coordinates of the vertices.
     attribute_embedding_ : list of ndarray of shape (n_values, n_components)
@@ -112,8 +114,8 @@ class BootstrapAMGClustering(ClusterMixin, _BaseBootstrapAMG):
         Only with ``embedding="svd"``.
     eigenvalues_ : ndarray of shape (n_components,)
         Eigenvalues or Ritz values, ascending; not with "svd".
-    n_iter_ : int
-        Iterations of the eigen-solver; not with "svd". 0 where none were needed.
+    n_eigen_iter_ : int
+        Iterations of the eigen-solver, not with "svd"; 0 where a dense solver or none ran.
     convergence_rates_ : ndarray of shape (n_hierarchies_,)
         By what the last composite cycle shrank the energy norm, for each hierarchy added.
     n_hierarchies_ : int
@@ -271,7 +273,7 @@ class BootstrapAMGClustering(ClusterMixin, _BaseBootstrapAMG):
             scale * rows[n:] if scale > 0 else rows[:0],
             np.repeat(np.arange(len(n_values)), n_values) if scale > 0 else np.empty(0),
         )
-        labels, inertia = block_kmeans(
+        labels, inertia, n_iter = block_kmeans(
             data,
             self.n_clusters,
             init=self._resolved("init"),
@@ -289,6 +291,7 @@ class BootstrapAMGClustering(ClusterMixin, _BaseBootstrapAMG):
         fitted |= {
             "labels_": labels,
             "inertia_": inertia,
+            "n_iter_": n_iter,
             "modularity_": modularity_of_codes(adjacency, labels),
         }
         self._keep(fitted)

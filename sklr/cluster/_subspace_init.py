@@ -9,6 +9,8 @@ from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
+from sklr.cluster._subspaces import leading_eigenvectors
+
 # Above so many rows starts are made on a subset: the graph of angles costs N^2.
 N_LANDMARKS = 2000
 # Below it dense matrices are quicker, and exact.
@@ -64,10 +66,11 @@ def shape_interaction_labels(X, rank, n_clusters, seed):
     n, p = Y.shape
     most = min(rank, n, p)
     gram = Y @ Y.T if n <= p else Y.T @ Y
-    values, V = eigh(gram, subset_by_index=[len(gram) - most, len(gram) - 1])
-    V = V[:, values > 1e-12 * values[-1]]
+    values, V = leading_eigenvectors(gram, most, tol=1e-8)
+    keep = values > 1e-12 * values[0]
+    V = V[:, keep]
     if n > p:
-        V = (Y @ V) / np.sqrt(values[values > 1e-12 * values[-1]])
+        V = (Y @ V) / np.sqrt(values[keep])
     if n <= max(N_DENSE, 3 * n_clusters):
         affinity = (V @ V.T) ** 2
         np.fill_diagonal(affinity, 0.0)

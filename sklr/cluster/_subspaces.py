@@ -43,40 +43,41 @@ def _completed(rows, dim):
     return np.concatenate([rows, extra])
 
 
+def leading_eigenvectors(S, dim, tol=1e-11):
+    """Return the `dim` largest eigenvalues of a positive semi-definite matrix, and vectors.
+
+    Large matrices are tried by subspace iteration, which is exact to `tol` or not taken.
+    """
+    n = len(S)
+    if n >= _P_POWER and dim + 4 <= n // 4:
+        start = np.linspace(0, n - 1, dim + 4).astype(int)
+        basis = np.linalg.qr(S[:, start])[0]
+        for _ in range(12):
+            image = S @ basis
+            values, rotation = np.linalg.eigh(basis.T @ image)
+            values, rotation = values[::-1], rotation[:, ::-1]
+            image = image @ rotation
+            rest = (image - (basis @ rotation) * values)[:, :dim]
+            if np.sqrt((rest**2).sum()) <= tol * values[0]:
+                return values[:dim], (basis @ rotation)[:, :dim]
+            basis = np.linalg.qr(image)[0]
+    values, vectors = eigh(S, subset_by_index=[n - dim, n - 1])
+    return values[::-1], vectors[:, ::-1]
+
+
 def leading_rows(X, dim, rough=False):
     """Return the `dim` leading right singular vectors of X as rows; `rough` is for starts."""
     n, p = X.shape
     if n == 0:
         return _completed(np.zeros((0, p)), dim)
-    if min(n, p) >= _P_POWER:
-        rows = _iterated_rows(X, dim, tol=np.inf if rough else 1e-11)
-        if rows is not None:
-            return rows
+    tol = 1e-4 if rough else 1e-11
     if n < p:
-        most = min(dim, n)
-        values, left = eigh(X @ X.T, subset_by_index=[n - most, n - 1])
-        values, left = values[::-1], left[:, ::-1]
+        values, left = leading_eigenvectors(X @ X.T, min(dim, n), tol)
         rank = int((values > _RANK_TOL * max(values[0], 0.0)).sum())
         rows = np.linalg.qr(X.T @ (left[:, :rank] / np.sqrt(values[:rank])))[0].T
     else:
-        _, vectors = eigh(X.T @ X, subset_by_index=[p - dim, p - 1])
-        rows = vectors[:, ::-1].T
+        rows = leading_eigenvectors(X.T @ X, dim, tol)[1].T
     return _completed(np.ascontiguousarray(rows), dim)
-
-
-def _iterated_rows(X, dim, *, tol, n_steps=12):
-    """Leading rows by subspace iteration, or None where `n_steps` do not reach `tol`."""
-    block = X[np.linspace(0, len(X) - 1, min(dim + 4, len(X))).astype(int)]
-    basis = np.linalg.qr(block.T)[0].T
-    for step in range(n_steps):
-        image = (X @ basis.T).T @ X  # X^T X applied to each row
-        values, rotation = np.linalg.eigh(image @ basis.T)
-        rotation = rotation[:, ::-1].T
-        rest = (rotation @ image - values[::-1, None] * (rotation @ basis))[:dim]
-        if step >= 2 and np.sqrt((rest**2).sum()) <= tol * values[-1]:
-            return rotation[:dim] @ basis
-        basis = np.linalg.qr((rotation @ image).T)[0].T
-    return None
 
 
 def squared_singular_values(X):

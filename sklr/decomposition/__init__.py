@@ -2,10 +2,14 @@
 
 from sklr.decomposition._alternating import alternating_minimization
 from sklr.decomposition._factorization import MatrixFactorizationRegressor
+from sklr.decomposition._functional_tucker import FunctionalTuckerRegressor
+from sklr.decomposition._functional_tucker_display import LatentFunctionsDisplay
 from sklr.decomposition._imputer import LowRankImputer
 from sklr.decomposition._sensing import MatrixSensingRegressor
 
 __all__ = [
+    "FunctionalTuckerRegressor",
+    "LatentFunctionsDisplay",
     "LowRankImputer",
     "MatrixFactorizationRegressor",
     "MatrixSensingRegressor",

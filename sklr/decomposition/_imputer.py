@@ -147,7 +147,7 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
     >>> imputer = LowRankImputer(1, alpha=1e-6, fit_bias=False, random_state=0)
     >>> imputer.fit_transform(X)[2].round(3)
     array([ 3., 30., 15.])
-    >>> imputer.transform([[10.0, np.nan, np.nan]]).round(3)
+    >>> imputer.transform([[10.0, np.nan, np.nan]]).round(2)
     array([[ 10., 100.,  50.]])
     """
 

@@ -467,6 +467,7 @@ sparse of shape (n_samples, n_features)
             tol=self.tol,
             tied=tied,
             accelerate=self.solver == "accelerated",
+            adapt=self.step_size == "auto",
             validation=validation,
             iterations=self._iterations(max_iter),
         )

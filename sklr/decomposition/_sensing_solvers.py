@@ -17,6 +17,8 @@ _CREDIBLE = 2.0
 _SETTLED = 0.25
 _CHECK_EVERY = 5
 _WINDOW = 20
+# With adapted steps the residual may rise, but not above the largest of this many before.
+_MEMORY = 10
 
 
 @dataclass
@@ -102,6 +104,7 @@ def gradient_descent(
     tol,
     tied=False,
     accelerate=False,
+    adapt=False,
     validation=None,
     iterations=None,
 ):
@@ -123,6 +126,7 @@ def gradient_descent(
         return out
     known_rank, previous = 0, np.inf
     last = (F, G)
+    old = None
     for t in range(max_iter) if iterations is None else iterations:
         M = F @ F.T if tied else F @ G.T
         if operator.gram is not None:
@@ -140,6 +144,7 @@ def gradient_descent(
         if not residual <= previous * (1 + 1e-3) + floor:  # also NaN
             eta /= 2
             F, G = last
+            old = None
             out.curve.append(previous)
             out.n_iter = t + 1
             if eta < eps:
@@ -147,7 +152,7 @@ def gradient_descent(
             continue
         out.n_iter, out.F, out.G = t + 1, F, F if tied else G
         out.curve.append(residual)
-        previous = residual
+        previous = residual if old is None else max(out.curve[-_MEMORY:])
         out.gradient = np.linalg.norm(R) / moment
         if validation is not None and validation.stop(t, F, out.G):
             out.F, out.G = validation.factors
@@ -167,7 +172,14 @@ def gradient_descent(
                 if out.switch_iter is None:
                     out.switch_iter = t
                 F, G = rescale_factors_capped(F, G, beta_square)
-        F, G = F - eta * (R @ G), G - eta * (R.T @ F)
+                old = None
+        dF, dG = R @ G, R.T @ F
+        length = eta
+        if adapt and known_rank:
+            if old is not None:
+                length = _barzilai_borwein(old, (F, G, dF, dG), eta)
+            old = (F, G, dF, dG)
+        F, G = F - length * dF, G - length * dG
     if validation is not None and validation.factors is not None:
         out.F, out.G = validation.factors
     return out
@@ -177,6 +189,15 @@ def _mean_square(e, operator):
     """Return the weighted mean square."""
     square = e @ e if operator.weights is None else (operator.weights * e) @ e
     return float(square / operator.total)
+
+
+def _barzilai_borwein(old, new, eta):
+    """Return the step that the last change of the gradient suggests, from eta to 16 eta."""
+    sF, sG, yF, yG = (b - a for a, b in zip(old, new, strict=True))
+    bend = (sF * yF).sum() + (sG * yG).sum()
+    if bend <= 0:
+        return eta
+    return float(np.clip(((sF**2).sum() + (sG**2).sum()) / bend, eta, 16 * eta))
 
 
 def _stalled(curve, tol, floor):

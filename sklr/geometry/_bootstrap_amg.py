@@ -156,31 +156,37 @@ class Hierarchy:
         )
 
 
-def block_preconditioner(fine: FineMatrix, hierarchies: list[Hierarchy]):
+def _with_dtype(arrays, places, dtype):
+    return tuple(
+        array.astype(dtype, copy=False) if place in places else array
+        for place, array in enumerate(arrays)
+    )
+
+
+def block_preconditioner(fine: FineMatrix, hierarchies: list[Hierarchy], dtype=np.float32):
     """Return a function that applies one cycle of each hierarchy, and back, to a block.
 
     With one hierarchy it is its cycle. With more they are composed symmetrically, first to last
-    and last to first, so that the result is a symmetric positive definite preconditioner.
+    and last to first, so that the result is a symmetric positive definite preconditioner. Single
+    precision is enough for a correction, and halves what goes through memory.
     """
     from sklr.geometry._bootstrap_amg_kernels import block_cycle
 
-    order = [*hierarchies, *hierarchies[-2::-1]]
-    rows = max(h.n_coarse_rows for h in hierarchies)
+    matrix = _with_dtype(fine.arrays, (2,), dtype)
+    levels = [_with_dtype(h.arrays, (3, 6), dtype) for h in hierarchies]
+    order = [*levels, *levels[-2::-1]]
+    rows = max(max(h.n_coarse_rows for h in hierarchies), 1)
+
+    def cycle(level, B):
+        X = np.empty_like(B)
+        work = np.empty((2, rows, B.shape[1]), dtype=B.dtype)
+        block_cycle(*matrix, *level, COARSE_SWEEPS, B, X, work[0], work[1])
+        return X
 
     def apply(B):
-        B = np.ascontiguousarray(B)
-        work = np.empty((2, max(rows, 1), B.shape[1]))
-        X = np.empty_like(B)
-        for k, hierarchy in enumerate(order):
-            if k == 0:
-                block_cycle(
-                    *fine.arrays, *hierarchy.arrays, COARSE_SWEEPS, B, X, work[0], work[1]
-                )  # fmt: skip
-                continue
-            R = np.ascontiguousarray(B - fine.matrix @ X)
-            D = np.empty_like(B)
-            block_cycle(*fine.arrays, *hierarchy.arrays, COARSE_SWEEPS, R, D, work[0], work[1])
-            X += D
+        X = cycle(order[0], np.ascontiguousarray(B, dtype=dtype)).astype(np.float64)
+        for level in order[1:]:
+            X += cycle(level, np.ascontiguousarray(B - fine.matrix @ X, dtype=dtype))
         return X
 
     return apply

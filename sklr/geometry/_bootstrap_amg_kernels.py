@@ -396,7 +396,7 @@ def block_cycle(
     """
     n, width = X.shape
     n_levels = len(offsets) - 1
-    row = np.empty(width)
+    row = np.empty(width, dtype=X.dtype)
     if n_levels == 1:
         X[:] = 0.0
         for sweep in range(n_coarse_sweeps):
@@ -510,7 +510,10 @@ def _warm_up():
     x, upper, b = np.ones(n), np.empty(n), np.empty(n_coarse)
     upper_product(indptr, indices, data, diagonal, x, upper)
     homogeneous_cycle(indptr, indices, data, diagonal, *hierarchy, 2, x, upper, b, b.copy())
-    B, work = np.ones((n, 2)), np.empty((2, n_coarse, 2))
+    B = np.ones((n, 2), np.float32)  # the estimators precondition in single precision
+    work = np.empty((2, n_coarse, 2), np.float32)
+    data, values, entry = (part.astype(np.float32) for part in (data, coarse[2], entry))
+    hierarchy = (*hierarchy[:3], values, *hierarchy[4:6], entry)
     block_cycle(
-        indptr, indices, data, diagonal, *hierarchy, 2, B, np.empty((n, 2)), work[0], work[1]
+        indptr, indices, data, diagonal, *hierarchy, 2, B, np.empty_like(B), work[0], work[1]
     )

@@ -3,7 +3,7 @@
 import warnings
 
 import numpy as np
-from scipy import linalg
+from scipy import linalg, sparse
 from sklearn.exceptions import ConvergenceWarning
 
 # Directions whose share of the basis is below this are rounding errors.
@@ -24,7 +24,8 @@ def smallest_eigenpairs(
     n_pairs : int
         Pairs wanted.
     precondition : callable, default=None
-        Block of residuals to block of corrections; by default division by the diagonal.
+        Block of residuals to block of corrections, near the inverse of `A`. By default
+        division by `b`.
     start : ndarray of shape (n, m), default=None
         Vectors near the wanted ones.
     rng : numpy.random.RandomState
@@ -46,54 +47,54 @@ def smallest_eigenpairs(
     """
     n = A.shape[0]
     width = min(n_pairs + max(2, n_pairs // 4), n)
-    diagonal = A.diagonal()
-    scale = float((diagonal / b).max())
+    root = np.sqrt(b)[:, None]
     if n <= max(5 * width, 200):
-        root = 1.0 / np.sqrt(b)
-        dense = A.toarray() * root * root[:, None]
+        dense = A.toarray() / root / root.T
         values, vectors = linalg.eigh(dense, subset_by_index=[0, n_pairs - 1])
-        return values, vectors * root[:, None], 0
-    if precondition is None:
-        inverse = (1.0 / np.where(diagonal > 0, diagonal, 1.0))[:, None]
-
-        def precondition(R):
-            return R * inverse
-
-    X = np.empty((n, width)) if start is None else start[:, :width]
-    if start is None or X.shape[1] < width:
-        have = 0 if start is None else X.shape[1]
-        X = np.column_stack([X[:, :have], rng.standard_normal((n, width - have))])
-    X, values, AX = _rayleigh_ritz(X, A @ X, b, width)
+        return values, vectors / root, 0
+    # The standard problem of the same eigenvalues, so that no inner product has weights.
+    inverse_root = sparse.diags_array(1.0 / root[:, 0])
+    A = sparse.csr_array(inverse_root @ A @ inverse_root)
+    scale = max(float(A.diagonal().max()), 1e-300)
+    have = 0 if start is None else min(start.shape[1], width)
+    X = np.empty((n, width))
+    X[:, :have] = 0.0 if start is None else start[:, :have] * root
+    X[:, have:] = rng.standard_normal((n, width - have))
+    X, values, AX = _rayleigh_ritz(X, A @ X, width)
     while X.shape[1] < width:  # some of the start depended on the rest
         X = np.column_stack([X, rng.standard_normal((n, width - X.shape[1]))])
-        X, values, AX = _rayleigh_ritz(X, A @ X, b, width)
+        X, values, AX = _rayleigh_ritz(X, A @ X, width)
     P = None
     residual = np.inf
     for iteration in range(1, max_iter + 1):
         if iteration % 10 == 0:
             AX = A @ X  # rounding errors of the recombinations add up otherwise
-        R = AX - (b[:, None] * X) * values
-        norms = np.sqrt(np.einsum("ij,ij,i->j", R, R, 1.0 / b)) / max(scale, 1e-300)
+        R = AX - X * values
+        norms = _norms(R) / scale
         residual = float(norms[:n_pairs].max())
         if residual <= tol:
-            return values[:n_pairs], X[:, :n_pairs], iteration - 1
+            return values[:n_pairs], X[:, :n_pairs] / root, iteration - 1
         # Columns that have converged get no further directions: theirs would be rounding errors.
         active = norms > 0.1 * tol
-        W = precondition(R[:, active])
+        W = R[:, active]
+        if precondition is not None:
+            W *= root
+            W = precondition(W)
+            W *= root
         for _ in range(2):
-            W -= X @ (X.T @ (b[:, None] * W))
-            W /= np.maximum(np.sqrt(np.einsum("ij,ij,i->j", W, W, b)), 1e-300)
-        blocks, products = [X, W], [AX, A @ W]
-        if P is not None:
+            W -= X @ (X.T @ W)
+            W /= np.maximum(_norms(W), 1e-300)
+        if P is None:
+            blocks, products = [X, W], [AX, A @ W]
+        else:
             P = P[:, active]
-            P /= np.maximum(np.sqrt(np.einsum("ij,ij,i->j", P, P, b)), 1e-300)
-            blocks.append(P)
-            products.append(A @ P)
+            P /= np.maximum(_norms(P), 1e-300)
+            new = np.column_stack([W, P])
+            blocks, products = [X, new], [AX, A @ new]
         S, AS = np.column_stack(blocks), np.column_stack(products)
-        C, values = _ritz_coefficients(S, AS, b, width)
+        C, values = _ritz_coefficients(S, AS, width)
         X, AX = S @ C, AS @ C
-        C[:width] = 0.0
-        P = S @ C  # the search direction is the new part
+        P = S[:, width:] @ C[width:]  # the search direction is the new part
     warnings.warn(
         f"The eigen-solver stopped after {max_iter} iterations at a residual of {residual:.2g}, "
         f"above eigen_tol={tol:g}. Raise eigen_tol, or give it better smooth vectors "
@@ -104,10 +105,13 @@ def smallest_eigenpairs(
     return values[:n_pairs], X[:, :n_pairs], max_iter
 
 
-def _ritz_coefficients(S, AS, b, width):
+def _norms(columns):
+    return np.sqrt(np.einsum("ij,ij->j", columns, columns))
+
+
+def _ritz_coefficients(S, AS, width):
     """Return combinations of the columns of `S` that are the lowest Ritz vectors, and values."""
-    gram = S.T @ (b[:, None] * S)
-    energy = S.T @ AS
+    gram, energy = S.T @ S, S.T @ AS
     size = 1.0 / np.sqrt(np.maximum(np.diag(gram), 1e-300))
     gram = gram * size * size[:, None]
     shares, basis = linalg.eigh(0.5 * (gram + gram.T))
@@ -118,6 +122,6 @@ def _ritz_coefficients(S, AS, b, width):
     return basis @ turn[:, :width], values[:width]
 
 
-def _rayleigh_ritz(S, AS, b, width):
-    C, values = _ritz_coefficients(S, AS, b, width)
+def _rayleigh_ritz(S, AS, width):
+    C, values = _ritz_coefficients(S, AS, width)
     return S @ C, values, AS @ C

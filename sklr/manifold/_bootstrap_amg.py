@@ -167,12 +167,12 @@ class _BaseBootstrapAMG(BaseEstimator):
             fitted["singular_values_"] = coordinates.singular_values
         if coordinates.eigenvalues is not None:
             fitted["eigenvalues_"] = coordinates.eigenvalues
-            fitted["n_iter_"] = coordinates.n_iter
+            fitted["n_eigen_iter_"] = coordinates.n_iter
         return adjacency, codes, index, rows, fitted
 
     def _keep(self, fitted):
         """Set fitted attributes, all at once at the end; remove those of another embedding."""
-        for name in ("singular_values_", "eigenvalues_", "n_iter_"):
+        for name in ("singular_values_", "eigenvalues_", "n_eigen_iter_"):
             vars(self).pop(name, None)
         vars(self).update(fitted)
 
@@ -257,8 +257,8 @@ class BootstrapAMGEmbedding(_BaseBootstrapAMG):
         Only with ``embedding="svd"``.
     eigenvalues_ : ndarray of shape (n_components,)
         Eigenvalues or Ritz values, ascending; not with "svd".
-    n_iter_ : int
-        Iterations of the eigen-solver; not with "svd". 0 where none were needed.
+    n_eigen_iter_ : int
+        Iterations of the eigen-solver, not with "svd"; 0 where a dense solver or none ran.
     convergence_rates_ : ndarray of shape (n_hierarchies_,)
         By what the last composite cycle shrank the energy norm, for each hierarchy added.
     n_hierarchies_ : int

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from sklr.geometry import graph_laplacian, heat_kernel, join_components, neighbors_graph
-from sklr.geometry._diffusion import check_affinity
+from sklr.geometry._diffusion import check_affinity, hop_diameter
 from sklr.utils._warnings import warn_user
 
 #: Affinities of the estimator -> kernels of neighbors_graph.
@@ -14,7 +14,7 @@ AFFINITIES = {"adaptive": "adaptive", "alpha": "alpha", "gaussian": "gaussian", 
 
 _TINY = np.finfo(float).tiny
 # Columns from which the entropy is estimated when there are many.
-_ENTROPY_COLUMNS = 64
+_ENTROPY_COLUMNS = 32
 
 
 def build_graph(
@@ -94,9 +94,14 @@ def check_distances(D):
 
 
 def time_grid(laplacian, n_times=24):
-    """Return a geometric grid of times: 0.5 to 200 steps of a typical vertex."""
+    """Return a geometric grid of times: 0.5 to 200 steps of a typical vertex, more if it is long.
+
+    Far distances come out too short as long as heat has had no time to get there: the grid
+    reaches six times the number of edges between the farthest vertices.
+    """
     rate = float(laplacian.diagonal().mean())
-    return np.geomspace(0.5, 200.0, n_times) / (rate if rate > 0 else 1.0)
+    last = max(200.0, 6.0 * hop_diameter(laplacian))
+    return np.geomspace(0.5, last, n_times) / (rate if rate > 0 else 1.0)
 
 
 def heat_entropy(heat):

@@ -35,7 +35,7 @@ from sklr.manifold._mds import (
     triangulate,
 )
 from sklr.manifold._prototypes import interpolate_positions, kmeans_prototypes
-from sklr.manifold._smoothing import smooth_points
+from sklr.manifold._smoothing import prune_short_cuts, smooth_points
 
 # Up to here every pair is used; above, distances to landmarks.
 _ALL_PAIRS = 1000
@@ -107,6 +107,9 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
     smoothing : int, default=0
         Steps by which points are moved towards the local plane of their neighbours before the
         graph is built: against noise across the manifold.
+    pruning : float, default=0.0
+        Edges whose ends share less than this part of their neighbours are dropped: against
+        short-cuts between sheets that come near one another. 0 drops none.
     metric : str or callable, default="euclidean"
         Metric of the points, as in scikit-learn's ``NearestNeighbors``.
     neighbors_algorithm : {"exact", "approximate"}, default="exact"
@@ -203,6 +206,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         "n_prototypes": [Interval(Integral, 2, None, closed="left"), None],
         "n_pca": [Interval(Integral, 1, None, closed="left"), None],
         "smoothing": [Interval(Integral, 0, None, closed="left")],
+        "pruning": [Interval(Real, 0, 1, closed="left")],
         "metric": [str, Callable],
         "neighbors_algorithm": [StrOptions({"exact", "approximate"})],
         "random_state": ["random_state"],
@@ -231,6 +235,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         n_prototypes=4000,
         n_pca=None,
         smoothing=0,
+        pruning=0.0,
         metric="euclidean",
         neighbors_algorithm="exact",
         random_state=None,
@@ -255,6 +260,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         self.n_prototypes = n_prototypes
         self.n_pca = n_pca
         self.smoothing = smoothing
+        self.pruning = pruning
         self.metric = metric
         self.neighbors_algorithm = neighbors_algorithm
         self.random_state = random_state
@@ -366,6 +372,8 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
             n_jobs=self.n_jobs,
             what=what,
         )
+        if self.pruning:
+            W = prune_short_cuts(W, self.pruning)
         self.affinity_matrix_ = W
         self._embed_graph(W, rng)
         if self.affinity not in _PAIRWISE:

@@ -1,6 +1,8 @@
-"""Smoothing of a noisy point cloud towards the local planes of its neighbourhoods."""
+"""Against noise: smoothing of points towards local planes, pruning of short-cut edges."""
 
 import numpy as np
+import scipy.sparse as sp
+from scipy.sparse.csgraph import minimum_spanning_tree
 
 from sklr.geometry import nearest_neighbors
 
@@ -56,3 +58,47 @@ def smooth_points(X, n_neighbors, n_directions, n_steps, *, n_jobs=None):
             moved[part] = X[part] + way - np.einsum("nd,ndp->np", along, V)
         X = moved
     return X
+
+
+def prune_short_cuts(affinity, min_overlap):
+    """Drop edges whose ends have few neighbours in common.
+
+    Two neighbours on one sheet share many neighbours; an edge from sheet to sheet, made by
+    noise, has two neighbourhoods that hardly meet. Edges of the maximum spanning tree of the
+    overlaps are kept, so that no component falls apart.
+
+    Parameters
+    ----------
+    affinity : csr_array of shape (n, n)
+        Symmetric and non-negative, zero diagonal.
+    min_overlap : float
+        Smallest share of common neighbours that is kept: |A and B| / |A or B| of the
+        neighbourhoods of the two ends, the ends themselves not counted.
+
+    Returns
+    -------
+    affinity : csr_array of shape (n, n)
+        With fewer edges.
+    """
+    n = affinity.shape[0]
+    pattern = sp.csr_array(affinity, copy=True)
+    pattern.data = np.ones_like(pattern.data)
+    closed = sp.csr_array(pattern + sp.eye_array(n))
+    size = np.diff(closed.indptr)
+    edges = sp.coo_array(pattern)
+    i, j = edges.coords
+    common = sp.coo_array((closed @ closed).multiply(pattern)).tocsr()
+    both = np.asarray(common[i, j]).ravel()
+    others = size[i] + size[j] - both - 2  # the ends lie in both closed neighbourhoods
+    overlap = np.divide(both - 2, others, out=np.ones(len(i)), where=others > 0)
+    # The tree is of least cost, and costs must not be zero.
+    cost = sp.csr_array((2.0 - overlap, (i, j)), shape=(n, n))
+    tree = sp.coo_array(minimum_spanning_tree(cost))
+    kept = sp.csr_array((np.ones(tree.nnz), tree.coords), shape=(n, n))
+    kept = kept + kept.T
+    good = overlap >= min_overlap
+    kept = kept + sp.csr_array((np.ones(good.sum()), (i[good], j[good])), shape=(n, n))
+    kept.data[:] = 1.0
+    out = sp.csr_array(affinity.multiply(kept))
+    out.sort_indices()
+    return out

@@ -55,13 +55,21 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
     "MatrixFactorizationRegressor": {"context": "bias"},
     "AugmentedCovarianceSVC": {"order": 2, "lag": 1},
     "AugmentedCovarianceSVCCV": {"orders": (1, 2), "lags": (1, 2), "Cs": (1.0,)},
+    "HeatGeodesicEmbedding": {"n_neighbors": 5, "t": 1.0, "order": 15},
     # In 30 dimensions the default maps each sample onto itself, and what else it does hangs on
     # plan entries below the tolerance; checks that compare two fits need a map that is fixed.
     "EntropicTransport": {"reg": 0.2, "tol": 1e-12},
     "BootstrapAMGClustering": {"n_clusters": 3, "n_init": 3},
-    "HeatGeodesicEmbedding": {"n_neighbors": 5, "t": 2.0},
     "DiffusionSubspaceClustering": {"n_components": 1, "n_init": 2},
     "FastRP": {"n_components": 8},
+    "FunctionalTuckerRegressor": {
+        "rank": 1,
+        "nu": 0.5,
+        "length_scale": 0.3,
+        "n_init": 1,
+        "center": True,
+        "max_iter": 8,
+    },
     "VectorFieldGPRegressor": {"n_neighbors": 6, "n_eigenpairs": 20},
 }
 

@@ -222,7 +222,7 @@ def test_cycles_equal_dense_ones(problem):
     hierarchy = Hierarchy(fine, w)
     B = np.random.default_rng(0).standard_normal((fine.n, 3))
     assert_allclose(
-        block_preconditioner(fine, [hierarchy])(B),
+        block_preconditioner(fine, [hierarchy], np.float64)(B),
         dense_cycle(matrix, hierarchy, B, symmetric=True),
         rtol=1e-9,
         atol=1e-10,
@@ -316,7 +316,7 @@ def test_pyamg_cycle_is_ours(problem):
         hierarchy = Hierarchy(fine, np.ascontiguousarray(emb.smooth_vectors_[:, k % 2]))
         b = np.random.default_rng(0).standard_normal(fine.n)
         got = emb.hierarchies_[k].aspreconditioner().matvec(b)
-        wanted = block_preconditioner(fine, [hierarchy])(b[:, None])[:, 0]
+        wanted = block_preconditioner(fine, [hierarchy], np.float64)(b[:, None])[:, 0]
         # PyAMG's symmetric sweeps on the coarsest level are one forward, one backward, as ours.
         assert_allclose(got, wanted, rtol=1e-8, atol=1e-10)
     with pytest.raises(IndexError):
@@ -328,7 +328,7 @@ def test_composed_preconditioner_is_symmetric_and_definite(problem):
     augmented, matrix, w = problem
     fine = FineMatrix(matrix)
     hierarchies = [Hierarchy(fine, vector) for vector in (np.ones(fine.n), w)]
-    dense = block_preconditioner(fine, hierarchies)(np.eye(fine.n))
+    dense = block_preconditioner(fine, hierarchies, np.float64)(np.eye(fine.n))
     assert_allclose(dense, dense.T, atol=1e-10)
     assert np.linalg.eigvalsh(0.5 * (dense + dense.T))[0] > 0
 
@@ -350,7 +350,7 @@ def test_eigen_gives_the_lowest_eigenvectors(n):
         rows = np.vstack([emb.embedding_, *emb.attribute_embedding_])
         # Vectors are accurate to the residual by the gap.
         assert subspace_angles(rows, vectors).max() < 1e-6
-        assert (emb.n_iter_ == 0) == (n == 100)
+        assert (emb.n_eigen_iter_ == 0) == (n == 100)
 
 
 def test_eigen_is_scikit_learns_spectral_embedding():

@@ -24,7 +24,7 @@ from sklr.manifold import (
     heat_geodesic_distances,
 )
 from sklr.manifold._heat_distances import choose_time, heat_entropy
-from sklr.manifold._smoothing import smooth_points
+from sklr.manifold._smoothing import prune_short_cuts, smooth_points
 from sklr.metrics import geodesic_preservation_score
 
 
@@ -321,6 +321,23 @@ def test_smoothing_takes_noise_out_and_leaves_the_length():
     model = HeatGeodesicEmbedding(1, t=3.0, smoothing=3, random_state=0).fit(noisy)
     assert score(D, model.embedding_) > 0.98
     assert_allclose(model.transform(noisy), model.embedding_, atol=1e-9)
+
+
+def test_pruning_cuts_a_bridge_between_two_sheets():
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.uniform(size=(80, 2)) * [4, 1], rng.uniform(size=(80, 2)) * [4, 1] + 9])
+    W = neighbors_graph(X, 8, kernel="binary").tolil()
+    ends = [(0, 80), (5, 100), (30, 140)]
+    for i, j in ends:
+        W[i, j] = W[j, i] = 1.0
+    pruned = prune_short_cuts(sp.csr_array(W), 0.05)
+    assert_array_equal(pruned.toarray(), pruned.toarray().T)
+    # One of the three is kept, so that the graph stays in one piece.
+    assert sum(pruned[i, j] for i, j in ends) == 1
+    assert sp.csgraph.connected_components(pruned)[0] == 1
+    inside = sp.csr_array(W)[:80, :80]
+    assert pruned[:80, :80].nnz > 0.95 * inside.nnz
+    assert prune_short_cuts(sp.csr_array(W), 0.0).nnz == W.nnz
 
 
 # Input that is not right.

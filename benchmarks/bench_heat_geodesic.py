@@ -1,0 +1,347 @@
+"""Heat-geodesic embedding against PHATE, UMAP, Isomap and a landmark Isomap, by part.
+
+Settings, sizes and seeds were written down before any run here. Scores are Spearman correlations
+of embedded with true geodesic distances, averaged over points (DEMaP). Each part runs in a
+process of its own: a kernel compiled for one does not weigh on the other, and first calls are
+made on small data before anything is timed.
+
+    python benchmarks/bench_heat_geodesic.py --part roll tree noise times relations sizes large
+    python benchmarks/bench_heat_geodesic.py --part million      (needs 3 GB)
+"""
+
+import argparse
+import json
+import pathlib
+import resource
+import time
+import warnings
+
+from _common import one_blas_thread, save
+
+one_blas_thread()
+
+import numpy as np  # noqa: E402
+from scipy.spatial.distance import cdist, pdist  # noqa: E402
+from scipy.stats import spearmanr  # noqa: E402
+
+warnings.simplefilter("ignore")
+
+
+def embed_time(model, X):
+    """CPU seconds, wall seconds, embedding."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    Y = np.asarray(model.fit_transform(X))
+    return time.process_time() - cpu, time.perf_counter() - wall, Y
+
+
+def demap(D_or_flat, Y, rows=300, columns=4000):
+    """Spearman by row over random rows and columns; flat coordinates or a matrix of distances."""
+    rng = np.random.default_rng(0)
+    i = rng.choice(len(Y), min(rows, len(Y)), replace=False)
+    j = rng.choice(len(Y), min(columns, len(Y)), replace=False)
+    square = D_or_flat.shape[0] == D_or_flat.shape[1]
+    true = D_or_flat[np.ix_(i, j)] if square else cdist(D_or_flat[i], D_or_flat[j])
+    from scipy.stats import rankdata
+
+    a, b = rankdata(true, axis=1), rankdata(cdist(Y[i], Y[j]), axis=1)
+    a -= a.mean(axis=1, keepdims=True)
+    b -= b.mean(axis=1, keepdims=True)
+    return float(np.mean((a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))))
+
+
+def ours(**options):
+    from sklr.manifold import HeatGeodesicEmbedding
+
+    return HeatGeodesicEmbedding(**{"random_state": 0, **options})
+
+
+def phate(**options):
+    from phate import PHATE
+
+    return PHATE(**{"verbose": 0, "random_state": 0, "n_jobs": 1, **options})
+
+
+def umap(**options):
+    from umap import UMAP
+
+    return UMAP(**{"random_state": 0, **options})
+
+
+def isomap(**options):
+    from sklearn.manifold import Isomap
+
+    return Isomap(**options)
+
+
+class LandmarkIsomap:
+    """Shortest paths from landmarks, classic scaling, triangulation: nobody ships it."""
+
+    def __init__(self, n_neighbors=10, n_landmarks=300):
+        self.n_neighbors, self.n_landmarks = n_neighbors, n_landmarks
+
+    def fit_transform(self, X):
+        """Return positions."""
+        from scipy.sparse.csgraph import dijkstra
+        from sklearn.neighbors import kneighbors_graph
+
+        from sklr.manifold._mds import classic_mds, triangulate
+
+        graph = kneighbors_graph(X, self.n_neighbors, mode="distance")
+        landmarks = np.random.default_rng(0).choice(len(X), self.n_landmarks, replace=False)
+        D = dijkstra(graph, directed=False, indices=landmarks).T
+        D[~np.isfinite(D)] = D[np.isfinite(D)].max()
+        anchors = classic_mds(0.5 * (D[landmarks] + D[landmarks].T), 2)
+        return triangulate(D, D[landmarks], anchors)
+
+
+def roll(n, noise, seed, n_features=3):
+    from sklr.datasets import make_geodesic_swiss_roll
+
+    return make_geodesic_swiss_roll(n, noise=noise, n_features=n_features, random_state=seed)
+
+
+def warm():
+    X, _ = roll(300, 0.1, 9)
+    ours().fit_transform(X)
+    ours(n_prototypes=200).fit(X).transform(X)
+
+
+def part_roll(out):
+    """Clean roll of 2000 points, three seeds: score and CPU."""
+    warm()
+    umap(n_epochs=10).fit_transform(roll(300, 0.1, 9)[0])
+    phate().fit_transform(roll(300, 0.1, 9)[0])
+    methods = {
+        "ours": ours, "phate": phate, "isomap": lambda: isomap(n_neighbors=10), "umap": umap,
+    }  # fmt: skip
+    found = {name: [] for name in methods}
+    for seed in range(3):
+        X, flat = roll(2000, 0.1, seed)
+        for name, make in methods.items():
+            cpu, _, Y = embed_time(make(), X)
+            found[name].append((cpu, demap(flat, Y)))
+    ours_cpu = np.median([cpu for cpu, _ in found["ours"]])
+    for name, rows in found.items():
+        cpu, scores = np.median([r[0] for r in rows]), [r[1] for r in rows]
+        print(f"{name:8} CPU {cpu:6.2f} s ({cpu / ours_cpu:5.1f} x ours)  Spearman "
+              f"{np.mean(scores):.4f} (worst {min(scores):.4f})")  # fmt: skip
+        out[name] = {"cpu": cpu, "ratio": cpu / ours_cpu, "spearman": scores}
+
+
+def part_tree(out):
+    """Random-walk trees of 1000 points in 10 dimensions: DEMaP over five trees each."""
+    from sklr.datasets import make_random_walk_tree
+
+    methods = {
+        "ours": ours,
+        "ours t=10": lambda: ours(t=10.0),
+        "phate": phate,
+        "isomap": lambda: isomap(n_neighbors=10),
+        "umap": umap,
+    }
+    for noise in (1.0, 5.0, 10.0):
+        row = {}
+        for name, make in methods.items():
+            scores = []
+            for seed in range(3 if name == "umap" else 5):
+                X, _, D = make_random_walk_tree(5, 200, noise=noise, random_state=seed)
+                scores.append(demap(D, embed_time(make(), X)[2], rows=1000))
+            row[name] = scores
+        out[str(noise)] = row
+        text = "  ".join(f"{name} {np.mean(s):.3f}" for name, s in row.items())
+        print(f"noise sd {noise:4.1f}: {text}")
+
+
+def part_times(out):
+    """Automatic time against the best of a grid, clean data."""
+    from sklr.datasets import make_random_walk_tree
+
+    grid = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+    for name in ("roll 1000", "roll 2000", "tree"):
+        rows = []
+        for seed in range(3):
+            if name == "tree":
+                X, _, true = make_random_walk_tree(5, 200, noise=0.1, random_state=seed)
+            else:
+                X, true = roll(int(name.split()[1]), 0.1, seed)
+            auto = ours()
+            score = demap(true, auto.fit_transform(X))
+            best = {t: demap(true, ours(t=t).fit_transform(X)) for t in grid}
+            rows.append({"auto": score, "t": auto.t_, "grid": best})
+        means = {t: np.mean([r["grid"][t] for r in rows]) for t in grid}
+        top = max(means, key=means.get)
+        mean = np.mean([r["auto"] for r in rows])
+        print(f"{name:10} auto {mean:.4f} (t {rows[0]['t']:.2f})  best on the grid "
+              f"{means[top]:.4f} (t {top})  short by {means[top] - mean:.4f}")  # fmt: skip
+        out[name] = rows
+
+
+def part_noise(out):
+    """Noise of sd 1 on 500 points, four seeds: a grid for every method, the best on the score."""
+    grids = {
+        "isomap": [(isomap, {"n_neighbors": k}) for k in (5, 10, 15, 30)],
+        "phate": [(phate, {"knn": k, "t": t}) for k in (5, 10) for t in ("auto", 30, 60, 120)],
+        "umap": [(umap, {"n_neighbors": k}) for k in (5, 10, 15, 20, 30)],
+        "ours, plain": [
+            (ours, {"n_neighbors": k, "t": t, "harnack": h})
+            for k in (5, 10) for t in ("auto", 10.0, 30.0, 100.0) for h in (0.0, 1.0)
+        ],
+        "ours, triplet": [
+            (ours, {"n_neighbors": k, "t": t, "denoise": 0.5})
+            for k in (5, 10) for t in ("auto", 10.0, 30.0, 100.0)
+        ],
+        "ours, smoothing": [
+            (ours, {"n_neighbors": k, "t": t, "smoothing": s})
+            for k in (5, 10) for t in ("auto", 10.0, 30.0, 100.0) for s in (2, 5, 10)
+        ],
+        "ours, pruning": [
+            (ours, {"n_neighbors": k, "t": t, "pruning": q})
+            for k in (5, 10) for t in ("auto", 10.0, 30.0, 100.0) for q in (0.1, 0.2, 0.3)
+        ],
+    }  # fmt: skip
+    for name, settings in grids.items():
+        table = []
+        for make, options in settings:
+            scores = []
+            for seed in range(4):
+                X, flat = roll(500, 1.0, seed)
+                scores.append(demap(flat, embed_time(make(**options), X)[2], rows=500))
+            table.append((float(np.mean(scores)), {k: str(v) for k, v in options.items()}, scores))
+        best = max(table, key=lambda row: row[0])
+        print(f"{name:16} best of {len(table):2d}: {best[0]:.3f} {best[1]}", flush=True)
+        out[name] = {"best": best, "all": table}
+
+
+def part_relations(out):
+    """PHATE and an SNE-like layout are settings: how near the pictures are."""
+    from sklearn.manifold import TSNE
+
+    from sklr.datasets import make_random_walk_tree
+
+    X, branch, _ = make_random_walk_tree(5, 120, noise=1.0, random_state=0)
+    peer = phate(knn=10, t=20)
+    Y = peer.fit_transform(X)
+    like = ours(
+        t=20.0, laplacian="normalized", harnack=0.0, scale_factor=2.0, denoise=1.0, mds="smacof"
+    )
+    default = ours()
+    a = spearmanr(pdist(Y), pdist(like.fit_transform(X)))[0]
+    b = spearmanr(pdist(Y), pdist(default.fit_transform(X)))[0]
+    print(f"distances of PHATE's picture: PHATE-like setting {a:.3f}, defaults {b:.3f} (Spearman)")
+    out["phate"] = {"like": float(a), "default": float(b)}
+    Z = TSNE(random_state=0, init="pca").fit_transform(X)
+    sne = ours(harnack=0.0, scale_factor=2.0, mds_weights="heat", mds="smacof")
+
+    def shared(P, Q, k=15):
+        near = [np.argsort(cdist(A, A), axis=1)[:, 1 : k + 1] for A in (P, Q)]
+        return float(np.mean([len(set(p) & set(q)) / k for p, q in zip(*near)]))
+
+    c, d = shared(Z, sne.fit_transform(X)), shared(Z, default.embedding_)
+    print(f"15 neighbours shared with t-SNE: SNE-like setting {c:.3f}, defaults {d:.3f}")
+    out["sne"] = {"like": c, "default": d}
+
+
+def part_sizes(out):
+    """Time and stress by size, two threads."""
+    warm()
+    for n in (500, 1000, 2000, 4000, 10_000, 30_000, 100_000, 300_000):
+        X, flat = roll(n, 0.1, 0)
+        model = ours(n_jobs=2)
+        cpu, wall, Y = embed_time(model, X)
+        out[str(n)] = {"cpu": cpu, "wall": wall, "stress": model.stress_, "score": demap(flat, Y)}
+        print(f"{n:7d}: CPU {cpu:6.2f} s, wall {wall:6.2f} s, stress {model.stress_:.3f}, "
+              f"Spearman {out[str(n)]['score']:.4f}", flush=True)  # fmt: skip
+
+
+def part_large(out, names=("ours", "landmark isomap", "umap", "phate")):
+    """100,000 points on the roll: ours and what else runs there."""
+    X, flat = roll(100_000, 0.1, 0)
+    new, new_flat = roll(100_000, 0.1, 1)
+    for name in names:
+        if name == "ours":
+            warm()
+            model = ours(n_jobs=2)
+        elif name == "umap":
+            umap(n_epochs=10).fit_transform(X[:500])
+            model = umap(random_state=None, n_jobs=2)
+        elif name == "phate":
+            phate().fit_transform(X[:500])
+            model = phate(n_jobs=2)
+        else:
+            model = LandmarkIsomap()
+        cpu, wall, Y = embed_time(model, X)
+        row = {"cpu": cpu, "wall": wall, "score": demap(flat, Y)}
+        if name == "ours":
+            start = time.perf_counter()
+            Z = model.transform(new)
+            row["transform"] = time.perf_counter() - start
+            row["transform score"] = demap(np.r_[flat, new_flat], np.r_[Y, Z])
+        out[name] = row
+        print(name, {k: round(v, 4) for k, v in row.items()}, flush=True)
+
+
+def ten_dimensional(n, seed, noise=0.05):
+    """Ten arcs of two radians, a product that is isometric to a cube, turned into 50-D."""
+    rng = np.random.default_rng(seed)
+    u = rng.uniform(0, 2, size=(n, 10))
+    Q, _ = np.linalg.qr(np.random.default_rng(99).standard_normal((50, 20)))
+    X = np.c_[np.cos(u), np.sin(u)] @ Q.T
+    X += noise * rng.standard_normal(X.shape)
+    return X, u
+
+
+def part_million(out):
+    """A million points: the roll in 3-D, a 10-D manifold with noise in 50-D."""
+    warm()
+    sets = {
+        "roll, 3-D": (lambda n, s: roll(n, 0.1, s), 2),
+        "10-D manifold in 50-D": (ten_dimensional, 10),
+    }
+    for name, (make, dim) in sets.items():
+        X, u = make(1_000_000, 0)
+        new, new_u = make(100_000, 1)
+        model = ours(n_components=dim, n_jobs=2)
+        cpu, wall, Y = embed_time(model, X)
+        start = time.perf_counter()
+        Z = model.transform(new)
+        seconds = time.perf_counter() - start
+        row = {
+            "cpu": cpu, "wall": wall, "score": demap(u, Y), "transform": seconds,
+            "transform score": demap(np.r_[u, new_u], np.r_[Y, Z]),
+            "stress": model.stress_,
+            "peak GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        }  # fmt: skip
+        out[name] = row
+        print(name, {k: round(v, 4) for k, v in row.items()}, flush=True)
+        del X, u, Y, new, Z
+
+
+PARTS = {
+    name.removeprefix("part_"): function
+    for name, function in list(globals().items())
+    if name.startswith("part_")
+}
+
+
+def main(argv=None):
+    """Run the parts and keep what other runs left in the file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
+    parser.add_argument("--part", nargs="*", default=[p for p in PARTS], choices=[*PARTS])
+    parser.add_argument("--methods", nargs="*", help="of the part 'large' only")
+    args = parser.parse_args(argv)
+    results = {}
+    if args.json and args.json.is_file():
+        results = {k: v for k, v in json.loads(args.json.read_text()).items() if k in PARTS}
+    for name in args.part:
+        print(f"-- {PARTS[name].__doc__}", flush=True)
+        out = results.setdefault(name, {})
+        if name == "large" and args.methods:
+            PARTS[name](out, args.methods)
+        else:
+            PARTS[name](out)
+        save(args.json, results)
+
+
+if __name__ == "__main__":
+    main()
