@@ -136,7 +136,7 @@ class DiffusionSubspaceClustering(
 
     Notes
     -----
-    An iteration takes :math:`O(n p \sum_k d_k)`, up to 2000 rows enter the graph of angles, and
+    An iteration takes :math:`O(n p \sum_k d_k)`, starts are made on 1000 to 5000 rows, and
     memory is O(n p).
 
     `predict` follows the rule that fitted the labels: nearest subspace, or with ``soft=True``

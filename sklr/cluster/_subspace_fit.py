@@ -88,7 +88,7 @@ def _penalty(X, labels, bases):
     return float(noise * (signal + noise) / signal * np.log1p(signal / noise))
 
 
-def _reachable(X, energy, dims):
+def _reachable(X, energy, dims, gram):
     """Return the objective at which no partition can gain more than noise.
 
     All subspaces together have rank r, the sum of the dimensions, so that none captures more
@@ -100,7 +100,7 @@ def _reachable(X, energy, dims):
     rank, dim = int(np.sum(dims)), float(np.mean(dims))
     if rank >= min(n, p):
         return energy * (1 - 1e-12)
-    bound = float(squared_singular_values(X)[:rank].sum())
+    bound = float(squared_singular_values(X, gram)[:rank].sum())
     noise = max(energy - bound, 0.0) / (p - rank)
     return bound - 1.02 * noise * (rank - dim) - 1e-12 * energy
 
@@ -171,8 +171,9 @@ def fit_partition(X, n_clusters, rule, *, init, n_init, rng, n_jobs, verbose, jo
     plain = _is_given(rule) and len(set(dims)) == 1
     energy = float(np.vdot(X, X))
     some = X  # starts need not see all rows
-    if len(X) > N_LANDMARKS and n_clusters > 1:
-        some = X[np.sort(rng.choice(len(X), N_LANDMARKS, replace=False))]
+    enough = int(np.clip(20 * np.sum(dims), *N_LANDMARKS))
+    if len(X) > enough and n_clusters > 1:
+        some = X[np.sort(rng.choice(len(X), enough, replace=False))]
     names = [init]
     if n_clusters == 1:
         names = ["angles"]  # any will do
@@ -182,7 +183,11 @@ def fit_partition(X, n_clusters, rule, *, init, n_init, rng, n_jobs, verbose, jo
         names.append("random")
     best, best_merit, winner = None, -np.inf, ""
     for name in names:
-        if best is not None and plain and best[0].objective >= _reachable(X, energy, dims):
+        if (
+            best is not None
+            and plain
+            and best[0].objective >= _reachable(X, energy, dims, best[0].gram)
+        ):
             break
         seed = int(rng.integers(np.iinfo(np.int32).max))
         if n_clusters == 1:

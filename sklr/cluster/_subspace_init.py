@@ -11,8 +11,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sklr.cluster._subspaces import leading_eigenvectors
 
-# Above so many rows starts are made on a subset: the graph of angles costs N^2.
-N_LANDMARKS = 2000
+# Starts are made on a subset of so many rows, at least and at most: the graph of angles costs N^2.
+N_LANDMARKS = (1000, 5000)
 # Below it dense matrices are quicker, and exact.
 N_DENSE = 400
 
@@ -66,7 +66,7 @@ def shape_interaction_labels(X, rank, n_clusters, seed):
     n, p = Y.shape
     most = min(rank, n, p)
     gram = Y @ Y.T if n <= p else Y.T @ Y
-    values, V = leading_eigenvectors(gram, most, tol=1e-8)
+    values, V = leading_eigenvectors(gram, most, tol=1e-6)
     keep = values > 1e-12 * values[0]
     V = V[:, keep]
     if n > p:

@@ -28,6 +28,7 @@ class Partition:
     history: list
     converged: bool
     n_empty: int = 0
+    gram: np.ndarray | None = None  # X^T X, where it fell out
 
 
 def _completed(rows, dim):
@@ -65,8 +66,11 @@ def leading_eigenvectors(S, dim, tol=1e-11):
     return values[::-1], vectors[:, ::-1]
 
 
-def leading_rows(X, dim, rough=False):
-    """Return the `dim` leading right singular vectors of X as rows; `rough` is for starts."""
+def leading_rows(X, dim, *, rough=False, gram=None):
+    """Return the `dim` leading right singular vectors of X as rows.
+
+    `rough` is for starts. A list `gram` gets X^T X appended where it is formed.
+    """
     n, p = X.shape
     if n == 0:
         return _completed(np.zeros((0, p)), dim)
@@ -76,13 +80,17 @@ def leading_rows(X, dim, rough=False):
         rank = int((values > _RANK_TOL * max(values[0], 0.0)).sum())
         rows = np.linalg.qr(X.T @ (left[:, :rank] / np.sqrt(values[:rank])))[0].T
     else:
-        rows = leading_eigenvectors(X.T @ X, dim, tol)[1].T
+        S = X.T @ X
+        if gram is not None:
+            gram.append(S)
+        rows = leading_eigenvectors(S, dim, tol)[1].T
     return _completed(np.ascontiguousarray(rows), dim)
 
 
-def squared_singular_values(X):
-    """Return the squares of all singular values of X, falling."""
-    gram = X @ X.T if X.shape[0] < X.shape[1] else X.T @ X
+def squared_singular_values(X, gram=None):
+    """Return the squares of all singular values of X, falling; `gram` is X^T X if known."""
+    if gram is None:
+        gram = X @ X.T if X.shape[0] < X.shape[1] else X.T @ X
     return np.maximum(eigh(gram, eigvals_only=True)[::-1], 0.0)
 
 
@@ -146,7 +154,7 @@ def k_subspaces(X, labels, dims, *, joint, penalty, max_iter, tol):
     n_clusters = len(dims)
     handicap = penalty * np.asarray(dims)
     total = np.einsum("ij,ij->i", X, X)
-    bases, exact, n_reseeds = None, True, 0
+    bases, exact, n_reseeds, grams = None, True, 0, []
     history, converged = [], False
     for _ in range(max_iter):
         groups = [np.flatnonzero(labels == k) for k in range(n_clusters)]
@@ -155,10 +163,11 @@ def k_subspaces(X, labels, dims, *, joint, penalty, max_iter, tol):
         else:
             # Power steps are cheaper where they pay; an exact round comes before the end.
             powers = not exact and X.shape[1] >= _P_POWER
+            grams = []
             bases = [
                 _power_rows(X[group], bases[k])
                 if powers and len(group) > dims[k]
-                else leading_rows(X[group], dims[k])
+                else leading_rows(X[group], dims[k], gram=grams)
                 for k, group in enumerate(groups)
             ]
             if joint:
@@ -179,7 +188,8 @@ def k_subspaces(X, labels, dims, *, joint, penalty, max_iter, tol):
             break
         exact = stable or small or X.shape[1] < _P_POWER
     n_empty = int((np.bincount(labels, minlength=n_clusters) == 0).sum())
-    return Partition(labels, bases, history[-1], history, converged, n_empty)
+    gram = sum(grams) if len(grams) == n_clusters else None
+    return Partition(labels, bases, history[-1], history, converged, n_empty, gram)
 
 
 def _reseed(E, labels, total, k, dim):
