@@ -13,7 +13,9 @@ import numpy as np
 def stationary(rate, variance, P):
     """Write the stationary covariance of one function and its derivatives into `P` (p, p)."""
     p = P.shape[0]
-    P[:] = 0.0
+    for a in range(p):
+        for b in range(p):
+            P[a, b] = 0.0
     P[0, 0] = variance
     if p == 2:
         P[1, 1] = rate * rate * variance
@@ -31,7 +33,9 @@ def transition(gap, rate, A):
     p = A.shape[0]
     x = rate * gap
     if x > 700.0:  # exp(-x) is zero: independent of what was before
-        A[:] = 0.0
+        for a in range(p):
+            for b in range(p):
+                A[a, b] = 0.0
         return
     e = np.exp(-x)
     if p == 1:
@@ -83,6 +87,27 @@ def eliminate(B, X):
                 value -= B[i, j] * X[j, c]
             X[i, c] = value / B[i, i]
     return log_det
+
+
+@nb.njit(cache=True, nogil=True)
+def sandwich(A, X, half):
+    """Replace the symmetric `X` by B X B' with B of blocks `A`; `half` is for work."""
+    p, size = A.shape[0], X.shape[0]
+    for block in range(0, size, p):
+        for a in range(p):
+            for c in range(size):
+                value = 0.0
+                for b in range(p):
+                    value += A[a, b] * X[block + b, c]
+                half[block + a, c] = value
+    for block in range(0, size, p):
+        for a in range(p):
+            for c in range(block + a + 1):
+                value = 0.0
+                for b in range(p):
+                    value += half[c, block + b] * A[a, b]
+                X[c, block + a] = value
+                X[block + a, c] = value
 
 
 @nb.njit(cache=True, nogil=True)
@@ -140,39 +165,25 @@ def kalman(gaps, rate, variance, lam, eta, keep, means, covariances, gains):
                 for a in range(p):
                     for b in range(p):
                         P[r * p + a, r * p + b] -= rest[a, b]
-            for r in range(rank):
-                for a in range(p):
-                    for c in range(size):
-                        value = 0.0
-                        for b in range(p):
-                            value += A[a, b] * P[r * p + b, c]
-                        half[r * p + a, c] = value
-            for c in range(size):
-                for r in range(rank):
-                    for a in range(p):
-                        value = 0.0
-                        for b in range(p):
-                            value += half[c, r * p + b] * A[a, b]
-                        P[c, r * p + a] = value
+            sandwich(A, P, half)
             for r in range(rank):
                 for a in range(p):
                     for b in range(p):
                         P[r * p + a, r * p + b] += rest[a, b]
-            for a in range(size):
-                for b in range(a):
-                    value = 0.5 * (P[a, b] + P[b, a])
-                    P[a, b] = value
-                    P[b, a] = value
         if keep:
-            means[i] = m
-            covariances[i] = P
+            for a in range(size):
+                means[i, a] = m[a]
+                for b in range(size):
+                    covariances[i, a, b] = P[a, b]
         informative = False
         for r in range(rank):
             if lam[i, r, r] != 0.0 or eta[i, r] != 0.0:
                 informative = True
         if not informative:
             if keep:
-                gains[i] = 0.0
+                for r in range(rank):
+                    for s in range(rank + 1):
+                        gains[i, r, s] = 0.0
             continue
         for r in range(rank):
             push = eta[i, r]
@@ -194,7 +205,9 @@ def kalman(gaps, rate, variance, lam, eta, keep, means, covariances, gains):
             for s in range(rank):
                 evidence += 0.5 * column[r, 0] * P[r * p, s * p] * X[s, rank]
         if keep:
-            gains[i] = X
+            for r in range(rank):
+                for s in range(rank + 1):
+                    gains[i, r, s] = X[r, s]
         for a in range(size):
             for s in range(rank):
                 value = 0.0
@@ -231,6 +244,7 @@ def smooth(gaps, rate, means, covariances, gains, M, V):
     size = means.shape[1]
     p = size // rank
     A = np.empty((p, p))
+    back = np.empty((p, p))
     slope = np.zeros(size)
     curve = np.zeros((size, size))
     half = np.empty((size, size))
@@ -302,25 +316,10 @@ def smooth(gaps, rate, means, covariances, gains, M, V):
                 for b in range(p):
                     value += A[b, a] * old[b]
                 slope[r * p + a] = value
-        for r in range(rank):
-            for a in range(p):
-                for c in range(size):
-                    value = 0.0
-                    for b in range(p):
-                        value += A[b, a] * curve[r * p + b, c]
-                    half[r * p + a, c] = value
-        for c in range(size):
-            for r in range(rank):
-                for a in range(p):
-                    value = 0.0
-                    for b in range(p):
-                        value += half[c, r * p + b] * A[b, a]
-                    curve[c, r * p + a] = value
-        for a in range(size):
-            for b in range(a):
-                value = 0.5 * (curve[a, b] + curve[b, a])
-                curve[a, b] = value
-                curve[b, a] = value
+        for a in range(p):
+            for b in range(p):
+                back[a, b] = A[b, a]
+        sandwich(back, curve, half)
 
 
 @nb.njit(cache=True, nogil=True)
@@ -334,10 +333,7 @@ def draw_prior(gaps, rate, variance, normals, out):
     state = np.zeros((rank, p))
     new = np.empty(p)
     for i in range(n):
-        if i == 0:
-            A[:] = 0.0
-        else:
-            transition(gaps[i], rate, A)
+        transition(gaps[i] if i > 0 else np.inf, rate, A)
         for a in range(p):
             for b in range(p):
                 value = rest[a, b]
