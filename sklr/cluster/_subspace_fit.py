@@ -16,6 +16,7 @@ from sklr.cluster._subspaces import (
     energies,
     hard_mixture,
     k_subspaces,
+    leading_eigenvectors,
     leading_rows,
     spectra,
     squared_singular_values,
@@ -100,7 +101,10 @@ def _reachable(X, energy, dims, gram):
     rank, dim = int(np.sum(dims)), float(np.mean(dims))
     if rank >= min(n, p):
         return energy * (1 - 1e-12)
-    bound = float(squared_singular_values(X, gram)[:rank].sum())
+    if gram is None:
+        bound = float(squared_singular_values(X)[:rank].sum())
+    else:
+        bound = float(leading_eigenvectors(gram, rank, 1e-6)[0].sum())
     noise = max(energy - bound, 0.0) / (p - rank)
     return bound - 1.02 * noise * (rank - dim) - 1e-12 * energy
 
@@ -171,7 +175,7 @@ def fit_partition(X, n_clusters, rule, *, init, n_init, rng, n_jobs, verbose, jo
     plain = _is_given(rule) and len(set(dims)) == 1
     energy = float(np.vdot(X, X))
     some = X  # starts need not see all rows
-    enough = int(np.clip(20 * np.sum(dims), *N_LANDMARKS))
+    enough = int(np.clip(10 * np.sum(dims), *N_LANDMARKS))
     if len(X) > enough and n_clusters > 1:
         some = X[np.sort(rng.choice(len(X), enough, replace=False))]
     names = [init]

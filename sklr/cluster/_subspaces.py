@@ -50,7 +50,7 @@ def leading_eigenvectors(S, dim, tol=1e-11):
     Large matrices are tried by subspace iteration, which is exact to `tol` or not taken.
     """
     n = len(S)
-    if n >= _P_POWER and dim + 4 <= n // 4:
+    if n >= _P_POWER and dim + 4 <= n // 12:
         start = np.linspace(0, n - 1, dim + 4).astype(int)
         basis = np.linalg.qr(S[:, start])[0]
         for _ in range(12):
@@ -87,10 +87,9 @@ def leading_rows(X, dim, *, rough=False, gram=None):
     return _completed(np.ascontiguousarray(rows), dim)
 
 
-def squared_singular_values(X, gram=None):
-    """Return the squares of all singular values of X, falling; `gram` is X^T X if known."""
-    if gram is None:
-        gram = X @ X.T if X.shape[0] < X.shape[1] else X.T @ X
+def squared_singular_values(X):
+    """Return the squares of all singular values of X, falling."""
+    gram = X @ X.T if X.shape[0] < X.shape[1] else X.T @ X
     return np.maximum(eigh(gram, eigvals_only=True)[::-1], 0.0)
 
 
@@ -208,13 +207,17 @@ def _reseed(E, labels, total, k, dim):
 
 def spectra(X, labels, bases):
     """Return each cluster's variances along its basis rows, its other energy, and its size."""
-    inside, outside, sizes = [], [], []
+    A = X @ np.concatenate(bases).T
+    A *= A
+    total = np.einsum("ij,ij->i", X, X)
+    inside, outside, sizes, first = [], [], [], 0
     for k, basis in enumerate(bases):
-        mine = X[labels == k]
-        captured = ((mine @ basis.T) ** 2).sum(axis=0)
+        mine = np.flatnonzero(labels == k)
+        captured = A[mine, first : first + len(basis)].sum(axis=0)
         inside.append(captured / max(len(mine), 1))
-        outside.append(max(float(np.vdot(mine, mine)) - captured.sum(), 0.0))
+        outside.append(max(float(total[mine].sum() - captured.sum()), 0.0))
         sizes.append(len(mine))
+        first += len(basis)
     return inside, np.array(outside), np.array(sizes)
 
 
