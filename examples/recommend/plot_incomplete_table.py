@@ -69,7 +69,9 @@ low, high = np.percentile(truth, [1, 99])
 colours = plt.get_cmap("viridis").with_extremes(bad="0.85")
 for ax, (name, Z) in zip(axes, shown.items(), strict=True):
     image = ax.imshow(Z, aspect="auto", vmin=low, vmax=high, cmap=colours, interpolation="none")
-    title = name if name in ("observed", "complete") else f"{name}\nerror {error(Z):.2f}"
+    title = name.replace(", ", ",\n")
+    if name not in ("observed", "complete"):
+        title += f"\nerror {error(Z):.2f}"
     ax.set(title=title, xlabel="sensor")
 axes[0].set_ylabel("time")
 fig.colorbar(image, ax=axes, shrink=0.7, label="reading")
@@ -94,13 +96,14 @@ for n, score in zip(search.param_grid["n_components"], scores, strict=True):
     print(f"{n} factors: {score:.3f}")
 
 # %%
-# Few inner steps are enough
-# --------------------------
+# How well a sweep has to be solved
+# ---------------------------------
 #
 # The theorem behind the method says that the regressions of a sweep need not be solved well. Here
 # the error by sweep on a table of rank 20 whose factors differ in size by 30, with one to six steps
-# of conjugate gradients for each regression, and with exact solves. One shared preconditioner makes
-# three steps do what exact solves do.
+# of conjugate gradients for each regression, and with exact solves. Six steps do what exact solves
+# do. On a table as hard as this one, three (the default) stay on a plateau for these twenty sweeps,
+# and reach 1e-8 within a hundred.
 
 M = rng.standard_normal((600, 20)) @ (rng.standard_normal((400, 20)) * np.geomspace(1, 30, 20)).T
 R = np.where(rng.random(M.shape) < 0.35, M, np.nan)
