@@ -109,13 +109,6 @@ def _reachable(X, energy, dims, gram):
     return bound - 1.02 * noise * (rank - dim) - 1e-12 * energy
 
 
-def _some_rows(X, rng):
-    """Return X, or a subset of its rows where there are many: starts need not see them all."""
-    if len(X) <= N_LANDMARKS:
-        return X
-    return X[np.sort(rng.choice(len(X), N_LANDMARKS, replace=False))]
-
-
 def _random_labels(X, dims, n_init, rng, n_jobs, verbose, settings):
     """Partitions from random ones by K-subspaces, in the leading directions of wide data."""
     seeds = rng.integers(np.iinfo(np.int64).max, size=n_init)

@@ -64,15 +64,6 @@ def random_factors(rng, shape, k, scale, ratio):
     return F, G
 
 
-def rescale_factors(F, G, beta):
-    """Return (beta U, G W S / beta) for F = U S W': the same product, F'F = beta^2 I.
-
-    This is the one changed step of the paper.
-    """
-    U, S, Wt = np.linalg.svd(F, full_matrices=False)
-    return beta * U, (G @ Wt.T) * (S / beta)
-
-
 def product_svd(F, G):
     """Return the thin SVD of F G', from QR of the factors."""
     Qf, Rf = np.linalg.qr(F)

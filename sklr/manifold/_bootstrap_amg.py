@@ -19,7 +19,7 @@ from sklr.geometry._augmented_graph import (
 )
 from sklr.geometry._bootstrap_amg import FineMatrix, Hierarchy, as_multilevel_solver, bootstrap
 from sklr.manifold._amg_embeddings import eigen_coordinates, ritz_coordinates, singular_coordinates
-from sklr.utils._graph import check_adjacency, is_graph_object, to_adjacency
+from sklr.utils._graph import check_adjacency, index_dtype, is_graph_object, to_adjacency
 
 # Hierarchies where `max_hierarchies` is None. The paper's number where the smooth vectors are the
 # result; where they only help an eigen-solver, further ones cost more than they save.
@@ -109,12 +109,14 @@ class _BaseBootstrapAMG(BaseEstimator):
                 f"attribute_weight must be a positive number, or one for each of the "
                 f"{len(categories)} attributes, got {self.attribute_weight!r}."
             )
-        augmented, index = join_attributes(adjacency, codes, categories, weights)
-        if augmented.shape[0] > np.iinfo(np.int32).max:
+        n_vertices = n + sum(len(values) for values in categories)
+        n_entries = adjacency.nnz + 2 * codes.size + n_vertices  # with the Laplacian's diagonal
+        if index_dtype(n_vertices, n_entries) is not np.int32:
             raise ValueError(
-                f"The augmented graph has {augmented.shape[0]} vertices; more than "
-                f"{np.iinfo(np.int32).max} are not supported."
+                f"The augmented graph has {n_vertices} vertices and {n_entries} entries in its "
+                "matrix; multigrid here, as PyAMG's, indexes with int32, up to 2**31 - 1."
             )
+        augmented, index = join_attributes(adjacency, codes, categories, weights)
         matrix, components = definite_laplacian(augmented)
         n_found = int(components.max()) + 1
         if n_found > 1:

@@ -366,7 +366,7 @@ or array-like of shape (n_samples, n_features)
                     args = (power, float(weight), self.normalize_powers, started, threads)
                     total = core.merge_into(total, *args)
                     started = True
-            other._finish(total, threads)
+            vars(other).update(other._finished(total, self.degrees_, threads))
         return other
 
     def fit_transform_blocks(self, graph, out, *, column_block=16, overwrite=False):
@@ -462,6 +462,7 @@ or array-like of shape (n_samples, n_features)
                 threads=threads,
                 progress=self._progress,
             )
+            finished = self._finished(total, operator.degrees, threads)
             # Nothing is set before everything is done: a fit that is stopped leaves no half.
             self._forget()
             self.projection_ = projection
@@ -475,7 +476,7 @@ or array-like of shape (n_samples, n_features)
             for name, value in kept.items():
                 setattr(self, name, value)
             self._n_features_out = self.n_components
-            self._finish(total, threads)
+            vars(self).update(finished)
 
     def _progress(self, powers):
         return progress(
@@ -487,15 +488,18 @@ or array-like of shape (n_samples, n_features)
         for name in ("powers_", "mean_", "scale_", "adjacency_", "n_neighbors_", "_neighbors"):
             vars(self).pop(name, None)
 
-    def _finish(self, total, threads):
+    def _finished(self, total, degrees, threads):
+        """Return the fitted attributes that come of the sum of the powers, which is written to."""
+        found = {"embedding_": total}
         if self.standardize:
-            self.mean_, self.scale_ = core.column_moments(total, threads)
-            core.standardize_in_place(total, self.mean_, self.scale_, threads)
+            mean, scale = core.column_moments(total, threads)
+            core.standardize_in_place(total, mean, scale, threads)
+            found |= {"mean_": mean, "scale_": scale}
         else:
             core.check_range(total, total.dtype)
         if self.isolated == "zero":
-            total[self.degrees_ == 0] = 0
-        self.embedding_ = total
+            total[degrees == 0] = 0
+        return found
 
     def _graph(self, X):
         """Return the checked adjacency, and what of its making is to be kept."""

@@ -144,17 +144,8 @@ class ChunkThreads:
     def run(self, kernel: Callable[..., Any], bounds: Sequence[int], *args: Any) -> None:
         """Call ``kernel(first, last, *args)`` for each pair of successive `bounds`."""
         chunks = list(zip(bounds[:-1], bounds[1:]))
-        if self.n_threads == 1 or len(chunks) < 2:
-            for first, last in chunks:
-                kernel(first, last, *args)
-            return
-        if self._pool is None:
-            from concurrent.futures import ThreadPoolExecutor
-
-            self._pool = ThreadPoolExecutor(self.n_threads)
-        tasks = [self._pool.submit(kernel, first, last, *args) for first, last in chunks]
-        for task in tasks:
-            task.result()
+        for _ in self.map(lambda chunk: kernel(*chunk, *args), chunks):
+            pass
 
     def map(self, function: Callable[..., Any], items: Sequence[Any]) -> Iterator[Any]:
         """Iterate over ``function(item)``, in the order of `items`."""

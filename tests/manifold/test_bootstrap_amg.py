@@ -419,3 +419,16 @@ def test_graph_objects_are_taken():
 def test_verbose_says_how_far_it_is(capsys):
     embedding(embedding="svd", max_hierarchies=3, verbose=1).fit(nx.karate_club_graph())
     assert "bootstrap" in capsys.readouterr().err
+
+
+def test_more_entries_than_int32_indexes_are_refused(monkeypatch):
+    """The limit is lowered: nobody tests with 2**31 entries."""
+    adjacency, attributes, _ = make_attributed_sbm(30, random_state=0)
+    emb = BootstrapAMGEmbedding(2, affinity="precomputed", random_state=0)
+    n_values = sum(len(np.unique(column)) for column in attributes.T)
+    needed = adjacency.nnz + 2 * attributes.size + 30 + n_values
+    monkeypatch.setattr("sklr.utils._graph._INT32_MAX", needed)
+    emb.fit(adjacency, attributes=attributes)
+    monkeypatch.setattr("sklr.utils._graph._INT32_MAX", needed - 1)
+    with pytest.raises(ValueError, match=f"{30 + n_values} vertices and {needed} entries"):
+        emb.fit(adjacency, attributes=attributes)

@@ -565,11 +565,17 @@ def test_bad_graphs(X, message):
 
 
 def test_overflow_is_an_error():
-    A = sparse.csr_array(np.array([[0, 1e25], [2e25, 0]]))
+    A = sparse.csr_array(np.array([[0, 1.0], [2.0, 0]]))
+    rp = estimator(
+        2, input_matrix="adjacency", normalize_powers=False, dtype=np.float32, density=1.0
+    ).fit(A)
+    before = dict(vars(rp))
     with pytest.raises(ValueError, match="overflows float32"):
-        estimator(
-            2, input_matrix="adjacency", normalize_powers=False, dtype=np.float32, density=1.0
-        ).fit(A)
+        rp.fit(A * 1e25)
+    # It is found at the very end, and still nothing of the fit before is lost.
+    after = vars(rp)
+    assert after.keys() == before.keys()
+    assert all(after[name] is before[name] for name in before if name.endswith("_"))
 
 
 def test_a_fit_that_fails_leaves_the_one_before():
