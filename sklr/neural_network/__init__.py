@@ -1,0 +1,3 @@
+"""scikit-learn estimators with networks inside (fitting them needs the extra ``torch``)."""
+
+__all__: list[str] = []
