@@ -10,7 +10,10 @@ from sklr.utils._imports import import_optional
 
 # Public name -> the file that holds it.
 _HOMES = {
+    "GrassmannLinear": "_grassmann",
+    "RiemannianSGD": "_riemannian",
     "mmcr_loss": "_mmcr",
+    "split_manifold_parameters": "_riemannian",
 }
 
 __all__ = sorted(_HOMES)
