@@ -117,6 +117,7 @@ class TorchEstimator(BaseEstimator):
             value = self._loss(network, xb, yb, step)
             return value.reshape(-1) if value.ndim else value.expand(len(xb))
 
+        step.index = step.batch_weights = None  # these rows are not in step.X
         with torch.no_grad():
             return -float(_in_chunks(module, X, loss, step.device).mean())
 

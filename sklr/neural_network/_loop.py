@@ -40,7 +40,7 @@ class TrainState:
     number : int
         Steps done before the current one.
     index : torch.Tensor
-        Rows of the current batch in `X`.
+        Rows of the current batch in `X`; None for validation samples.
     batch_weights : torch.Tensor or None
         Weights of the current batch.
     memory : dict

@@ -182,12 +182,16 @@ class TorchClassifierMixin(ClassifierMixin):
             weights = _check_sample_weight(
                 sample_weight, X, dtype=np.float64, ensure_non_negative=True
             )
-            if not weights.any():
-                raise ValueError("sample_weight is 0 for every sample: no class is left")
         if class_weight is not None:
             weights = weights * compute_sample_weight(class_weight, y)
         kept = weights > 0
         if not kept.all():
+            lost = np.setdiff1d(y, y[kept])
+            if len(lost):
+                raise ValueError(
+                    f"every sample of class {lost[0]!r} has weight 0: leave the class out, or "
+                    f"give it weight; only {len(np.unique(y[kept]))} of the classes would be left"
+                )
             X, y, weights = X[kept], y[kept], weights[kept]
         return X, y, weights / weights.mean()
 
