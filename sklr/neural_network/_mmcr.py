@@ -3,7 +3,6 @@
 import copy
 import math
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -288,12 +287,13 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
         view_seed = derive_seeds(self._seed, 1, 1)[0]
         scores = []
         with torch.inference_mode(), seeded(view_seed, device):
-            module = copy.deepcopy(self.module_).eval()
-            state = self._new_state(module, X, codes, None, device, [view_seed] * 3, None)
+            state = self._new_state(
+                self.module_, X, codes, None, device, [view_seed] * 3, None
+            )
             bounds = batch_bounds(n_things, state.batch_size, drop_last=True)
             for first, last in zip(bounds[:-1], bounds[1:]):
                 xb = state.X[first:last].to(device)
-                loss = self._loss(module, xb, None, state)
+                loss = self._loss(self.module_, xb, None, state)
                 scores.append(-float(loss) / self._bound(len(xb)))
         return float(np.mean(scores))
 
@@ -382,11 +382,11 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
             encoder = _image_encoder(n_in, self.n_components)
         shape = (n_in,) if isinstance(n_in, int) else n_in
         width = probe(encoder.float(), torch.zeros(2, *shape), what="encoder").shape[1]
-        parts = OrderedDict(encoder=encoder, projector=_projector(width, self.projector))
-        module = nn.Sequential(parts)
+        parts = {"encoder": encoder, "projector": _projector(width, self.projector)}
         if self.momentum is not None:
-            module.slow = copy.deepcopy(module).requires_grad_(False)
-        return module
+            slow = nn.Sequential(*copy.deepcopy(list(parts.values())))
+            parts["slow"] = slow.requires_grad_(False)
+        return nn.ModuleDict(parts)
 
     def _optimizers(self, module: Any) -> Any:
         import torch
