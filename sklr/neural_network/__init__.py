@@ -2,9 +2,13 @@
 
 from sklr.neural_network._callbacks import Checkpoint, ProgressPrinter
 from sklr.neural_network._grassmann import GrassmannClassifier
+from sklr.neural_network._manifold_clustering import ManifoldLinearizingClustering
+from sklr.neural_network._mmcr import MMCR
 
 __all__ = [
     "Checkpoint",
     "GrassmannClassifier",
+    "MMCR",
+    "ManifoldLinearizingClustering",
     "ProgressPrinter",
 ]

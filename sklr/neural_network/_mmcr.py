@@ -287,9 +287,7 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
         view_seed = derive_seeds(self._seed, 1, 1)[0]
         scores = []
         with torch.inference_mode(), seeded(view_seed, device):
-            state = self._new_state(
-                self.module_, X, codes, None, device, [view_seed] * 3, None
-            )
+            state = self._new_state(self.module_, X, codes, None, device, [view_seed] * 3, None)
             bounds = batch_bounds(n_things, state.batch_size, drop_last=True)
             for first, last in zip(bounds[:-1], bounds[1:]):
                 xb = state.X[first:last].to(device)
@@ -507,9 +505,7 @@ def _draw_members(groups: Any, n_views: int, generator: Any, memory: dict[str, A
 
     counts, starts = memory["counts"][groups], memory["starts"][groups]
     longest = int(counts.max())
-    keys = torch.rand(
-        (len(groups), longest), generator=generator, device=generator.device
-    ).cpu()
+    keys = torch.rand((len(groups), longest), generator=generator, device=generator.device).cpu()
     keys[torch.arange(longest) >= counts[:, None]] = 2.0  # behind all members
     order = keys.argsort(dim=1)
     picked = order.gather(1, torch.arange(n_views) % counts[:, None])
