@@ -249,7 +249,7 @@ class ManifoldLinearizingClustering(
         """
         self._torch()
         with self._undone_on_failure():
-            X = self._validate(X, reset=True)
+            given, X = X, self._validate(X, reset=True)
             for name in ("n_clusters", "batch_size"):
                 value = getattr(self, name)
                 if isinstance(value, Integral) and value > len(X):
@@ -258,7 +258,7 @@ class ManifoldLinearizingClustering(
                 raise ValueError(f"at least 2 samples are needed, got n_samples={len(X)}")
             self._noise = self._noise_scale(X) if self.augment == "gaussian" else 0.0
             self._fit_network(X)
-            self._label(self._validate(X, reset=False))
+            self._label(self._validate(given, reset=False))
         return self
 
     def _label(self, X: np.ndarray) -> None:

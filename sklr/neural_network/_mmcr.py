@@ -446,6 +446,11 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
             with torch.no_grad():
                 slow = module.slow(views)
         z = module.projector(module.encoder(views))
+        if not torch.isfinite(z).all():
+            raise ValueError(
+                f"embeddings are not finite in epoch {step.epoch + 1}; lower learning_rate="
+                f"{self.learning_rate}, scale the features, or look at what augment returns"
+            )
         return mmcr_loss(z, n_views, self.lmbda, slow)
 
     def _step(self, module: Any, xb: Any, yb: Any, step: TrainState) -> Any:

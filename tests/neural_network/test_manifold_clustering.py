@@ -54,8 +54,10 @@ def test_independent_subspaces_are_found_by_a_linear_network():
     assert accuracy(y, model.labels_) == 1.0
     assert np.array_equal(model.predict(X), model.labels_)
     assert [len(basis) for basis in model.subspaces_] == [2, 2, 2]
-    new, y_new = subspaces(n=40, seed=0)
-    assert accuracy(y_new, model.predict(new[:, :])) >= 0.0
+    rng = np.random.default_rng(9)  # new samples of the same subspaces
+    new = np.concatenate([rng.standard_normal((20, 60)) @ X[y == k] for k in range(3)])
+    new /= np.linalg.norm(new, axis=1, keepdims=True)
+    assert accuracy(np.repeat([0, 1, 2], 20), model.predict(new)) == 1.0
     assert rate_reduction(model.embedding_, model.labels_) > rate_reduction(X, y)
 
 
@@ -85,7 +87,7 @@ def test_attributes_fit_together():
     model = ManifoldLinearizingClustering(3, **QUICK).fit(X)
     Z = model.transform(X)
     assert_allclose(np.linalg.norm(Z, axis=1), 1, rtol=1e-12)
-    assert_allclose(Z, model.embedding_, atol=1e-12)
+    assert_allclose(Z, model.embedding_, rtol=1e-12, atol=1e-12)
     assert model.n_iter_ == len(model.loss_curve_) == 13
     G = model.membership_
     assert G.shape == (60, 60) and np.array_equal(G, G.T)
@@ -190,7 +192,7 @@ def test_images_with_a_backbone_of_ones_own():
         ({"augment": "flip"}, "'augment' parameter"),
         ({"device": "nowhere"}, "device='nowhere' does not exist"),
         ({"backbone": torch.nn.Linear(3, 2)}, "backbone cannot take samples"),
-        ({"warmup_learning_rate": 1e30}, "the loss became|not finite|not positive-definite"),
+        ({"warmup_learning_rate": 1e30}, "the loss became nan in epoch 1; lower"),
     ],
 )
 def test_bad_input(parameters, message):

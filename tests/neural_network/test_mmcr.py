@@ -99,34 +99,40 @@ def test_the_same_seed_gives_the_same_bits_and_leaves_global_generators_alone():
     assert again.score(X) == one.score(X)
 
 
-def repeated_trials(n_stimuli=24, n_repeats=6, d=20, seed=0):
-    """Trials of stimuli: a signal in 4 directions, and noise that is larger in all others."""
+def repeated_trials(n_stimuli, seed):
+    """Four trials of each stimulus: its signal is in 4 of 20 directions, noise in all."""
     rng = np.random.default_rng(seed)
-    signal = rng.standard_normal((n_stimuli, 4)) @ np.eye(4, d)
-    noise = 3.0 * rng.standard_normal((n_stimuli, n_repeats, d))
-    noise[:, :, :4] = 0.3 * rng.standard_normal((n_stimuli, n_repeats, 4))
-    X = (signal[:, None] + noise).reshape(-1, d)
-    groups = np.repeat(np.arange(n_stimuli), n_repeats)
+    signal = rng.standard_normal((n_stimuli, 4)) @ np.eye(4, 20)
+    noise = rng.standard_normal((n_stimuli, 4, 20))
+    noise[:, :, :4] *= 0.3
+    X = (signal[:, None] + noise).reshape(-1, 20)
+    groups = np.repeat(np.arange(n_stimuli), 4)
     order = rng.permutation(len(X))
     return X[order], groups[order]
 
 
+def same_neighbor(Z, groups):
+    """How often a trial's nearest neighbour (by angle) is of the same stimulus."""
+    Z = Z / np.linalg.norm(Z, axis=1, keepdims=True)
+    similarity = Z @ Z.T
+    np.fill_diagonal(similarity, -np.inf)
+    return (groups[similarity.argmax(axis=1)] == groups).mean()
+
+
 def test_groups_are_views():
-    """Trials of one stimulus come together: nearest neighbours are of the same stimulus."""
-    X, groups = repeated_trials()
-
-    def same_neighbor(Z):
-        Z = Z / np.linalg.norm(Z, axis=1, keepdims=True)
-        similarity = Z @ Z.T
-        np.fill_diagonal(similarity, -np.inf)
-        return (groups[similarity.argmax(axis=1)] == groups).mean()
-
-    model = MMCR(16, projector=(32, 16), n_views=4, batch_size=24, max_iter=60, random_state=0)
-    fitted = model.fit(X, groups=groups)
-    assert same_neighbor(fitted.transform(X)) > same_neighbor(X) + 0.3
+    """The neuroscience case: trials of stimuli that were never seen come together, too."""
+    X, groups = repeated_trials(200, seed=0)
+    model = MMCR(
+        encoder=torch.nn.Linear(20, 8), projector=(32, 16), batch_size=50, max_iter=40,
+        learning_rate=5e-3, random_state=0,
+    )  # fmt: skip
+    fitted = clone(model).fit(X, groups=groups)
+    new, new_groups = repeated_trials(50, seed=1)
+    before = same_neighbor(new, new_groups)  # measured: .15, and .48 after
+    assert same_neighbor(fitted.transform(new), new_groups) > before + 0.2
     assert 0.3 < fitted.score(X, groups=groups) <= 1
     # Names of groups do not matter.
-    named = clone(model).fit(X, groups=[f"s{g:02d}" for g in groups])
+    named = clone(model).fit(X, groups=[f"s{g:03d}" for g in groups])
     assert np.array_equal(named.transform(X), fitted.transform(X))
 
 
@@ -188,7 +194,7 @@ def test_momentum_network_follows_and_one_view_is_enough():
     model = MMCR(**SMALL, momentum=0.9, n_views=1, max_iter=3).fit(X)
     slow, fast = model.module_["slow"][0], model.encoder_
     difference = [
-        float((a - b).abs().max())
+        float((a - b).detach().abs().max())
         for a, b in zip(slow.parameters(), fast.parameters(), strict=True)
     ]
     assert 0 < max(difference) < 0.05
@@ -249,7 +255,11 @@ def test_a_small_data_set_lowers_the_batch_and_says_so():
         ({"encoder": torch.nn.Linear(3, 2)}, {}, "encoder cannot take samples"),
         ({"encoder": torch.nn.Unflatten(1, (2, 2))}, {}, "encoder returns shape"),
         ({"augment": lambda x, g: x[:1]}, {}, "keep the number of samples"),
-        ({"augment": lambda x, g: x * float("nan")}, {}, "not finite"),
+        (
+            {"augment": lambda x, g: x * float("nan")},
+            {},
+            "embeddings are not finite in epoch 1; lower",
+        ),
     ],
 )
 def test_bad_input(parameters, arguments, message):
