@@ -192,7 +192,7 @@ def test_images_with_a_backbone_of_ones_own():
         ({"augment": "flip"}, "'augment' parameter"),
         ({"device": "nowhere"}, "device='nowhere' does not exist"),
         ({"backbone": torch.nn.Linear(3, 2)}, "backbone cannot take samples"),
-        ({"warmup_learning_rate": 1e30}, "the loss became nan in epoch 1; lower"),
+        ({"warmup_learning_rate": 1e30}, "the loss became nan in epoch 2; lower"),
     ],
 )
 def test_bad_input(parameters, message):
