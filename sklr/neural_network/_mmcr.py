@@ -477,7 +477,7 @@ def _image_encoder(shape: tuple[int, ...], n_features: int) -> Any:
 
     width, *size = shape
     layers: list[Any] = []
-    for wanted in (16, 32, 64):
+    for wanted in (32, 64, 128):
         layers += [
             nn.Conv2d(width, wanted, 3, padding=1, bias=False),
             nn.BatchNorm2d(wanted),

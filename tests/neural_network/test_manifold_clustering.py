@@ -62,9 +62,9 @@ def test_independent_subspaces_are_found_by_a_linear_network():
 
 
 def test_digits_are_clustered_better_than_by_k_means():
-    """The claim of the paper at the smallest scale, on 600 digits in a few seconds."""
+    """The claim of the paper at the smallest scale; measured: .91, k-means .79."""
     X, y = load_digits(return_X_y=True)
-    X, y = X[:600] / 16, y[:600]
+    X = X / 16
     affine = RandomAffine2d(15, (0.75, 1.25), 0.25, 0.1, (1, 1), image_shape=(1, 8, 8))
     noise = GaussianNoise(0.05)
 
@@ -72,14 +72,13 @@ def test_digits_are_clustered_better_than_by_k_means():
         return noise(affine(batch, generator), generator)
 
     model = ManifoldLinearizingClustering(
-        10, 32, hidden_dim=128, augment=augment, warmup_iter=60, max_iter=20,
-        batch_size=150, random_state=0,
-    )  # fmt: skip
+        10, 32, hidden_dim=256, augment=augment, warmup_iter=40, random_state=0
+    )
     labels = model.fit_predict(X)
     baseline = KMeans(10, n_init=10, random_state=0).fit_predict(X)
-    assert accuracy(y, labels) > accuracy(y, baseline) + 0.03
+    assert accuracy(y, labels) > accuracy(y, baseline) + 0.06
     assert normalized_mutual_info_score(y, labels) > normalized_mutual_info_score(y, baseline)
-    assert accuracy(y, model.predict(X)) > accuracy(y, baseline)
+    assert (model.predict(X) == labels).mean() > 0.97
 
 
 def test_attributes_fit_together():
