@@ -58,8 +58,9 @@ def require_semidefinite(X, name="X", numbers=None):
     bad = smallest < -NEGATIVE * np.maximum(trace, 0.0)
     if bad.any():
         worst = int(np.argmax(bad))
+        number = worst if numbers is None else numbers[worst]
         raise ValueError(
-            f"Matrix {worst if numbers is None else numbers[worst]} of {name} is not positive semidefinite: smallest eigenvalue "
+            f"Matrix {number} of {name} is not positive semidefinite: smallest eigenvalue "
             f"{smallest[worst]:.3g}, trace {trace[worst]:.3g}. Eigenvalues below "
             f"-{NEGATIVE:g} times the trace are refused; covariances have none."
         )

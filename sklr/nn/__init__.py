@@ -10,6 +10,11 @@ from sklr.utils._imports import import_optional
 
 # Public name -> the file that holds it.
 _HOMES = {
+    "BiMap": "_spd",
+    "LogEig": "_spd",
+    "ReEig": "_spd",
+    "SPDBatchNormAI": "_spd_batchnorm",
+    "SPDBatchNormBW": "_spd_batchnorm",
     "mmcr_loss": "_mmcr",
 }
 
