@@ -335,11 +335,11 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
                         f"ids must be integers; code others with "
                         f"sklearn.preprocessing.OrdinalEncoder. ({exc})"
                     ) from exc
-            wrong = X != np.floor(X)
+            wrong = (X != np.floor(X)) | (np.abs(X) >= 2.0**63)
             if wrong.any():
                 raise ValueError(
                     f"ids must be integers, got {X[wrong][0]} in column "
-                    f"{int(np.argwhere(wrong)[0, 1])} of X."
+                    f"{int(np.argwhere(wrong)[0, 1])} of X (64 bits at most)."
                 )
         ids = X.astype(np.int64, copy=False)
         if self.shape is not None:
