@@ -4,7 +4,7 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
@@ -18,6 +18,7 @@ from sklr.decomposition._parameters import (
     not_converged,
     resolve_rank,
 )
+from sklr.utils._base import BaseEstimator
 
 _CONTEXT_ROUNDS = 5
 
