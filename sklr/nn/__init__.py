@@ -10,7 +10,19 @@ from sklr.utils._imports import import_optional
 
 # Public name -> the file that holds it.
 _HOMES = {
+    "FeatureDropout": "_views",
+    "GaussianNoise": "_views",
+    "GrassmannLinear": "_grassmann",
+    "MMCRLoss": "_mmcr",
+    "ManifoldLinearizingLoss": "_coding_rate",
+    "RandomAffine2d": "_views",
+    "RandomViews": "_views",
+    "RiemannianSGD": "_riemannian",
+    "coding_rate": "_coding_rate",
+    "compressed_coding_rate": "_coding_rate",
+    "doubly_stochastic": "_coding_rate",
     "mmcr_loss": "_mmcr",
+    "split_manifold_parameters": "_riemannian",
 }
 
 __all__ = sorted(_HOMES)
