@@ -349,7 +349,7 @@ class EEGSPDNetClassifier(_SPDNetBase):
 
     Parameters
     ----------
-    n_spatial_filters : int, default=125
+    n_spatial_filters : int, default=32
         Spatial filters, each over all channels.
     n_filters : int, default=15
         Temporal filters, each over all spatial ones: rows of the covariances.
@@ -455,7 +455,7 @@ class EEGSPDNetClassifier(_SPDNetBase):
 
     def __init__(
         self,
-        n_spatial_filters: int = 125,
+        n_spatial_filters: int = 32,
         n_filters: int = 15,
         *,
         kernel_size: int = 36,
