@@ -10,12 +10,19 @@ import numpy as np
 
 
 @nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def _dot(a, i, b, j):
-    """Product of row `i` of `a` and row `j` of `b`; sums may be taken lane by lane."""
-    total = a.dtype.type(0)
-    for d in range(a.shape[1]):
-        total += a[i, d] * b[j, d]
-    return total
+def _gram(A, B, out):
+    """Write the products of the rows of `A` and `B`; two at a time, summed lane by lane."""
+    k, D = A.shape
+    for i in range(k):
+        for j in range(0, k, 2):
+            other = min(j + 1, k - 1)
+            first = A.dtype.type(0)
+            second = A.dtype.type(0)
+            for d in range(D):
+                first += A[i, d] * B[j, d]
+                second += A[i, d] * B[other, d]
+            out[i, j] = first
+            out[i, other] = second
 
 
 @nb.njit(cache=True, nogil=True)
@@ -87,70 +94,78 @@ def _cos_sinc(A, C, N, work):
             C[i, i] -= 1.0
 
 
-@nb.njit(cache=True, nogil=True)
-def _combine(St, C, Ht, N, lr, R):
-    """Write C^T St - lr N^T Ht, row by row along the long axis."""
+@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+def _combine(St, P, Mt, Q, out):
+    """Write P^T St - Q^T Mt, row by row along the long axis, two rows of each at a time."""
     k, D = St.shape
     for j in range(k):
         for d in range(D):
-            R[j, d] = 0.0
-        for i in range(k):
-            along = St.dtype.type(C[i, j])
-            across = St.dtype.type(lr * N[i, j])
+            out[j, d] = 0
+        for i in range(0, k, 2):
+            other = min(i + 1, k - 1)
+            twice = St.dtype.type(0 if other == i else 1)
+            p, q = St.dtype.type(P[i, j]), St.dtype.type(Q[i, j])
+            p2, q2 = twice * St.dtype.type(P[other, j]), twice * St.dtype.type(Q[other, j])
             for d in range(D):
-                R[j, d] += along * St[i, d] - across * Ht[i, d]
+                out[j, d] += (p * St[i, d] - q * Mt[i, d]) + (p2 * St[other, d] - q2 * Mt[other, d])
 
 
 @nb.njit(cache=True, nogil=True)
-def _gram(A, B, out):
-    k = A.shape[0]
-    for i in range(k):
-        for j in range(k):
-            out[i, j] = _dot(A, i, B, j)
-
-
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
 def step_classes(S, M, lr, reorthonormalise):
-    """Move each basis of `S` (C, D, k), in place, along minus the horizontal part of `M`."""
+    """Move each basis of `S` (C, D, k), in place, along minus the horizontal part of `M`.
+
+    That part, H = M - S G with G = S^T M, is never formed: its Gram matrix is M^T M - G^T G, and
+    S cos - lr H sinc = S (cos + lr G sinc) - lr M sinc.
+    """
     n_classes, D, k = S.shape
-    St = np.empty((k, D), S.dtype)
-    Ht = np.empty((k, D), S.dtype)
-    R = np.empty((k, D), S.dtype)
+    # Rows of a multiple of 256 would fall on each other in the cache: some zeros behind them.
+    length = D if D % 256 else D + 16
+    St = np.zeros((k, length), S.dtype)
+    Mt = np.zeros((k, length), S.dtype)
+    R = np.zeros((k, length), S.dtype)
     G = np.empty((k, k))
-    C = np.empty((k, k))
-    N = np.empty((k, k))
+    A = np.empty((k, k))
+    P = np.empty((k, k))
+    Q = np.empty((k, k))
     work = np.empty((k, k))
     for c in range(n_classes):
         for d in range(D):
             for j in range(k):
                 St[j, d] = S[c, d, j]
-                Ht[j, d] = M[c, d, j]
-        _gram(St, Ht, G)
+                Mt[j, d] = M[c, d, j]
+        _gram(St, Mt, G)
+        _gram(Mt, Mt, A)
         for i in range(k):
             for j in range(k):
-                C[i, j] = 1.0 if i == j else 0.0
-        _combine(Ht, C, St, G, 1.0, R)  # the horizontal part
-        _gram(R, R, G)
+                total = A[i, j]
+                for m in range(k):
+                    total -= G[m, i] * G[m, j]
+                work[i, j] = lr * lr * total
         for i in range(k):
             for j in range(k):
-                G[i, j] *= lr * lr
-        _cos_sinc(G, C, N, work)
-        _combine(St, C, R, N, lr, Ht)
+                A[i, j] = work[i, j]
+        _cos_sinc(A, P, Q, work)
+        _product(G, Q, work)
+        for i in range(k):
+            for j in range(k):
+                P[i, j] += lr * work[i, j]
+                Q[i, j] *= lr
+        _combine(St, P, Mt, Q, R)
         if reorthonormalise:
             # One Newton step towards the nearest orthonormal basis, of the same span.
-            _gram(Ht, Ht, G)
+            _gram(R, R, G)
             for i in range(k):
                 for j in range(k):
-                    C[i, j] = 1.5 if i == j else 0.0
-                    N[i, j] = 0.5 * G[i, j]
-            _combine(Ht, C, Ht, N, 1.0, R)
+                    P[i, j] = 1.5 if i == j else 0.0
+                    Q[i, j] = 0.5 * G[i, j]
+            _combine(R, P, R, Q, St)
             for d in range(D):
                 for j in range(k):
-                    S[c, d, j] = R[j, d]
+                    S[c, d, j] = St[j, d]
         else:
             for d in range(D):
                 for j in range(k):
-                    S[c, d, j] = Ht[j, d]
+                    S[c, d, j] = R[j, d]
 
 
 def _warm_up():
