@@ -26,6 +26,13 @@ from sklr.neural_network._device import resolve_device
 from sklr.neural_network._rng import seeded
 
 
+class Cast(nn.Module):
+    """To float32; skorch hands over what it gets."""
+
+    def forward(self, X):
+        return X.float()
+
+
 class WholeBatches:
     """Batches as slices of tensors: skorch's DataLoader collates samples one by one."""
 

@@ -60,10 +60,12 @@ def own_perceptron():
 
 def bare_skorch(**options):
     """Skorch's own classifier, as its users write it."""
+    from _skorch_composition import Cast
     from skorch import NeuralNetClassifier
     from torch import nn
 
-    module = nn.Sequential(nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 3))
+    # Lazy: the suite has tables of several widths.
+    module = nn.Sequential(Cast(), nn.LazyLinear(16), nn.ReLU(), nn.Linear(16, 3))
     return NeuralNetClassifier(module, criterion=nn.CrossEntropyLoss, verbose=0, **options)
 
 
