@@ -9,7 +9,6 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 
 from sklr.decomposition._chebyshev import (
-    all_coefficients,
     cheb_points,
     cheb_values_to_coefficients,
     differentiate,
@@ -41,7 +40,6 @@ from sklr.decomposition._tucker import (
     multiply,
     orthonormalize,
     rhosvd,
-    spread,
 )
 from sklr.utils._progress import progress
 from sklr.utils._warnings import warn_user
@@ -164,8 +162,8 @@ class ChebyshevTucker:
     -----
     The grid costs m^d values, and 4 m^(d + 1) operations for its decomposition; the cross
     approximation some multiples of d m r values and r^d for the core. The core's r^d are the limit:
-    r = 6 in six dimensions, or 10 in five, is what is comfortable. Functions of many coordinates with
-    higher ranks are not for this format.
+    r = 6 in six dimensions, or 10 in five, is what is comfortable. Functions of many coordinates
+    with higher ranks are not for this format.
 
     A kink is resolved slowly (error 1/m to 1/m^2), a singularity not at all: split the box there,
     or compress the smooth part (:func:`newton_kernel_cp`).
@@ -330,14 +328,18 @@ class ChebyshevTucker:
             else:
                 columns.append(given)
         weights, columns = check_products(weights, columns)
-        core, V = rhosvd(weights, columns, tol, ranks and [min(r, len(C)) for r, C in zip(ranks, columns)])
+        core, V = rhosvd(
+            weights, columns, tol, ranks and [min(r, len(C)) for r, C in zip(ranks, columns)]
+        )
         if adaptive:
             core, V = _trim_factors(core, V, tol)
         points = box[:, 0] + (box[:, 1] - box[:, 0]) * np.random.default_rng(1).random(
             (max(50, min(N_CHECKS, MAX_CORE // len(weights))), len(box))
         )
         truth = np.zeros(len(points))
-        for part in np.array_split(np.arange(len(points)), max(1, len(weights) * len(points) // 2_000_000)):
+        for part in np.array_split(
+            np.arange(len(points)), max(1, len(weights) * len(points) // 2_000_000)
+        ):
             values = np.broadcast_to(weights, (len(part), len(weights)))
             for k, (given, C) in enumerate(zip(factors, columns, strict=True)):
                 x = points[part, k]
@@ -346,9 +348,7 @@ class ChebyshevTucker:
                 else:
                     values = values * _call_terms(given, len(weights), k, x)
             truth[part] = values.sum(axis=1)
-        self._finish(
-            Built(core, V, tails), box, points, truth, np.abs(truth).max(), adaptive, tol
-        )
+        self._finish(Built(core, V, tails), box, points, truth, np.abs(truth).max(), adaptive, tol)
         self.n_evaluations_ = n_evaluations
         return self
 
@@ -390,7 +390,9 @@ class ChebyshevTucker:
                 spline = CubicSpline(x, moved) if len(x) > 3 else _line(x, moved)
                 m, cap = degrees[k], degrees[k]
                 if adaptive:  # more points than the grid has add nothing but the splines' kinks
-                    cap = next(c for c in _ladder(self.max_degree) if c >= min(len(x), self.max_degree))
+                    cap = next(
+                        c for c in _ladder(self.max_degree) if c >= min(len(x), self.max_degree)
+                    )
                 while True:
                     coefficients = cheb_values_to_coefficients(spline(cheb_points(m, box[k])))
                     if m >= cap or tail(coefficients) < tol * np.abs(coefficients).max():
@@ -803,7 +805,9 @@ def _check_grid_axes(values, grid):
     if not np.isfinite(values).all():
         where = [int(i) for i in np.argwhere(~np.isfinite(values))[0]]
         point = tuple(float(x[i]) for x, i in zip(grid, where, strict=True))
-        raise ValueError(f"values must be finite, values{where} is {values[tuple(where)]} at {point}.")
+        raise ValueError(
+            f"values must be finite, values{where} is {values[tuple(where)]} at {point}."
+        )
     return grid
 
 

@@ -197,7 +197,10 @@ def check_products(weights, factors):
             f"weights must be of shape (R,), R > 0, with at least one factor, got shape "
             f"{weights.shape} and {len(factors)} factors."
         )
-    for name, part in [("weights", weights), *((f"factors[{k}]", U) for k, U in enumerate(factors))]:
+    for name, part in [
+        ("weights", weights),
+        *((f"factors[{k}]", U) for k, U in enumerate(factors)),
+    ]:
         if name != "weights" and (part.ndim != 2 or part.shape[1] != len(weights) or not len(part)):
             raise ValueError(
                 f"{name} must be of shape (m, R={len(weights)}) as weights has {len(weights)} "
@@ -205,7 +208,9 @@ def check_products(weights, factors):
             )
         if not np.isfinite(part).all():
             where = np.unravel_index(np.flatnonzero(~np.isfinite(part))[0], part.shape)
-            raise ValueError(f"{name}{[int(i) for i in where]} is {part[where]}: it must be finite.")
+            raise ValueError(
+                f"{name}{[int(i) for i in where]} is {part[where]}: it must be finite."
+            )
     return weights, factors
 
 
@@ -226,7 +231,7 @@ def spread(weights, factors):
 
 
 def _norm_estimate(signs, factors, n_draws=64):
-    """Estimate the Frobenius norm of the sum: products with random signs have its square as mean."""
+    """Estimate the norm of the sum: products with random signs have its square as their mean."""
     rng = np.random.default_rng(0)
     value = np.broadcast_to(signs, (n_draws, len(signs)))
     for U in factors:
