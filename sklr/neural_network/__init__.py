@@ -1,0 +1,10 @@
+"""scikit-learn estimators with networks inside (fitting them needs the extra ``torch``)."""
+
+from sklr.neural_network._callbacks import Checkpoint, ProgressPrinter
+from sklr.neural_network._grassmann import GrassmannClassifier
+
+__all__ = [
+    "Checkpoint",
+    "GrassmannClassifier",
+    "ProgressPrinter",
+]
