@@ -79,7 +79,8 @@ def layer():
                 module.zero_grad()
                 X.grad = None
                 out = module(X)
-                (out * G[: len(out)].reshape(30, -1)[:, : out[0].numel()].reshape(out.shape)).sum().backward()
+                weights = G.reshape(30, -1)[:, : out[0].numel()].reshape(out.shape)
+                (out * weights).sum().backward()
 
             step()
             row[name] = 1e3 * cpu(step, 15)[0]
