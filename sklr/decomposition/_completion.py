@@ -392,6 +392,13 @@ def _settle_gauge(U, V, model, settings, seen):
 def minimise(rows, cols, settings, rng, *, verbose=0, callback=None):
     """Alternate between rows and columns until the objective stays; return the model."""
     dtype = rows.values.dtype
+    largest = float(np.abs(rows.values).max(initial=0.0))
+    limit = float(np.sqrt(np.finfo(dtype).max / max(len(rows.values), 1)))
+    if largest > limit:
+        raise ValueError(
+            f"the values reach {largest:.3g}, and alternating minimisation in {dtype.name} "
+            f"overflows beyond {limit:.3g} for this shape; scale the values down"
+        )
     masses = rows.mass(), cols.mass()
     model, clip = _start_biases(rows, cols, masses, settings, dtype)
     rank = settings.rank
@@ -446,7 +453,7 @@ def minimise(rows, cols, settings, rng, *, verbose=0, callback=None):
         if callback is not None:
             callback(sweep + 1, model)
         if not np.isfinite(before):
-            raise FloatingPointError(
+            raise ValueError(
                 f"alternating minimisation overflowed in sweep {sweep + 1} "
                 f"({dtype.name}); scale the values down."
             )
