@@ -222,10 +222,12 @@ def conditioned():
     rows = []
     for (kind, name), pairs in found.items():
         scores, seconds = np.array(pairs).T
-        rows.append({"classes": kind, "model": name, "mean": scores.mean(), "sd": scores.std(ddof=1),
-                     "seconds": float(np.median(seconds)), "scores": scores.tolist()})  # fmt: skip
+        row = {"classes": kind, "model": name, "mean": scores.mean(), "sd": scores.std(ddof=1)}
+        row |= {"seconds": float(np.median(seconds)), "scores": scores.tolist()}
+        rows.append(row)
         print(
-            f"{name:<45}{scores.mean():.3f} +- {scores.std(ddof=1):.3f}{np.median(seconds):8.2f} s"
+            f"{kind:<12}{name:<42}{scores.mean():.3f} +- {scores.std(ddof=1):.3f}"
+            f"{np.median(seconds):8.2f} s"
         )
     return rows
 
