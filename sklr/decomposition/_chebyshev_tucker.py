@@ -283,6 +283,8 @@ class ChebyshevTucker:
         if built is None:
             shown = partial(progress, total=8, description="rounds", verbose=self.verbose)
             built = build_cross(sampler, degrees, adaptive, tol, self.max_degree, ranks, shown)
+            if adaptive:
+                built.core, built.factors = _trim_factors(built.core, built.factors, tol)
         points = sampler.random(N_CHECKS, np.random.default_rng(1))
         truth = sampler(list(points.T))
         self._finish(built, box, points, truth, sampler.largest, adaptive, tol)
