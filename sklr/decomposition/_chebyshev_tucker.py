@@ -28,6 +28,7 @@ from sklr.decomposition._chebyshev_tucker_build import (
     build_full,
     evaluate_unit,
     next_degree,
+    random_points,
     to_unit,
     trim,
 )
@@ -149,8 +150,9 @@ class ChebyshevTucker:
     n_evaluations_ : int
         How many values of the function were asked for, with those to check it.
     error_estimate_ : float
-        Largest error at a thousand random points of the box (for a grid, at up to a thousand of its
-        points), as a share of the largest value seen; NaN for functions made from others.
+        Largest error at a thousand random points, half of them denser near the sides (for
+        a grid, at up to a thousand of its points), as a share of the largest value seen; NaN for
+        functions made from others.
 
     See Also
     --------
@@ -335,9 +337,8 @@ class ChebyshevTucker:
         )
         if adaptive:
             core, V = _trim_factors(core, V, tol)
-        points = box[:, 0] + (box[:, 1] - box[:, 0]) * np.random.default_rng(1).random(
-            (max(50, min(N_CHECKS, MAX_CORE // len(weights))), len(box))
-        )
+        n_checks = max(50, min(N_CHECKS, MAX_CORE // len(weights)))
+        points = random_points(box, n_checks, np.random.default_rng(1))
         truth = np.zeros(len(points))
         for part in np.array_split(
             np.arange(len(points)), max(1, len(weights) * len(points) // 2_000_000)
