@@ -3,8 +3,8 @@ The potential of hundreds of charges in a few thousand numbers
 ==============================================================
 
 The Newton potential of many charges has a peak at each of them, and no polynomial follows those.
-Written as a sum of Gaussians it falls into a short range, which is local, and a long range, which is
-smooth everywhere: :class:`~sklr.decomposition.ChebyshevTucker` compresses the long range of all
+Written as a sum of Gaussians it falls into a short range, which is local, and a long range, which
+is smooth everywhere: :class:`~sklr.decomposition.ChebyshevTucker` compresses the long range of all
 charges at once, to a size that does not depend on how many there are.
 """
 
@@ -13,6 +13,8 @@ charges at once, to a size that does not depend on how many there are.
 # --------------------
 #
 # 1/r is a sum of 28 Gaussians to seven digits. The nine widest are the long range.
+
+import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,7 +29,8 @@ places += 0.03 * rng.standard_normal(places.shape)
 charges = np.where(rng.random(n_charges) < 0.5 + 0.45 * np.sin(turn / 3), 1.0, -1.0)
 
 weights, exponents = newton_kernel_cp(h=0.3)
-print(f"{len(weights)} Gaussians, from width {exponents[1] ** -0.5:.1f} to {exponents[-1] ** -0.5:.4f}")
+widest, narrowest = exponents[[1, -1]] ** -0.5
+print(f"{len(weights)} Gaussians, from width {widest:.1f} to {narrowest:.4f}")
 
 
 def compress(charges, places, n_terms=9, degree=65):
@@ -96,8 +99,6 @@ plt.show()
 degrees = [9, 17, 33, 65, 129]
 fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 colours = plt.get_cmap("viridis")(np.linspace(0.0, 0.85, 4))
-import warnings  # noqa: E402
-
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # degrees that are too low say so
     for n_terms, colour in zip((6, 9, 12, 20), colours):

@@ -128,14 +128,8 @@ def trim(C, tol):
     for k in range(C.ndim):
         others = tuple(j for j in range(C.ndim) if j != k)
         sizes = np.sqrt(np.square(C).sum(axis=others))
-        C = np.take(C, range(rank_of_tail(sizes, threshold)), axis=k)
+        C = np.take(C, range(rank_of(sizes, threshold)), axis=k)
     return np.ascontiguousarray(C)
-
-
-def rank_of_tail(sizes, threshold):
-    """Return how many leading entries to keep, so that the norm of the others is allowed."""
-    tails = np.sqrt(np.cumsum(sizes[::-1] ** 2))[::-1]
-    return max(1, int(np.count_nonzero(tails > threshold)))
 
 
 def grid_coefficients(sampler, degrees, adaptive, tol, max_degree):
