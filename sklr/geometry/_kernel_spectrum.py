@@ -143,6 +143,7 @@ def landmark_eigenvalues(X, bandwidth, anisotropy, n_landmarks, random_state, to
         size = max(size, 1)
         chosen = chosen[pivots[:size] - 1]
         columns = gaussian_kernel(X, bandwidth, X[chosen])
+        columns[chosen, np.arange(size)] = 1.0  # which expanded squares miss by rounding
         columns -= old @ old[chosen].T
         new = scipy.linalg.solve_triangular(L[:size, :size], columns.T, lower=True).T
         F[:, rank : rank + size] = new
