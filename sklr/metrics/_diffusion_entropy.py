@@ -158,18 +158,23 @@ def entropy_of_cloud(X, settings, random_state):
 
 
 def centred(X):
-    """Take the mean away, so that far from the origin distances do not drown in rounding."""
+    """Take the mean away where it is so large that distances would drown in rounding.
+
+    Elsewhere the points stay as they are, and give what sparse ones give to the last digit.
+    """
     if sp.issparse(X):
         return X
     with np.errstate(over="ignore", invalid="ignore"):
-        moved = X - X.mean(axis=0)
+        mean = X.mean(axis=0)
+        moved = X - mean
         largest = np.einsum("ij,ij->i", moved, moved).max()
-    if not largest < 0.1 * np.finfo(float).max:
+        far = mean @ mean > 1e4 * largest
+    if not largest < 1e-6 * np.finfo(float).max:
         raise ValueError(
             f"X is too large, its squared distances overflow: the largest entry is "
             f"{np.abs(X).max():.3g}. Scale it."
         )
-    return moved
+    return moved if far else X
 
 
 def subsample(X, n_samples, random_state):
