@@ -100,7 +100,7 @@ def test_short_times_count_hops_and_long_times_stay_finite():
     short = heat_geodesic_distances(W, 1e-6, affinity="precomputed", harnack=0.0)
     # Hops dominate the logarithm; how many paths there are adds a little.
     assert score(hops, short, metric="precomputed") > 0.97
-    for t in (1e3, 1e6):
+    for t in (1e3, 1e5):
         with pytest.warns(UserWarning, match="heat is even"):
             d = heat_geodesic_distances(W, t, affinity="precomputed")
         assert np.isfinite(d).all()
