@@ -139,8 +139,15 @@ np.save(sys.argv[3], Z)
 """
 
 
-def imputers(k=20, limit=90):
-    """KNNImputer, and one round of IterativeImputer ended after `limit` seconds."""
+def imputers(sizes=(20, 50, 100), limit=45):
+    """Beside cmfrec's best solver, KNNImputer and IterativeImputer, each ended after `limit` s.
+
+    IterativeImputer makes one round. All with the settings they come with, but for the ridge.
+    """
+    return {f"imputers k={k}": one_size_of_imputers(k, limit) for k in sizes}
+
+
+def one_size_of_imputers(k, limit):
     from sklr.decomposition import LowRankImputer
 
     m, n = 2000, 1000
@@ -149,12 +156,18 @@ def imputers(k=20, limit=90):
     rows = np.repeat(np.arange(m), np.diff(R.indptr))
     X[rows, R.indices] = R.data
     imputer = LowRankImputer(k, alpha=1e-6, fit_bias=False, random_state=0)
+    imputer.fit_transform(X)  # compiles
     seconds, Z = timed(lambda: imputer.fit_transform(X))
 
     def of(Z):
         return float(np.sqrt(np.mean((Z[i, j] - value) ** 2) / value.var()))
 
     result = {"ours": (seconds, of(Z))}
+    try:
+        took, model = timed(lambda: cmfrec(R, k, 10, True), 1)
+        result["cmfrec cg, 10 sweeps"] = (took, error(model.A_, model.B_, (i, j, value)))
+    except ImportError as exc:
+        print(f"cmfrec: skipped ({exc})")
     with tempfile.TemporaryDirectory() as folder:
         source, target = (str(pathlib.Path(folder) / name) for name in ("X.npy", "Z.npy"))
         np.save(source, X)
@@ -168,9 +181,9 @@ def imputers(k=20, limit=90):
             except subprocess.TimeoutExpired:
                 result[name] = (float(limit), None)
     for name, (took, reached) in result.items():
-        what = "not done" if reached is None else f"error {reached:.1e}"
-        print(f"{name:10}{took:8.2f} s  {what}  ratio {took / seconds:.0f}")
-    return {"imputers": result}
+        what = f"> limit {limit} s" if reached is None else f"error {reached:.1e}"
+        print(f"k={k} {name:20}{took:8.2f} s  {what}  ratio {took / seconds:.0f}", flush=True)
+    return result
 
 
 def scaling():
@@ -286,18 +299,25 @@ def conditioning():
     result["cholesky"] = sweeps(12, "cholesky")
     for n_inner in (1, 2, 3, 4, 6):
         result[f"cg({n_inner})"] = sweeps(20, "cg", n_inner)
-    turn = _completion._rotate
+    turn, balance = _completion._rotate, _completion.balanced
     try:
         _completion._rotate = lambda F, X, mass: (
             F, X, np.eye(F.shape[1]), np.ones(F.shape[1]), np.zeros(F.shape[1]),
         )  # fmt: skip
         result["plain cg(3)"] = sweeps(60, "cg")
         # Balancing the factors, which comes with a ridge, helps plain steps too.
-        found = errors_by_sweep(R, 30, 60, "cg", test, alpha=0.0)
-        reached = [s for s, e in enumerate(found, 1) if e < TARGET]
-        result["the same, factors not balanced"] = (reached[0] if reached else None), found[-1]
+        for name, ridge in (("plain cg(3), not balanced", 1e-6), ("the same, no ridge", 0.0)):
+            _completion.balanced = lambda U, V: (U, V)
+            found = errors_by_sweep(R, 30, 60, "cg", test, alpha=ridge)
+            reached = [s for s, e in enumerate(found, 1) if e < TARGET]
+            result[name] = (reached[0] if reached else None), found[-1]
     finally:
-        _completion._rotate = turn
+        _completion._rotate, _completion.balanced = turn, balance
+    try:
+        _completion.balanced = lambda U, V: (U, V)
+        result["cg(3), not balanced"] = sweeps(20, "cg")
+    finally:
+        _completion.balanced = balance
     for name, (reached, last) in result.items():
         print(f"{name:32} sweeps to 1e-3: {reached}, last error {last:.1e}")
     return {"conditioning": result}
@@ -368,6 +388,18 @@ def ratings():
         )  # fmt: skip
         row["k=10, searched"] = rmse(search.fit(X[train], y[train]).predict(X[test]))
         row["alpha"] = search.best_params_["alpha"]
+        # Both ridges, and ridges that grow with the number of ratings.
+        search.set_params(
+            param_grid=[
+                {"alpha": [12.0, 15.0, 18.0, 22.0, 27.0], "bias_alpha": [1.5, 3.0, 5.0, 8.0]},
+                {"alpha_scaling": ["count"], "alpha": [0.1, 0.2, 0.4, 0.8],
+                 "bias_alpha": [0.03, 0.06, 0.12]},
+            ]
+        )  # fmt: skip
+        row["k=10, both ridges searched"] = rmse(search.fit(X[train], y[train]).predict(X[test]))
+        row["both: by count"] = float("alpha_scaling" in search.best_params_)
+        row["both: alpha"] = search.best_params_["alpha"]
+        row["both: bias_alpha"] = search.best_params_["bias_alpha"]
         try:
             from cmfrec import CMF
 
@@ -394,6 +426,7 @@ def main(argv=None):
     """Run parts, merge their results into the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--ranks", nargs="+", type=int, help="of imputers; default 20, 50, 100")
     parser.add_argument("--json", type=pathlib.Path, help="file for the results")
     args = parser.parse_args(argv)
     warnings.simplefilter("ignore", ConvergenceWarning)
@@ -403,7 +436,7 @@ def main(argv=None):
         result.pop("machine", None)
     for part in args.parts:
         print(f"-- {part}: {PARTS[part].__doc__}")
-        result |= PARTS[part]()
+        result |= imputers(args.ranks) if part == "imputers" and args.ranks else PARTS[part]()
         save(args.json, result)
 
 
