@@ -2,9 +2,12 @@
 
 from sklr.neural_network._callbacks import Checkpoint, ProgressPrinter
 from sklr.neural_network._grassmann import GrassmannClassifier
+from sklr.neural_network._spdnet import EEGSPDNetClassifier, SPDNetClassifier
 
 __all__ = [
     "Checkpoint",
+    "EEGSPDNetClassifier",
     "GrassmannClassifier",
     "ProgressPrinter",
+    "SPDNetClassifier",
 ]

@@ -32,7 +32,9 @@ class TorchClassifierMixin(ClassifierMixin):
     def _loss(self, module: Any, xb: Any, yb: Any, step: TrainState) -> Any:
         from torch.nn.functional import cross_entropy
 
-        return cross_entropy(self._logits(module, xb), yb, reduction="none")
+        # Of each sample only where it will be weighted: on small data one operation counts.
+        reduction = "mean" if step.batch_weights is None else "none"
+        return cross_entropy(self._logits(module, xb), yb, reduction=reduction)
 
     def _logits(self, module: Any, xb: Any) -> Any:
         """Return the logits of a batch, of shape (n_samples, n_classes)."""

@@ -57,6 +57,13 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
     "AugmentedCovarianceSVCCV": {"orders": (1, 2), "lags": (1, 2), "Cs": (1.0,)},
     # In float64, where weights of samples agree with repeated samples to the check's 1e-7; another
     # test runs the suite with the default. Few epochs.
+    "EEGSPDNetClassifier": {
+        "n_spatial_filters": 4,
+        "n_filters": 3,
+        "kernel_size": 5,
+        "max_iter": 3,
+    },
+    "SPDNetClassifier": {"max_iter": 3},
     "GrassmannClassifier": {"max_iter": 15, "dtype": "float64"},
     "HeatGeodesicEmbedding": {"n_neighbors": 5, "t": 1.0, "order": 15},
     # In 30 dimensions the default maps each sample onto itself, and what else it does hangs on
@@ -66,6 +73,8 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
     "BuresWassersteinScaler": {"scale": 0.3},
     "BootstrapAMGClustering": {"n_clusters": 3, "n_init": 3},
     "DiffusionSubspaceClustering": {"n_components": 1, "n_init": 2},
+    # Thirty columns of more than one function each would make too large a core.
+    "ChebyshevTuckerRegressor": {"degree": 3, "rank": 1, "max_iter": 5},
     "FastRP": {"n_components": 8},
     "FunctionalTuckerRegressor": {
         "rank": 1,
