@@ -5,6 +5,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# First and alone: the plain request for torch may bring gigabytes of GPU libraries.
+TORCH := $(PIP) "$$(grep '^torch==' constraints.txt)"
 ARGS ?=
 
 .PHONY: demo test test-slow lint docs bench clean
@@ -37,15 +39,18 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[eeg,test,bench]'
+	$(TORCH)
+	$(PIP) -e '.[eeg,torch,test,bench]'
 	touch $@ $(VENV)/.demo
 
 $(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[eeg,test,bench,peers]'
+	$(TORCH)
+	$(PIP) -e '.[eeg,torch,test,bench,peers]'
 	touch $@ $(VENV)/.demo $(VENV)/.test
 
 $(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[eeg,docs]'
+	$(TORCH)
+	$(PIP) -e '.[eeg,torch,docs]'
 	touch $@
 
 clean:

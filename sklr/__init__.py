@@ -18,6 +18,8 @@ _SUBPACKAGES = (
     "geometry",
     "manifold",
     "metrics",
+    "neural_network",
+    "nn",
     "transport",
     "utils",
 )

@@ -6,7 +6,6 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.special import logsumexp
 from sklearn.base import (
-    BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     ClusterMixin,
     DensityMixin,
@@ -28,6 +27,7 @@ from sklr.cluster._subspaces import (
     soft_em,
     spectra,
 )
+from sklr.utils._base import BaseEstimator
 from sklr.utils._threads import single_blas_thread
 
 

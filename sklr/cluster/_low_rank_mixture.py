@@ -35,7 +35,7 @@ class LowRankMixture:
         """
         A = self.coordinates(X) if coordinates is None else coordinates
         noise = np.broadcast_to(np.asarray(noise, dtype=float), len(X))[:, None]
-        gain = self.spectrum / (noise * (self.spectrum + noise))
+        gain = self.spectrum / (self.spectrum + noise) / noise
         captured = np.add.reduceat(A**2 * gain, self.starts, axis=1)
         volume = np.add.reduceat(np.log1p(self.spectrum / noise), self.starts, axis=1)
         rest = X.shape[1] * np.log(2 * np.pi * noise) + np.einsum("ij,ij->i", X, X)[:, None] / noise

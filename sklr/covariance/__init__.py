@@ -1,6 +1,7 @@
 """Covariance features of multichannel trials, and classifiers on them."""
 
 from sklr.covariance._augmented import AugmentedCovariance
+from sklr.covariance._bures_wasserstein import BuresWassersteinScaler
 from sklr.covariance._delays import augmented_covariance, augmented_covariance_grid, delay_embed
 from sklr.covariance._embedding import select_embedding
 from sklr.covariance._search import AugmentedCovarianceSVCCV
@@ -11,6 +12,7 @@ __all__ = [
     "AugmentedCovariance",
     "AugmentedCovarianceSVC",
     "AugmentedCovarianceSVCCV",
+    "BuresWassersteinScaler",
     "TangentSpace",
     "augmented_covariance",
     "augmented_covariance_grid",

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from numbers import Integral
 
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.base import TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -17,6 +17,7 @@ from sklr.covariance._delays import (
     check_options,
     check_rank,
 )
+from sklr.utils._base import BaseEstimator
 from sklr.utils._validation import check_trials
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.svm import SVC
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklr.covariance._augmented import AugmentedCovariance
 from sklr.covariance._delays import ESTIMATORS, WINDOWS
 from sklr.covariance._tangent import METRICS, TangentSpace
+from sklr.utils._base import BaseEstimator
 from sklr.utils._validation import check_trials
 
 RULES = ("mdop", "afnn")

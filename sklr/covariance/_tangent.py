@@ -3,16 +3,12 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    _fit_context,
-)
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklr.geometry import mean_riemann, tangent_space
+from sklr.utils._base import BaseEstimator
 from sklr.utils._validation import check_spd_stack
 
 METRICS = ("riemann", "logeuclid", "logchol", "euclid", "wasserstein")

@@ -4,7 +4,7 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
@@ -18,6 +18,7 @@ from sklr.decomposition._parameters import (
     not_converged,
     resolve_rank,
 )
+from sklr.utils._base import BaseEstimator
 
 _CONTEXT_ROUNDS = 5
 
@@ -335,11 +336,11 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
                         f"ids must be integers; code others with "
                         f"sklearn.preprocessing.OrdinalEncoder. ({exc})"
                     ) from exc
-            wrong = X != np.floor(X)
+            wrong = (X != np.floor(X)) | (np.abs(X) >= 2.0**63)
             if wrong.any():
                 raise ValueError(
                     f"ids must be integers, got {X[wrong][0]} in column "
-                    f"{int(np.argwhere(wrong)[0, 1])} of X."
+                    f"{int(np.argwhere(wrong)[0, 1])} of X (64 bits at most)."
                 )
         ids = X.astype(np.int64, copy=False)
         if self.shape is not None:

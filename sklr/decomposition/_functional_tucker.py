@@ -4,7 +4,7 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
@@ -20,6 +20,7 @@ from sklr.decomposition._functional_tucker_fit import (
     rate_of,
     with_average,
 )
+from sklr.utils._base import BaseEstimator
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread
 

@@ -6,7 +6,7 @@ from numbers import Real
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.base import TransformerMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import MissingIndicator
 from sklearn.utils import check_array, check_random_state
@@ -30,6 +30,7 @@ from sklr.decomposition._parameters import (
     not_converged,
     resolve_rank,
 )
+from sklr.utils._base import BaseEstimator
 
 
 def _is_nan(value):

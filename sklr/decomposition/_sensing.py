@@ -5,7 +5,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -20,6 +20,7 @@ from sklr.decomposition._sensing_solvers import (
     subgradient_descent,
     weighted_quantile,
 )
+from sklr.utils._base import BaseEstimator
 from sklr.utils._progress import progress
 from sklr.utils._validation import as_trials_array
 

@@ -6,7 +6,7 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.sparse.csgraph import connected_components
-from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin, _fit_context
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -34,6 +34,7 @@ from sklr.geometry._frames import (
 )
 from sklr.geometry._neighbors_graph import nearest_neighbors, neighbors_graph
 from sklr.geometry._spectrum import lowest_eigenpairs
+from sklr.utils._base import BaseEstimator
 from sklr.utils._threads import single_blas_thread
 
 # Features of points are made in batches of about this many numbers.

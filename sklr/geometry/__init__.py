@@ -1,5 +1,13 @@
 """Riemannian geometry of arrays: functions that know nothing of estimators."""
 
+from sklr.geometry._bures_wasserstein import (
+    bw_distance,
+    bw_exp,
+    bw_geodesic,
+    bw_log,
+    bw_mean,
+    bw_transport,
+)
 from sklr.geometry._diffusion import (
     diffusion_operator,
     diffusion_spectrum,
@@ -22,6 +30,12 @@ from sklr.geometry._spd import mean_riemann, tangent_space
 
 __all__ = [
     "anisotropic_affinity",
+    "bw_distance",
+    "bw_exp",
+    "bw_geodesic",
+    "bw_log",
+    "bw_mean",
+    "bw_transport",
     "connection_laplacian",
     "diffusion_operator",
     "diffusion_spectrum",

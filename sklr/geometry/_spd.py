@@ -300,6 +300,8 @@ def _predicted(grad):
 
 def _forcing(grad, tol):
     """Relative accuracy of the linear solve that does not slow the quadratic convergence."""
+    if grad == 0.0:  # there already, as matrices of one row are after one step
+        return 0.1
     wanted = 0.1 * tol / grad if _predicted(grad) <= tol else 0.3 * grad
     return float(np.clip(wanted, 1e-6, 0.1))
 

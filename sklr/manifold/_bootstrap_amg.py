@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import _fit_context
 from sklearn.neighbors import kneighbors_graph
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -19,6 +19,7 @@ from sklr.geometry._augmented_graph import (
 )
 from sklr.geometry._bootstrap_amg import FineMatrix, Hierarchy, as_multilevel_solver, bootstrap
 from sklr.manifold._amg_embeddings import eigen_coordinates, ritz_coordinates, singular_coordinates
+from sklr.utils._base import BaseEstimator
 from sklr.utils._graph import check_adjacency, index_dtype, is_graph_object, to_adjacency
 
 # Hierarchies where `max_hierarchies` is None. The paper's number where the smooth vectors are the

@@ -1,11 +1,12 @@
 """Diffusion spectral entropy as an estimator that keeps its bandwidth."""
 
 import numpy as np
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklr.metrics._diffusion_entropy import ENTROPY_CONSTRAINTS, Settings, entropy_of_cloud
+from sklr.utils._base import BaseEstimator
 
 
 class DiffusionSpectralEntropy(BaseEstimator):

@@ -6,17 +6,13 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    _fit_context,
-)
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklr.manifold import _fastrp_core as core
+from sklr.utils._base import BaseEstimator
 from sklr.utils._graph import check_adjacency, is_graph_object, to_adjacency
 from sklr.utils._progress import progress
 from sklr.utils._threads import ChunkThreads

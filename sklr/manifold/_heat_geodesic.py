@@ -5,12 +5,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    _fit_context,
-)
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -36,6 +31,7 @@ from sklr.manifold._mds import (
 )
 from sklr.manifold._prototypes import interpolate_positions, kmeans_prototypes
 from sklr.manifold._smoothing import prune_short_cuts, smooth_points
+from sklr.utils._base import BaseEstimator
 
 # Up to here every pair is used; above, distances to landmarks.
 _ALL_PAIRS = 1000

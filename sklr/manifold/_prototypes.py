@@ -24,9 +24,12 @@ class PrototypeSearch:
     """
 
     def __init__(self, prototypes):
-        # About their mean, so that the products are not large numbers with a small difference.
+        # About their mean, so that the products are not large numbers with a small difference,
+        # and in a unit of their own, because single precision ends at 1e38.
         self.centre = prototypes.mean(axis=0, dtype=np.float64)
-        self.prototypes = (prototypes - self.centre).astype(np.float32)
+        centred = prototypes - self.centre
+        self.unit = float(np.abs(centred).max(initial=0.0)) or 1.0
+        self.prototypes = (centred / self.unit).astype(np.float32)
         self.half_norms = 0.5 * np.einsum("ij,ij->i", self.prototypes, self.prototypes)
 
     def query(self, X, k, n_jobs=None):
@@ -38,7 +41,7 @@ class PrototypeSearch:
         turned = np.ascontiguousarray(self.prototypes.T)
 
         def one(start):
-            block = (X[start : start + _ROWS] - self.centre).astype(np.float32)
+            block = ((X[start : start + _ROWS] - self.centre) / self.unit).astype(np.float32)
             smallest_of_rows(block @ turned, self.half_norms, out[start : start + len(block)])
 
         with single_blas_thread():

@@ -1,5 +1,6 @@
 """Measures of embeddings, clusterings and representations."""
 
+from sklr.metrics._coding_rate import coding_rate, rate_reduction
 from sklr.metrics._diffusion_entropy import (
     diffusion_spectral_entropy,
     diffusion_spectral_mutual_information,
@@ -9,9 +10,11 @@ from sklr.metrics._geodesic import geodesic_preservation_score
 from sklr.metrics._modularity import modularity_score
 
 __all__ = [
+    "coding_rate",
     "diffusion_spectral_entropy",
     "diffusion_spectral_mutual_information",
     "geodesic_preservation_score",
     "modularity_score",
+    "rate_reduction",
     "shannon_binned_entropy",
 ]

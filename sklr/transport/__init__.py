@@ -6,6 +6,7 @@ from sklr.transport._distances import (
     transport_distance,
 )
 from sklr.transport._entropic import EntropicTransport
+from sklr.transport._projection import sinkhorn_projection
 from sklr.transport._result import TransportResult
 from sklr.transport._solver import sinkhorn, sinkhorn_newton
 
@@ -16,5 +17,6 @@ __all__ = [
     "sinkhorn",
     "sinkhorn_divergence",
     "sinkhorn_newton",
+    "sinkhorn_projection",
     "transport_distance",
 ]

@@ -16,6 +16,8 @@ from sklearn.metrics import pairwise_distances
 _KERNEL_METRICS = ("sqeuclidean", "euclidean", "cityblock")
 # Points with more coordinates go through a matrix product: one coordinate is a pass of its own.
 _MOST_COORDINATES = 16
+# With so many coordinates, and more points, tiles are faster than a stored matrix.
+_FEW_COORDINATES, _LEAST_SORTED = 3, 1000
 # Entries of one block of costs between points: 4 MiB stay in the cache.
 _BLOCK = 2**19
 
@@ -31,6 +33,8 @@ class Cost:
 
     shape: tuple[int, int]
     is_sparse = False
+    #: Whether a result takes the plan dense where nothing else was asked for.
+    dense_plan = True
 
     def __init__(self, shape: tuple[int, int], rows_each: int, run: Run = map):
         self.shape = shape
@@ -67,8 +71,8 @@ class Cost:
         total = np.zeros(self.shape[1])
 
         def work(rows):
-            sums = np.zeros(self.shape[1])
-            kernels.row_update(self.block(rows), inv_reg, v, a[rows], u[rows], sums)
+            sums, row = np.zeros(self.shape[1]), np.empty(self.shape[1])
+            kernels.row_update(self.block(rows), inv_reg, v, a[rows], u[rows], sums, row)
             return sums
 
         for sums in self.run(work, self.chunks):
@@ -77,16 +81,23 @@ class Cost:
 
     def count(self, inv_reg, u, v, lowest):
         """Count the entries of each row of the plan whose logarithm is at least `lowest`."""
+        counts = np.empty(self.shape[0], dtype=np.int64)
+        self._entries(inv_reg, u, v, lowest, counts, False, np.empty(0, np.int32), np.empty(0))
+        return counts
+
+    def _entries(self, inv_reg, u, v, lowest, places, fill, indices, values):
         from sklr.transport import _transport_kernels as kernels
 
-        counts = np.empty(self.shape[0], dtype=np.int64)
+        room = self.shape[1] + 1 if fill else 0
 
         def work(rows):
-            kernels.count_entries(self.block(rows), inv_reg, u[rows], v, lowest, counts[rows])
+            kernels.plan_entries(
+                self.block(rows), inv_reg, u[rows], v, lowest, places[rows], fill,
+                np.empty(room, np.int32), np.empty(room), indices, values,
+            )  # fmt: skip
 
         for _ in self.run(work, self.chunks):
             pass
-        return counts
 
     def n_entries(self, inv_reg, u, v, lowest) -> int:
         """Count the entries of the plan whose logarithm is at least `lowest`."""
@@ -100,22 +111,13 @@ class Cost:
         indptr, indices, values : ndarray
             As in a CSR matrix; None when there would be more than `most`.
         """
-        from sklr.transport import _transport_kernels as kernels
-
         counts = self.count(inv_reg, u, v, lowest)
         indptr = np.concatenate([[0], np.cumsum(counts)])
         if most is not None and indptr[-1] > most:
             return None
         indices = np.empty(indptr[-1], dtype=np.int32)
         values = np.empty(indptr[-1])
-
-        def work(rows):
-            kernels.fill_entries(
-                self.block(rows), inv_reg, u[rows], v, lowest, indptr[rows], indices, values
-            )
-
-        for _ in self.run(work, self.chunks):
-            pass
+        self._entries(inv_reg, u, v, lowest, indptr[:-1], True, indices, values)
         return indptr, indices, values
 
     def plan(self, inv_reg, u, v):
@@ -131,8 +133,12 @@ class Cost:
             pass
         return out
 
+    def first_plan(self, inv_reg, u, v):
+        """Return the plan in the order in which atoms were given."""
+        return self.plan(inv_reg, u, v)
+
     def sparse_plan(self, inv_reg, u, v, smallest):
-        """Return the plan without entries below `smallest`, as a CSR array."""
+        """Return the same without entries below `smallest`, as a CSR array."""
         indptr, indices, values = self.entries(inv_reg, u, v, np.log(smallest))
         return csr_array((values, indices, indptr), shape=self.shape)
 
@@ -140,14 +146,13 @@ class Cost:
         """Return the cost of the whole plan."""
         from sklr.transport import _transport_kernels as kernels
 
-        out = np.empty(self.shape[0])
-
         def work(rows):
-            kernels.plan_costs(self.block(rows), inv_reg, u[rows], v, out[rows])
+            C = self.block(rows)
+            P = np.empty(C.shape)
+            kernels.plan_rows(C, inv_reg, u[rows], v, P)
+            return float(np.vdot(P, C))
 
-        for _ in self.run(work, self.chunks):
-            pass
-        return float(out.sum())
+        return sum(self.run(work, self.chunks))
 
 
 class DenseCost(Cost):
@@ -170,8 +175,11 @@ class DenseCost(Cost):
 class PointCost(Cost):
     """Costs between two sets of points, computed block by block in each pass, never stored."""
 
-    def __init__(self, X: np.ndarray, Y: np.ndarray, metric: Any, run: Run = map):
+    def __init__(
+        self, X: np.ndarray, Y: np.ndarray, metric: Any, run: Run = map, dense_plan: bool = False
+    ):
         super().__init__((len(X), len(Y)), _BLOCK // len(Y), run)
+        self.dense_plan = dense_plan
         self.X, self.Y, self.metric = X, Y, metric
         self._few = X.shape[1] <= _MOST_COORDINATES or metric == "cityblock"
         if metric in _KERNEL_METRICS:
@@ -181,6 +189,13 @@ class PointCost(Cost):
             self._Yt = np.ascontiguousarray(self.Y.T)
             if not self._few:
                 self._squares = np.einsum("ij,ij->i", self.Y, self.Y)
+
+    def sorts(self) -> bool:
+        """Whether passes over tiles of neighbours are the best there is: see `TileCost`."""
+        if self.metric not in _KERNEL_METRICS or self.X.shape[1] > _MOST_COORDINATES:
+            return False
+        few = self.X.shape[1] <= _FEW_COORDINATES and max(self.shape) > _LEAST_SORTED
+        return few or not self.dense_plan
 
     def block(self, rows):
         """Compute rows of the cost matrix."""
@@ -218,7 +233,7 @@ class PointCost(Cost):
 
     def subset(self, rows, columns):
         """Return the cost between some rows and columns only."""
-        return PointCost(self.X[rows], self.Y[columns], self.metric, self.run)
+        return PointCost(self.X[rows], self.Y[columns], self.metric, self.run, self.dense_plan)
 
 
 class SparseCost(Cost):

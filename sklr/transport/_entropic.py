@@ -4,7 +4,7 @@ from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
@@ -12,6 +12,7 @@ from sklr.transport import _problem
 from sklr.transport._cost import PointCost
 from sklr.transport._distances import sinkhorn_divergence
 from sklr.transport._newton import Options
+from sklr.utils._base import BaseEstimator
 from sklr.utils._threads import ChunkThreads, single_blas_thread
 
 
@@ -243,8 +244,7 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             scale = scale if scale > 0 else 1.0
             problem = _problem.with_reg(problem, check_reg * scale)
             state = _problem.solve(problem, options, solver=self.solver)
-            sparse = isinstance(problem.cost, PointCost)
-            result = _problem.make_result(problem, state, self.tol, sparse)
+            result = _problem.make_result(problem, state, self.tol, False)
         self.plan_ = result.plan
         self.potentials_ = result.potentials
         self.cost_ = result.cost

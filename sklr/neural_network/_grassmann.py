@@ -1,0 +1,294 @@
+"""Classification by class subspaces on top of a network."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from scipy.linalg import svdvals
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from sklr.neural_network._base import TorchEstimator, cosine_factor, training_constraints
+from sklr.neural_network._loop import TrainState
+from sklr.neural_network._mixins import TorchClassifierMixin
+from sklr.neural_network._modules import mlp, own_module, probe
+
+
+class GrassmannClassifier(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchClassifierMixin, TorchEstimator
+):
+    r"""Classifier whose classes are subspaces of a network's feature space.
+
+    The last layer of the network is a :class:`~sklr.nn.GrassmannLinear`: a class is a
+    k-dimensional subspace, its logit the length of a feature's projection on it. Subspaces are
+    trained on their Grassmann manifold, the rest of the network as usual.
+
+    Parameters
+    ----------
+    n_components : int, default=4
+        Dimension k of each class's subspace; below the number of features of the network.
+    module : torch.nn.Module or callable, default=None
+        The network that makes the features, of shape (n_samples, D). None builds a perceptron
+        with `hidden_layer_sizes`; a Module is copied, and trained from the weights it comes with;
+        a callable is called with the number of features, or with the shape of a sample of more
+        dimensions (images), and returns a Module.
+    hidden_layer_sizes : array-like of int, default=(128,)
+        Widths of the layers of the perceptron. Empty is a classifier by subspaces of the data's
+        own space, which cannot tell a sample from its negative.
+    scale : float or "auto", default="auto"
+        Largest logit. "auto" is ``max(8, 2.5 * log(n_classes - 1) + 4)``.
+    learning_rate : float, default=0.1
+        First learning rate of the network; it falls to 0 along a cosine in `max_iter` epochs.
+    manifold_learning_rate : float, default=0.1
+        First learning rate of the subspaces, with the same schedule.
+    momentum : float, default=0.9
+        Momentum of both (with "adamw", of the subspaces).
+    weight_decay : float, default=1e-4
+        Weight decay of the network; subspaces have none.
+    solver : {"sgd", "adamw"}, default="sgd"
+        Optimiser of the network. With "adamw" choose a smaller `learning_rate` (0.001).
+    max_iter : int, default=50
+        Epochs.
+    batch_size : int or "auto", default="auto"
+        Samples of a batch; "auto" is 64, or all where there are fewer.
+    class_weight : dict or "balanced", default=None
+        Weights of the classes in the loss.
+    early_stopping : bool, default=False
+        Whether to stop when the accuracy on samples set aside (or given to ``fit`` as `X_val`)
+        stands still; the weights of the best epoch are kept.
+    validation_fraction : float, default=0.1
+        Share of the samples set aside for `early_stopping`.
+    n_iter_no_change : int, default=10
+        Epochs without improvement before it stops.
+    tol : float, default=1e-4
+        What counts as an improvement.
+    dtype : {"auto", "float32", "float64"}, default="auto"
+        Precision of training. "auto" is float32, and the dtype of a given Module.
+    device : str, default="auto"
+        Where to train: "auto" is a CUDA device if there is one, else the CPU.
+    random_state : int, RandomState instance or None, default=None
+        Seeds first weights, order of samples and dropout. Two fits on the CPU with the same
+        integer and number of threads are equal to the last bit.
+    verbose : int, default=0
+        1 shows a bar over the epochs, 2 prints a line for each.
+    callbacks : list of object, default=None
+        Called between epochs where they have ``on_fit_begin``, ``on_epoch_end`` or
+        ``on_fit_end(estimator, info)``; an answer True after an epoch ends the training.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels.
+    module_ : torch.nn.Module
+        The trained network: ``module_.features`` and ``module_.head``.
+    components_ : ndarray of shape (n_classes, D, n_components)
+        Orthonormal bases of the classes' subspaces.
+    scale_ : float
+        Largest logit.
+    n_iter_ : int
+        Epochs done.
+    loss_curve_ : list of float
+        Mean loss of each epoch.
+    validation_scores_ : list of float
+        Accuracy after each epoch; only with `early_stopping` or `X_val`.
+    n_features_in_ : int
+        Number of features (of channels, for images).
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, when `X` has them.
+
+    See Also
+    --------
+    sklr.nn.GrassmannLinear : The last layer, for networks of your own.
+    sklearn.neural_network.MLPClassifier : A perceptron with a linear last layer.
+    sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis : Gaussian classes with
+        covariances of their own; the peer on raw features.
+
+    References
+    ----------
+    .. [1] H. Wang, Z. Li and W. Zhang, "Get the best of both worlds: improving accuracy and
+       transferability by Grassmann class representation", ICCV 2023, arXiv:2308.01547.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklr.neural_network import GrassmannClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> classifier = GrassmannClassifier(2, max_iter=10, random_state=0).fit(X, y)
+    >>> classifier.components_.shape
+    (3, 128, 2)
+    >>> bool(classifier.score(X, y) > 0.9)
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "scale": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "manifold_learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "solver": [StrOptions({"sgd", "adamw"})],
+        **training_constraints(
+            "module",
+            "hidden_layer_sizes",
+            "learning_rate",
+            "momentum",
+            "weight_decay",
+            "max_iter",
+            "batch_size",
+            "class_weight",
+            "early_stopping",
+            "validation_fraction",
+            "n_iter_no_change",
+            "tol",
+            "dtype",
+            "device",
+            "random_state",
+            "verbose",
+            "callbacks",
+        ),
+    }
+
+    def __init__(
+        self,
+        n_components: int = 4,
+        *,
+        module: Callable[..., Any] | None = None,
+        hidden_layer_sizes: Sequence[int] = (128,),
+        scale: float | str = "auto",
+        learning_rate: float = 0.1,
+        manifold_learning_rate: float = 0.1,
+        momentum: float = 0.9,
+        weight_decay: float = 1e-4,
+        solver: str = "sgd",
+        max_iter: int = 50,
+        batch_size: int | str = "auto",
+        class_weight: Any = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        dtype: str = "auto",
+        device: str = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+        callbacks: Any = None,
+    ) -> None:
+        self.n_components = n_components
+        self.module = module
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.scale = scale
+        self.learning_rate = learning_rate
+        self.manifold_learning_rate = manifold_learning_rate
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.solver = solver
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.class_weight = class_weight
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.dtype = dtype
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.callbacks = callbacks
+
+    def _build(self, n_in: Any, n_out: int | None) -> Any:
+        import torch
+        from torch import nn
+
+        from sklr.nn import GrassmannLinear
+
+        if self.module is None:
+            features = mlp(n_in, self.hidden_layer_sizes)
+            width = self.hidden_layer_sizes[-1] if len(self.hidden_layer_sizes) else n_in
+        else:
+            features = own_module(self.module, n_in)
+            shape = (n_in,) if isinstance(n_in, int) else n_in
+            dtype = next((p.dtype for p in features.parameters()), torch.float32)
+            width = probe(features, torch.zeros(2, *shape, dtype=dtype)).shape[1]
+        head = GrassmannLinear(width, n_out, self.n_components, self.scale)
+        return nn.Sequential(OrderedDict(features=features, head=head))
+
+    def _optimizers(self, module: Any) -> list[Any]:
+        import torch
+
+        from sklr.nn import RiemannianSGD, split_manifold_parameters
+
+        manifold, rest = split_manifold_parameters(module)
+        groups = [{"params": manifold, "lr": self.manifold_learning_rate}]
+        options = {"params": rest, "lr": self.learning_rate, "weight_decay": self.weight_decay}
+        if rest and self.solver == "sgd":
+            groups.append(options)
+        optimizers = [RiemannianSGD(groups, momentum=self.momentum)]
+        if rest and self.solver == "adamw":
+            optimizers.append(torch.optim.AdamW([options]))
+        return optimizers
+
+    def _learning_rate_factor(self, step: TrainState) -> float | None:
+        return cosine_factor(step)
+
+    def _dtypes(self) -> tuple[str, str]:
+        training = "float32"
+        if self.dtype != "auto":
+            training = self.dtype
+        elif self.module is not None and hasattr(self.module, "parameters"):
+            kinds = {str(p.dtype).removeprefix("torch.") for p in self.module.parameters()}
+            training = "float64" if kinds == {"float64"} else "float32"
+        return training, "float64" if self.module is None else training
+
+    def _allow_nd(self) -> bool:
+        return self.module is not None
+
+    @property
+    def components_(self) -> np.ndarray:
+        """Orthonormal bases of the classes' subspaces."""
+        return self.module_.head.weight.detach().cpu().double().numpy()
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.module_.head.in_features
+
+    @property
+    def scale_(self) -> float:
+        """Largest logit."""
+        return self.module_.head.scale
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the features that the network makes of samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, D)
+            Features, before the subspaces.
+        """
+        check_is_fitted(self)
+        return self._infer(self._validate(X, reset=False), lambda module, xb: module.features(xb))
+
+    def principal_angles(self, i: int, j: int) -> np.ndarray:
+        """Return the principal angles between the subspaces of two classes.
+
+        Parameters
+        ----------
+        i, j : int
+            Positions of the classes in ``classes_``.
+
+        Returns
+        -------
+        angles : ndarray of shape (n_components,)
+            Radians between 0 and pi/2, ascending.
+        """
+        check_is_fitted(self)
+        S, T = self.components_[i], self.components_[j]
+        # Sines of small angles, cosines of large ones: each is exact where the other is not.
+        cosines = np.clip(svdvals(S.T @ T), 0.0, 1.0)
+        sines = np.clip(svdvals(T - S @ (S.T @ T))[::-1], 0.0, 1.0)
+        return np.where(cosines**2 > 0.5, np.arcsin(sines), np.arccos(cosines))

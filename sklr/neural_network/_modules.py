@@ -1,0 +1,175 @@
+"""The networks that estimators build by default, and checks of those that a user gives."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+
+def mlp(
+    n_in: int,
+    hidden_layer_sizes: Sequence[int],
+    n_out: int | None = None,
+    *,
+    batch_norm: bool = False,
+    dropout: float = 0.0,
+) -> Any:
+    """Return a multilayer perceptron: each hidden layer is linear, ReLU; the last one linear.
+
+    Parameters
+    ----------
+    n_in : int
+        Number of features.
+    hidden_layer_sizes : sequence of int
+        Widths of the hidden layers; empty with `n_out` None is the identity.
+    n_out : int, default=None
+        Width of a last linear layer without ReLU; None leaves it out.
+    batch_norm : bool, default=False
+        Whether a batch normalisation follows each hidden linear layer.
+    dropout : float, default=0.0
+        Probability that a hidden unit is dropped in training.
+
+    Returns
+    -------
+    module : torch.nn.Sequential
+    """
+    from torch import nn
+
+    layers: list[Any] = []
+    width = n_in
+    for size in hidden_layer_sizes:
+        layers.append(nn.Linear(width, size))
+        if batch_norm:
+            layers.append(nn.BatchNorm1d(size))
+        layers.append(nn.ReLU())
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        width = size
+    if n_out is not None:
+        layers.append(nn.Linear(width, n_out))
+    return nn.Sequential(*layers)
+
+
+def conv_net(
+    shape: tuple[int, int, int], channels: Sequence[int] = (32, 64), n_out: int | None = None
+) -> Any:
+    """Return a small network for images: convolution, normalisation, ReLU, pooling; then the mean.
+
+    Parameters
+    ----------
+    shape : tuple of three int
+        Channels, height and width of an image.
+    channels : sequence of int, default=(32, 64)
+        Output channels of each block. Each block but the last halves height and width, as long
+        as they are 4 or more.
+    n_out : int, default=None
+        Width of a last linear layer; None leaves the features of the last block.
+
+    Returns
+    -------
+    module : torch.nn.Sequential
+    """
+    from torch import nn
+
+    width, *size = shape
+    layers: list[Any] = []
+    for number, wanted in enumerate(channels):
+        layers += [
+            nn.Conv2d(width, wanted, 3, padding=1, bias=False),
+            nn.BatchNorm2d(wanted),
+            nn.ReLU(),
+        ]
+        if number < len(channels) - 1 and min(size) >= 4:
+            layers.append(nn.MaxPool2d(2))
+            size = [side // 2 for side in size]
+        width = wanted
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    if n_out is not None:
+        layers.append(nn.Linear(width, n_out))
+    return nn.Sequential(*layers)
+
+
+def own_module(module: Any, n_in: int | tuple[int, ...]) -> Any:
+    """Return a network from the parameter ``module``: a deep copy, or what the callable makes.
+
+    Parameters
+    ----------
+    module : torch.nn.Module or callable
+        A Module is copied, with its weights, and never changed. A callable gets the number of
+        features, or the shape of a sample of more dimensions.
+    n_in : int or tuple of int
+        What a callable is called with.
+
+    Returns
+    -------
+    module : torch.nn.Module
+
+    Raises
+    ------
+    TypeError
+        It is neither, or the callable returns no Module.
+    """
+    from torch import nn
+
+    if isinstance(module, nn.Module):
+        return copy.deepcopy(module)
+    if callable(module):
+        made = module(n_in)
+        if isinstance(made, nn.Module):
+            return made
+        raise TypeError(
+            f"the callable given as module must return a torch.nn.Module, "
+            f"got {type(made).__name__} for the input {n_in}"
+        )
+    raise TypeError(f"module must be a torch.nn.Module or a callable, got {module!r}")
+
+
+def probe(module: Any, X: Any, *, n_columns: int | None = None, what: str = "module") -> Any:
+    """Run a network on a few samples and check the shape of what it returns.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network; it is run in evaluation mode, without gradients.
+    X : torch.Tensor of shape (n_samples, ...)
+        A few samples.
+    n_columns : int, default=None
+        Columns that the output must have; None takes any positive number.
+    what : str, default="module"
+        What the message calls the network.
+
+    Returns
+    -------
+    output : torch.Tensor of shape (n_samples, n_columns)
+
+    Raises
+    ------
+    ValueError
+        The network fails on such samples, or its output has another shape.
+    """
+    import torch
+
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            output = module(X)
+    except (RuntimeError, TypeError, ValueError, IndexError) as exc:
+        raise ValueError(
+            f"{what} cannot take samples of shape {tuple(X.shape[1:])}: {exc}"
+        ) from exc
+    finally:
+        module.train(training)
+    columns = "n_columns" if n_columns is None else n_columns
+    wanted = f"it must return a tensor of shape (n_samples, {columns})"
+    if not isinstance(output, torch.Tensor):
+        raise ValueError(f"{what} returns {type(output).__name__}; {wanted}")
+    if (
+        output.ndim != 2
+        or len(output) != len(X)
+        or output.shape[1] != (n_columns or max(1, output.shape[1]))
+    ):
+        raise ValueError(
+            f"{what} returns shape {tuple(output.shape)} for input of shape {tuple(X.shape)}; "
+            f"{wanted}"
+        )
+    return output

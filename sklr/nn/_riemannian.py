@@ -1,0 +1,263 @@
+"""Stochastic gradient descent on Grassmann manifolds, beside the ordinary one."""
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def split_manifold_parameters(module: nn.Module) -> tuple[list, list]:
+    """Split the parameters of a network into those on a manifold and the others.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network.
+
+    Returns
+    -------
+    manifold : list of Parameter
+        Parameters with an attribute ``manifold``, for :class:`RiemannianSGD`.
+    euclidean : list of Parameter
+        The others, for any optimiser.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from sklr.nn import GrassmannLinear, split_manifold_parameters
+    >>> network = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), GrassmannLinear(8, 3, 2))
+    >>> [len(part) for part in split_manifold_parameters(network)]
+    [1, 2]
+    """
+    manifold, euclidean = [], []
+    for parameter in module.parameters():
+        (manifold if hasattr(parameter, "manifold") else euclidean).append(parameter)
+    return manifold, euclidean
+
+
+class RiemannianSGD(torch.optim.Optimizer):
+    r"""Stochastic gradient descent that keeps parameters on their Grassmann manifolds.
+
+    A parameter with the attribute ``manifold="grassmann"``, of shape (..., D, k), moves along the
+    geodesic of the horizontal part of its momentum; others are stepped as by
+    :class:`torch.optim.SGD`.
+
+    Parameters
+    ----------
+    params : iterable of Parameter or of dict
+        What to optimise, or groups of it with options of their own.
+    lr : float, default=0.1
+        Learning rate.
+    momentum : float, default=0.9
+        Factor of the momentum, kept as a plain sum of gradients; it is projected anew each step.
+    weight_decay : float, default=0.0
+        Weight decay of parameters that are on no manifold; those on one have none.
+    reorth_every : int, default=5
+        Steps after which the bases are made orthonormal again, against rounding.
+    retraction : {"geodesic", "qr"}, default="geodesic"
+        Follow the geodesic, or take the Q factor of the sum, which is cheaper and agrees with it
+        to second order.
+
+    See Also
+    --------
+    GrassmannLinear : The layer whose parameter this is for.
+    split_manifold_parameters : Find such parameters in a network.
+
+    Notes
+    -----
+    Momentum buffers and step counters are in ``state_dict``: a resumed run is the same run.
+    The geodesic comes from the eigendecomposition of the k x k Gram matrix of the direction
+    :math:`H`, :math:`H^\top H = V \operatorname{diag}(s^2) V^\top`:
+    :math:`S \leftarrow (S V \cos(\eta s) - H V \sin(\eta s) / s) V^\top`; no singular value
+    decomposition, and no division by a vanishing :math:`s`. On the CPU the same functions of the
+    Gram matrix come from their Taylor series in a compiled kernel, one class at a time.
+
+    References
+    ----------
+    .. [1] H. Wang, Z. Li and W. Zhang, "Get the best of both worlds: improving accuracy and
+       transferability by Grassmann class representation", ICCV 2023, arXiv:2308.01547.
+    .. [2] A. Edelman, T. A. Arias and S. T. Smith, "The geometry of algorithms with orthogonality
+       constraints", SIAM J. Matrix Anal. Appl. 20(2), 1998, doi:10.1137/S0895479895290954.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklr.nn import GrassmannLinear, RiemannianSGD
+    >>> head = GrassmannLinear(8, 3, n_components=2)
+    >>> optimizer = RiemannianSGD(head.parameters(), lr=0.1)
+    >>> loss = torch.nn.functional.cross_entropy(head(torch.randn(5, 8)), torch.arange(5) % 3)
+    >>> loss.backward()
+    >>> optimizer.step()
+    >>> gram = head.weight.transpose(1, 2) @ head.weight
+    >>> bool(torch.allclose(gram, torch.eye(2).expand(3, 2, 2), atol=1e-5))
+    True
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.1,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        reorth_every: int = 5,
+        retraction: str = "geodesic",
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "reorth_every": reorth_every,
+            "retraction": retraction,
+        }
+        super().__init__(params, defaults)
+        for group in self.param_groups:
+            _check_group(group)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Make one step.
+
+        Parameters
+        ----------
+        closure : callable, default=None
+            Computes the loss anew, with gradients.
+
+        Returns
+        -------
+        loss : object
+            What `closure` returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                if getattr(parameter, "manifold", None) == "grassmann":
+                    self._manifold_step(parameter, group)
+                else:
+                    self._euclidean_step(parameter, group)
+        return loss
+
+    def _momentum(self, parameter: torch.Tensor, gradient: torch.Tensor, momentum: float) -> Any:
+        if momentum == 0:
+            return gradient
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = gradient.clone()
+        else:
+            state["momentum_buffer"].mul_(momentum).add_(gradient)
+        return state["momentum_buffer"]
+
+    def _euclidean_step(self, parameter: torch.Tensor, group: dict[str, Any]) -> None:
+        gradient = parameter.grad
+        if group["weight_decay"]:
+            gradient = gradient.add(parameter, alpha=group["weight_decay"])
+        direction = self._momentum(parameter, gradient, group["momentum"])
+        parameter.add_(direction, alpha=-group["lr"])
+
+    def _manifold_step(self, parameter: torch.Tensor, group: dict[str, Any]) -> None:
+        direction = self._momentum(parameter, parameter.grad, group["momentum"])
+        state = self.state[parameter]
+        state["step"] = state.get("step", 0) + 1
+        if group["retraction"] == "qr":
+            horizontal = project_horizontal(parameter, direction)
+            parameter.copy_(_orthonormal(parameter - group["lr"] * horizontal))
+            return
+        polish = state["step"] % group["reorth_every"] == 0
+        if _has_kernel(parameter):
+            _kernel_step(parameter, direction, group["lr"], polish)
+            return
+        horizontal = project_horizontal(parameter, direction)
+        moved = geodesic_step(parameter, horizontal, group["lr"])
+        if polish:
+            # One Newton step towards the nearest orthonormal basis: the span stays.
+            moved = 1.5 * moved - 0.5 * moved @ (moved.mT @ moved)
+        parameter.copy_(moved)
+
+
+def _has_kernel(parameter: torch.Tensor) -> bool:
+    """Return whether a parameter is stepped by the compiled kernel: it is on the CPU."""
+    if parameter.device.type != "cpu" or parameter.dtype not in (torch.float32, torch.float64):
+        return False
+    return _load_kernel() is not None
+
+
+@functools.cache
+def _load_kernel() -> Callable[..., None] | None:
+    """Import and compile the kernel once; None where Numba is told not to compile."""
+    from numba import config
+
+    if config.DISABLE_JIT:
+        return None
+    from sklr.nn._grassmann_kernels import step_classes
+
+    return step_classes
+
+
+def _kernel_step(parameter: torch.Tensor, direction: torch.Tensor, lr: float, polish: bool) -> None:
+    bases = parameter.detach()
+    if bases.ndim != 3 or not bases.is_contiguous():
+        bases = bases.reshape(-1, *bases.shape[-2:]).contiguous()
+    moves = direction.detach().reshape(bases.shape).contiguous()
+    _load_kernel()(bases.numpy(), moves.numpy(), float(lr), polish)
+    if bases.data_ptr() != parameter.data_ptr():
+        parameter.copy_(bases.reshape(parameter.shape))
+
+
+def _check_group(group: dict[str, Any]) -> None:
+    if not group["lr"] >= 0:
+        raise ValueError(f"lr must be at least 0, got {group['lr']}")
+    if not 0 <= group["momentum"] < 1:
+        raise ValueError(f"momentum must be at least 0 and below 1, got {group['momentum']}")
+    if not group["weight_decay"] >= 0:
+        raise ValueError(f"weight_decay must be at least 0, got {group['weight_decay']}")
+    if group["reorth_every"] < 1:
+        raise ValueError(f"reorth_every must be at least 1, got {group['reorth_every']}")
+    if group["retraction"] not in ("geodesic", "qr"):
+        raise ValueError(f"retraction must be 'geodesic' or 'qr', got {group['retraction']!r}")
+    for parameter in group["params"]:
+        manifold = getattr(parameter, "manifold", "grassmann")
+        if manifold != "grassmann":
+            raise ValueError(f"a parameter is on the manifold {manifold!r}, not 'grassmann'")
+
+
+def project_horizontal(S: torch.Tensor, G: torch.Tensor) -> torch.Tensor:
+    """Return the part of `G` that moves the subspaces of `S`: what is orthogonal to them."""
+    return G - S @ (S.mT @ G)
+
+
+def geodesic_step(S: torch.Tensor, H: torch.Tensor, lr: float) -> torch.Tensor:
+    """Return the point at time `lr` of the geodesic that leaves `S` along ``-H``.
+
+    Parameters
+    ----------
+    S : Tensor of shape (..., D, k)
+        Orthonormal bases.
+    H : Tensor of shape (..., D, k)
+        Horizontal directions.
+    lr : float
+        Length of the step in units of `H`.
+
+    Returns
+    -------
+    moved : Tensor of shape (..., D, k)
+        Orthonormal bases.
+    """
+    squares, V = torch.linalg.eigh(H.mT @ H)
+    angles = lr * squares.clamp_min(0).sqrt()
+    cos = torch.cos(angles).unsqueeze(-2)
+    sinc = lr * torch.sinc(angles / torch.pi).unsqueeze(-2)
+    # k x k factors first, so that the D x k bases are read once each.
+    return S @ ((V * cos) @ V.mT) - H @ ((V * sinc) @ V.mT)
+
+
+def _orthonormal(S: torch.Tensor) -> torch.Tensor:
+    """Return the Q factor with the signs that make it continuous in `S`."""
+    Q, R = torch.linalg.qr(S)
+    signs = torch.sign(torch.diagonal(R, dim1=-2, dim2=-1))
+    return Q * torch.where(signs == 0, 1, signs).unsqueeze(-2)

@@ -1,0 +1,187 @@
+"""What long-lived programs do to every estimator: interrupt, fork, fan out, unpickle, repeat.
+
+The soak is ``slow``: it is run by hand (``make test-slow``) and prints what it saw.
+"""
+
+import gc
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import warnings
+
+import numpy as np
+import pytest
+from joblib import Parallel, delayed, parallel_config
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+
+import sklr
+from sklr.utils import all_estimators
+from sklr.utils._base import BaseEstimator, PickledByAnotherVersionWarning
+from sklr.utils._own_checks import _fitted, _outputs
+from sklr.utils.estimator_checks import instance_for_checks, make_check_data, missing_extra
+
+NATIVE = [instance_for_checks(cls) for _, cls in all_estimators()]
+HERE = [estimator for estimator in NATIVE if missing_extra(estimator) is None]
+of_every_class = pytest.mark.parametrize(
+    "estimator", HERE, ids=lambda estimator: type(estimator).__name__
+)
+
+
+def same(got, wanted):
+    for name, value in wanted.items():
+        if value.dtype.kind in "fc":
+            # A pool of processes has fewer threads, and sums of BLAS may differ in the last bits.
+            scale = max(1.0, float(np.abs(value).max(initial=0.0)))
+            assert_allclose(got[name], value, rtol=1e-9, atol=1e-9 * scale, err_msg=name)
+        else:
+            assert_array_equal(got[name], value, err_msg=name)
+
+
+@of_every_class
+def test_pickle_of_another_version_says_so(estimator, monkeypatch):
+    assert isinstance(estimator, BaseEstimator)
+    X, y = make_check_data(estimator)
+    fitted = _fitted(estimator, X, y)
+    with monkeypatch.context() as patched:
+        patched.setattr(sklr, "__version__", "0.0.7")
+        written = pickle.dumps(fitted)
+    with pytest.warns(PickledByAnotherVersionWarning, match="0.0.7"):
+        pickle.loads(written)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = pickle.loads(pickle.dumps(fitted))
+    assert vars(loaded).keys() == vars(fitted).keys()
+
+
+@of_every_class
+def test_interrupted_fit_leaves_an_object_that_can_be_fitted(estimator):
+    """Ctrl-C at several moments of a fit; the same object is then fitted as if nothing was."""
+    X, y = make_check_data(estimator, n_samples=40)
+    wanted = _outputs(_fitted(estimator, X, y), X)
+    start = time.perf_counter()
+    _fitted(estimator, X, y)
+    seconds = time.perf_counter() - start
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    interrupted = clone(estimator)
+    params = repr(interrupted.get_params())
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    threads = threading.active_count()
+    try:
+        for share in (0.1, 0.3, 0.5, 0.7, 0.9):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, max(share * seconds, 1e-5))
+                interrupted.fit(X) if y is None else interrupted.fit(X, y)
+            except KeyboardInterrupt:
+                pass
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            assert repr(interrupted.get_params()) == params
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    interrupted.fit(X) if y is None else interrupted.fit(X, y)
+    same(_outputs(interrupted, X), wanted)
+    assert threading.active_count() <= threads + 2  # the pool that joblib keeps
+
+
+def _fit_and_say(estimator, X, y):
+    return _outputs(_fitted(estimator, X, y), X)
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading", "dask"])
+def test_fits_in_workers_agree_with_fits_at_home(backend):
+    tasks = [(estimator, *make_check_data(estimator)) for estimator in HERE]
+    wanted = [_fit_and_say(*task) for task in tasks]
+    jobs = [delayed(_fit_and_say)(*task) for task in tasks]
+    if backend == "dask":
+        distributed = pytest.importorskip("dask.distributed", reason="needs the extra dask")
+        with (
+            distributed.LocalCluster(
+                n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+            ) as cluster,
+            distributed.Client(cluster),
+            parallel_config("dask"),
+        ):
+            results = Parallel()(jobs)
+    else:
+        with parallel_config(backend, n_jobs=2):
+            results = Parallel()(jobs)
+    for got, expected in zip(results, wanted, strict=True):
+        same(got, expected)
+
+
+FORK = """
+import multiprocessing
+import os
+import warnings
+
+from sklr.utils import all_estimators
+from sklr.utils._own_checks import _fitted
+from sklr.utils.estimator_checks import instance_for_checks, make_check_data, missing_extra
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of fork with threads: that is the point
+
+def fit_all():
+    for name, cls in all_estimators():
+        estimator = instance_for_checks(cls)
+        if missing_extra(estimator):
+            continue
+        if "n_jobs" in estimator.get_params(deep=False):
+            estimator.set_params(n_jobs=2)
+        _fitted(estimator, *make_check_data(estimator))
+
+fit_all()
+child = multiprocessing.get_context("fork").Process(target=fit_all)
+child.start()
+child.join(120)
+assert child.exitcode == 0, child.exitcode
+fit_all()
+print("ok")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+def test_fork_after_parallel_kernels():
+    """A forked child of a process that ran parallel kernels fits too, and so does the parent."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FORK)],
+        env=os.environ | {"NUMBA_THREADING_LAYER": "workqueue"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip() == "ok"
+
+
+@pytest.mark.slow
+@of_every_class
+def test_a_thousand_fits_leave_nothing_behind(estimator):
+    psutil = pytest.importorskip("psutil", reason="needs the extra bench")
+    process = psutil.Process()
+    X, y = make_check_data(estimator)
+
+    def state():
+        gc.collect()
+        return process.memory_info().rss / 2**20, process.num_threads(), process.num_fds()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(200):  # caches and pools fill
+            _fit_and_say(estimator, X, y)
+        before = state()
+        for _ in range(1000):
+            _fit_and_say(estimator, X, y)
+    after = state()
+    name = type(estimator).__name__
+    print(f"{name}: RSS {before[0]:.1f} -> {after[0]:.1f} MiB, threads and files {after[1:]}")
+    assert after[0] - before[0] < 8
+    assert after[1:] == before[1:]
