@@ -108,7 +108,7 @@ handles = axes[0].get_legend_handles_labels()
 fig.legend(*handles, loc="outside lower center", ncols=4, frameon=False)
 
 # %%
-# Normalisation is what makes these networks train. Which metric is best is a property of the
-# data, and Bures-Wasserstein is not better everywhere: where the classes differ in directions of
-# small variance, the affine-invariant one sees it first. Compare both, and a classical pipeline
-# (:class:`~sklr.covariance.TangentSpace` with logistic regression) beside them.
+# Which metric is best is a property of the data. Bures-Wasserstein is not better everywhere: where
+# the classes differ in directions of small variance, only the affine-invariant metric sees it.
+# Compare both, and a classical pipeline (:class:`~sklr.covariance.TangentSpace` with logistic
+# regression) beside them.

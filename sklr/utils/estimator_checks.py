@@ -85,6 +85,16 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
         "center": True,
         "max_iter": 8,
     },
+    # Small networks, few epochs, batches that the suite's few samples fill.
+    "MMCR": {"n_components": 4, "projector": (8, 4), "batch_size": 8, "n_views": 2, "max_iter": 3},
+    "ManifoldLinearizingClustering": {
+        "n_clusters": 3,
+        "n_components": 8,
+        "hidden_dim": 32,
+        "augment": "gaussian",
+        "warmup_iter": 20,
+        "max_iter": 5,
+    },
     "VectorFieldGPRegressor": {"n_neighbors": 6, "n_eigenpairs": 20},
 }
 
