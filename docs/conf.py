@@ -81,6 +81,15 @@ def _escape_fitted_names(app, what, name, obj, options, lines):
         )
 
 
+def _report_benchmarks(app):
+    """Make the page of all results from the latest files."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import report
+
+    report.page(ROOT / "benchmarks" / "results", ROOT / "docs" / "generated" / "benchmarks")
+
+
 def setup(app):
-    """Connect what runs after numpydoc has had the docstring."""
+    """Connect what runs before sources are read, and after numpydoc has had the docstring."""
+    app.connect("builder-inited", _report_benchmarks)
     app.connect("autodoc-process-docstring", _escape_fitted_names, priority=900)
