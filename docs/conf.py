@@ -40,10 +40,13 @@ numpydoc_show_class_members = False
 numpydoc_validate = False  # tests/test_docstrings.py does
 
 html_theme = "pydata_sphinx_theme"
+html_static_path = ["_static"]
+html_logo = html_favicon = "_static/logo.svg"
 html_title = f"sklr {version}"
 html_theme_options = {
     "navigation_with_keys": False,
     "show_prev_next": False,
+    "logo": {"text": "sklr", "alt_text": "sklr"},
     "secondary_sidebar_items": ["page-toc"],
     "navbar_end": ["theme-switcher"],
     "footer_start": ["copyright"],
