@@ -261,7 +261,6 @@ class BuresWassersteinScaler(TransformerMixin, BaseEstimator):
             Some matrices were pushed over the edge of the manifold; the message says how many.
         """
         check_is_fitted(self)
-        X = self._checked(X, reset=False)
         return self._moved(X, self.mean_, self.bias_, self._factor())
 
     def inverse_transform(self, X):
@@ -278,10 +277,12 @@ class BuresWassersteinScaler(TransformerMixin, BaseEstimator):
             The matrices that they were made of, but for those that `transform` warned of.
         """
         check_is_fitted(self)
-        X = self._checked(X, reset=False)
         return self._moved(X, self.bias_, self.mean_, 1.0 / self._factor())
 
     def _moved(self, X, source, target, factor):
+        X = check_spd_stack(self, X, reset=False)
+        if self.power != 1.0:
+            require_semidefinite(X)
         with single_blas_thread():
             coordinates = Coordinates(self._metric_or_none(), self.power)
             ends = [Point(coordinates.into(P), "mean_ or bias_") for P in (source, target)]

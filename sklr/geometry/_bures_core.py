@@ -14,6 +14,8 @@ from sklr.utils._threads import thread_map
 NEGATIVE = 1e-10
 # Below this many multiplications a batch is not worth a second thread.
 _PARALLEL_WORK = 2e7
+# Entries of a block of matrices that is moved at once.
+_BLOCK = 2**16
 # Residual of the mean below which Newton's steps are tried, and how exact they are at most.
 _NEWTON_GATE = 0.02
 _CG_STEPS = 30
@@ -37,8 +39,11 @@ def eigh(X, n_jobs=None):
     return tuple(np.concatenate([part[i] for part in parts]) for i in (0, 1))
 
 
-def require_semidefinite(X, name="X"):
-    """Refuse a matrix with an eigenvalue below zero by more than rounding; say which one."""
+def require_semidefinite(X, name="X", numbers=None):
+    """Refuse a matrix with an eigenvalue below zero by more than rounding; say which one.
+
+    `numbers` are the matrices' numbers in the message, by default their places in `X`.
+    """
     flat = X.reshape(-1, *X.shape[-2:])
     n = flat.shape[-1]
     trace = np.trace(flat, axis1=1, axis2=2)
@@ -53,8 +58,9 @@ def require_semidefinite(X, name="X"):
     bad = smallest < -NEGATIVE * np.maximum(trace, 0.0)
     if bad.any():
         worst = int(np.argmax(bad))
+        number = worst if numbers is None else numbers[worst]
         raise ValueError(
-            f"Matrix {worst} of {name} is not positive semidefinite: smallest eigenvalue "
+            f"Matrix {number} of {name} is not positive semidefinite: smallest eigenvalue "
             f"{smallest[worst]:.3g}, trace {trace[worst]:.3g}. Eigenvalues below "
             f"-{NEGATIVE:g} times the trace are refused; covariances have none."
         )
@@ -95,10 +101,14 @@ class Point:
         """Write a matrix of the eigenbasis in the basis of the input."""
         return self.vectors @ X @ transpose(self.vectors)
 
+    def sandwich(self, X):
+        """Return ``P^1/2 X P^1/2`` in the eigenbasis."""
+        frame = self.vectors * self.root[..., None, :]
+        return transpose(frame) @ X @ frame
+
     def sandwich_spectrum(self, X, n_jobs=None):
         """Eigenvalues and eigenvectors of the root of ``P^1/2 X P^1/2``, in the eigenbasis."""
-        frame = self.vectors * self.root[..., None, :]
-        values, vectors = eigh(transpose(frame) @ X @ frame, n_jobs)
+        values, vectors = eigh(self.sandwich(X), n_jobs)
         return np.sqrt(np.maximum(values, 0.0)), vectors
 
     def sandwich_root(self, X, n_jobs=None):
@@ -112,11 +122,17 @@ class Point:
             self.sandwich_root(X) * (self.pair_sums() / root_products), 2.0 * self.values
         )
 
-    def log_at_identity(self, X, n_jobs=None):
-        """Logarithm of `X` transported to the identity, in the eigenbasis."""
+    def log_at_identity(self, X):
+        """Logarithm of `X` transported to the identity, in the eigenbasis.
+
+        Also returns the smallest eigenvalue of each sandwich.
+        """
         products = self.values[..., :, None] * self.values[..., None, :]
         weight = np.sqrt(2.0 * self.pair_sums() / products)
-        return self.minus_diagonal(self.sandwich_root(X, n_jobs) * weight, 2.0 * self.root)
+        values, vectors = np.linalg.eigh(self.sandwich(X))
+        V = rebuild(np.sqrt(np.maximum(values, 0.0)), vectors)
+        V *= weight
+        return self.minus_diagonal(V, 2.0 * self.root), values[..., 0]
 
     @staticmethod
     def minus_diagonal(V, diagonal):
@@ -158,7 +174,7 @@ def move(X, source, target, factor, n_jobs=None):
     factor : float
         What vectors at the identity are multiplied by.
     n_jobs : int or None, default=None
-        Threads of the eigendecompositions.
+        Threads over blocks of matrices; blocks are small enough for the cache.
 
     Returns
     -------
@@ -167,18 +183,32 @@ def move(X, source, target, factor, n_jobs=None):
     folded : ndarray of shape (n_matrices,), bool
         Where the vector left the domain on which the exponential can be undone.
     """
-    V = source.log_at_identity(X, n_jobs)
     turn = transpose(target.vectors) @ source.vectors
-    moved, stretch = target.exp_from_identity(factor * (turn @ V @ turn.T))
-    return moved, _not_definite(stretch)
+    moved = np.empty_like(X)
+    folded, suspect = np.zeros((2, len(X)), dtype=bool)
+
+    def block(rows):
+        V, smallest = source.log_at_identity(X[rows])
+        moved[rows], stretch = target.exp_from_identity(factor * (turn @ V @ turn.T))
+        suspect[rows] = smallest <= 0.0
+        folded[rows] = _not_definite(stretch)
+
+    size = max(1, _BLOCK // X[0].size)
+    blocks = [slice(i, i + size) for i in range(0, len(X), size)]
+    thread_map(block, blocks, n_jobs)
+    # The sandwich is semidefinite where the matrix is: most are known to be good already.
+    if suspect.any():
+        require_semidefinite(X[suspect], numbers=np.flatnonzero(suspect))
+    return moved, folded
 
 
 def _not_definite(S):
-    try:
-        np.linalg.cholesky(S)
-        return np.zeros(len(S), dtype=bool)
-    except np.linalg.LinAlgError:
-        return np.linalg.eigvalsh(S)[:, 0] <= 0.0
+    """Whether symmetric matrices near the identity fail to be positive definite."""
+    out = np.zeros(len(S), dtype=bool)
+    far = np.linalg.norm(S - np.eye(S.shape[-1]), axis=(1, 2)) >= 1.0
+    if far.any():
+        out[far] = np.linalg.eigvalsh(S[far])[:, 0] <= 0.0
+    return out
 
 
 def plain_mean(Y, weights, start, tol, max_iter, n_jobs=None):

@@ -10,14 +10,19 @@ from sklr.utils._imports import import_optional
 
 # Public name -> the file that holds it.
 _HOMES = {
+    "BiMap": "_spd",
     "FeatureDropout": "_views",
     "GaussianNoise": "_views",
     "GrassmannLinear": "_grassmann",
+    "LogEig": "_spd",
     "MMCRLoss": "_mmcr",
     "ManifoldLinearizingLoss": "_coding_rate",
     "RandomAffine2d": "_views",
     "RandomViews": "_views",
+    "ReEig": "_spd",
     "RiemannianSGD": "_riemannian",
+    "SPDBatchNormAI": "_spd_batchnorm",
+    "SPDBatchNormBW": "_spd_batchnorm",
     "coding_rate": "_coding_rate",
     "compressed_coding_rate": "_coding_rate",
     "doubly_stochastic": "_coding_rate",

@@ -16,6 +16,8 @@ from sklearn.metrics import pairwise_distances
 _KERNEL_METRICS = ("sqeuclidean", "euclidean", "cityblock")
 # Points with more coordinates go through a matrix product: one coordinate is a pass of its own.
 _MOST_COORDINATES = 16
+# With so many coordinates, and more points, tiles are faster than a stored matrix.
+_FEW_COORDINATES, _LEAST_SORTED = 3, 1000
 # Entries of one block of costs between points: 4 MiB stay in the cache.
 _BLOCK = 2**19
 
@@ -31,6 +33,8 @@ class Cost:
 
     shape: tuple[int, int]
     is_sparse = False
+    #: Whether a result takes the plan dense where nothing else was asked for.
+    dense_plan = True
 
     def __init__(self, shape: tuple[int, int], rows_each: int, run: Run = map):
         self.shape = shape
@@ -131,8 +135,12 @@ class Cost:
             pass
         return out
 
+    def first_plan(self, inv_reg, u, v):
+        """Return the plan in the order in which atoms were given."""
+        return self.plan(inv_reg, u, v)
+
     def sparse_plan(self, inv_reg, u, v, smallest):
-        """Return the plan without entries below `smallest`, as a CSR array."""
+        """Return the same without entries below `smallest`, as a CSR array."""
         indptr, indices, values = self.entries(inv_reg, u, v, np.log(smallest))
         return csr_array((values, indices, indptr), shape=self.shape)
 
@@ -170,8 +178,11 @@ class DenseCost(Cost):
 class PointCost(Cost):
     """Costs between two sets of points, computed block by block in each pass, never stored."""
 
-    def __init__(self, X: np.ndarray, Y: np.ndarray, metric: Any, run: Run = map):
+    def __init__(
+        self, X: np.ndarray, Y: np.ndarray, metric: Any, run: Run = map, dense_plan: bool = False
+    ):
         super().__init__((len(X), len(Y)), _BLOCK // len(Y), run)
+        self.dense_plan = dense_plan
         self.X, self.Y, self.metric = X, Y, metric
         self._few = X.shape[1] <= _MOST_COORDINATES or metric == "cityblock"
         if metric in _KERNEL_METRICS:
@@ -181,6 +192,13 @@ class PointCost(Cost):
             self._Yt = np.ascontiguousarray(self.Y.T)
             if not self._few:
                 self._squares = np.einsum("ij,ij->i", self.Y, self.Y)
+
+    def sorts(self) -> bool:
+        """Whether passes over tiles of neighbours are the best there is: see `TileCost`."""
+        if self.metric not in _KERNEL_METRICS or self.X.shape[1] > _MOST_COORDINATES:
+            return False
+        few = self.X.shape[1] <= _FEW_COORDINATES and max(self.shape) > _LEAST_SORTED
+        return few or not self.dense_plan
 
     def block(self, rows):
         """Compute rows of the cost matrix."""
@@ -218,7 +236,7 @@ class PointCost(Cost):
 
     def subset(self, rows, columns):
         """Return the cost between some rows and columns only."""
-        return PointCost(self.X[rows], self.Y[columns], self.metric, self.run)
+        return PointCost(self.X[rows], self.Y[columns], self.metric, self.run, self.dense_plan)
 
 
 class SparseCost(Cost):

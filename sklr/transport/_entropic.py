@@ -244,8 +244,7 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             scale = scale if scale > 0 else 1.0
             problem = _problem.with_reg(problem, check_reg * scale)
             state = _problem.solve(problem, options, solver=self.solver)
-            sparse = isinstance(problem.cost, PointCost)
-            result = _problem.make_result(problem, state, self.tol, sparse)
+            result = _problem.make_result(problem, state, self.tol, False)
         self.plan_ = result.plan
         self.potentials_ = result.potentials
         self.cost_ = result.cost

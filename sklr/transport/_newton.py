@@ -5,17 +5,21 @@ The problem is solved in the potentials of the columns alone. Those of the rows 
 complement of the paper's.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from sklr.transport import _linear
 from sklr.transport._cost import Cost
+from sklr.transport._tiles import TileCost
 
 # Rungs start at this fraction of the range of costs, and are left at this marginal error.
 _TOP, _RUNG_TOL = 2e-2, 1e-2
 # Ladders of "auto" begin below this fraction of the range.
 _LADDER_BELOW = 1e-2
+# Groups of neighbours stand for their points where `reg` is this many times their reach; and the
+# error to which they do.
+_REACH, _COARSE_TOL = 1.0, 1e-4
 # Bound of a Newton step, in units of the regularisation.
 _LONGEST_STEP = 100.0
 # While the last sweeps say that so many more will do, a Newton step is not worth its price.
@@ -191,6 +195,23 @@ def ladder(reg, annealing, extent):
     return regs[::-1]
 
 
+def _coarse_start(cost, a, b, regs, options, extent, verbose):
+    """Solve for groups of neighbours; return the rungs that remain and potentials at their first.
+
+    None where groups reach further than the first rung blurs.
+    """
+    coarse, *masses, reach = cost.coarser(a, b)
+    n_fine = sum(reg >= _REACH * reach for reg in regs)
+    if n_fine == 0:
+        return None
+    reg = regs[n_fine - 1]
+    if verbose:
+        print(f"groups of neighbours, {coarse.shape[0]} x {coarse.shape[1]}:")
+    options = replace(options, tol=max(_COARSE_TOL, options.tol))
+    start = solve(coarse, *masses, reg, options, extent=extent, verbose=verbose)
+    return regs[n_fine - 1 :], cost.refine(coarse, 1.0 / reg, a, b, masses, start.u, start.v)
+
+
 def solve(cost, a, b, reg, options, init=None, extent=None, verbose=0):
     """Solve from potentials `init` (of unit `reg`) or from nothing; positive weights of sum one.
 
@@ -202,6 +223,11 @@ def solve(cost, a, b, reg, options, init=None, extent=None, verbose=0):
     regs = [reg] if init is not None else ladder(reg, options.annealing, extent or cost.extent())
     n, m = cost.shape
     u, v = (np.zeros(n), np.zeros(m)) if init is None else (init[0] / reg, init[1] / reg)
+    new = init is None
+    if len(regs) > 1 and isinstance(cost, TileCost) and cost.is_large():
+        found = _coarse_start(cost, a, b, regs, options, extent, verbose)
+        if found is not None:
+            regs, (u, v), new = *found, False
     state = State(regs[0], u, v)
     for k, rung_reg in enumerate(regs):
         state.u = state.u * (state.reg / rung_reg)
@@ -211,8 +237,7 @@ def solve(cost, a, b, reg, options, init=None, extent=None, verbose=0):
         rung.start()
         tol = options.tol if k == len(regs) - 1 else max(_RUNG_TOL, options.tol)
         if isinstance(options.n_warmup, str):
-            first = k == 0 and init is None
-            rung.sweeps(10 if first else 3, 1000, tol)
+            rung.sweeps(10 if k == 0 and new else 3, 1000, tol)
         else:
             for _ in range(options.n_warmup):
                 if state.error >= tol:

@@ -14,6 +14,7 @@ from sklearn.utils import check_array
 from sklr.transport import _newton, _scaling
 from sklr.transport._cost import Cost, DenseCost, PointCost, SparseCost
 from sklr.transport._result import TransportResult
+from sklr.transport._tiles import TileCost
 
 #: Entries above which costs between points are computed anew in each pass: 256 MiB.
 MAX_DENSE = 2**25
@@ -25,7 +26,7 @@ METRICS = {"sqeuclidean", "minkowski", "chebyshev", "correlation", "braycurtis",
 
 @dataclass
 class Problem:
-    """A checked problem: atoms with mass only, weights of sum one."""
+    """A checked problem: atoms with mass only, in the cost's order, weights of sum one."""
 
     cost: Cost
     a: np.ndarray
@@ -79,10 +80,8 @@ def make_cost(C: Any, metric: Any, max_dense: int, run: Any) -> Cost:
             raise ValueError(
                 f"The points have {X.shape[1]} and {Y.shape[1]} coordinates: they must be equal."
             )
-        cost = PointCost(X, Y, metric, run)
-        if len(X) * len(Y) <= max_dense:
-            return cost.stored()
-        return cost
+        cost = PointCost(X, Y, metric, run, dense_plan=len(X) * len(Y) <= max_dense)
+        return cost.stored() if cost.dense_plan and not cost.sorts() else cost
     if issparse(C):
         C = csr_array(check_array(C, accept_sparse="csr", dtype=np.float64, input_name="C"))
         C.sum_duplicates()
@@ -137,6 +136,9 @@ def make_problem(a, b, cost: Cost, reg: float, relative: bool) -> Problem:
                     f"C has no entry in {(sizes == 0).sum()} {what}s that have mass: the support "
                     "leaves them no partner."
                 )
+    if isinstance(cost, PointCost) and cost.sorts():
+        cost = TileCost.sort(cost)
+        rows, columns = rows[cost.rows], columns[cost.columns]
     extent = cost.extent()
     if not np.isfinite(extent).all():
         raise ValueError("The costs between the points contain NaN or infinity.")
@@ -222,12 +224,12 @@ def make_result(problem: Problem, state, tol: float, sparse: bool) -> TransportR
     """Return the result with its plan, dense or sparse."""
     inv_reg, cost = 1.0 / state.reg, problem.cost
     dropped = 0.0
-    if sparse and not cost.is_sparse:
+    if (sparse or not cost.dense_plan) and not cost.is_sparse:
         smallest = 1e-12 / (float(cost.shape[0]) * cost.shape[1])
         plan = cost.sparse_plan(inv_reg, state.u, state.v, smallest)
         dropped = max(0.0, 1.0 - float(plan.sum()))
     else:
-        plan = cost.plan(inv_reg, state.u, state.v)
+        plan = cost.first_plan(inv_reg, state.u, state.v)
     plan *= problem.mass
     if cost.shape != problem.shape:
         plan = _widen(plan, problem)
@@ -251,10 +253,10 @@ def _widen(plan, problem: Problem):
     """Put rows and columns of zeros back."""
     if isinstance(plan, np.ndarray):
         full = np.zeros(problem.shape)
-        full[np.ix_(problem.rows, problem.columns)] = plan
+        full[np.ix_(np.sort(problem.rows), np.sort(problem.columns))] = plan
         return full
     plan = plan.tocoo()
-    places = problem.rows[plan.row], problem.columns[plan.col]
+    places = np.sort(problem.rows)[plan.row], np.sort(problem.columns)[plan.col]
     return csr_array((plan.data, places), shape=problem.shape)
 
 

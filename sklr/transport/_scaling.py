@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from sklr.transport._cost import PointCost
 from sklr.transport._newton import State, _Rung
 
 # Scalings beyond exp(50) are absorbed.
@@ -24,7 +23,7 @@ def solve(cost, a, b, reg, options, init=None, verbose=0):
     rung.start()
     if state.error >= options.tol and options.max_iter > 0:
         rung.sweep()  # columns that no row reached are within reach from here
-    stored = not (cost.is_sparse or isinstance(cost, PointCost))
+    stored = cost.dense_plan and not cost.is_sparse
     while state.error >= options.tol and state.n_sweeps < options.max_iter:
         if stored:
             _scale(rung, options)

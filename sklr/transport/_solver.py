@@ -1,7 +1,6 @@
 """Entropic transport between two weighted sets: the functions that users call."""
 
 from sklr.transport import _problem
-from sklr.transport._cost import PointCost
 from sklr.transport._newton import Options
 from sklr.utils._threads import ChunkThreads, single_blas_thread
 
@@ -36,7 +35,6 @@ def _run(a, b, C, reg, options, metric, relative, init, sparse, max_dense, n_job
         cost = _problem.make_cost(C, metric, max_dense, threads.map)
         problem = _problem.make_problem(a, b, cost, reg, relative)
         state = _problem.solve(problem, options, init, solver=solver, verbose=verbose)
-        sparse = sparse or isinstance(problem.cost, PointCost)
         return _problem.make_result(problem, state, options.tol, sparse)
 
 

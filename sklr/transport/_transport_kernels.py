@@ -280,6 +280,138 @@ def sparse_plan(indptr, indices, costs, inv_reg, u, v, out):
         _exp_all(u[i], out[start:stop])
 
 
+# Points in tiles: `tiles` (n_tiles, d, width) has the coordinates of the second points, sorted so
+# that those of a tile are neighbours, `low` and `high` (d, n_tiles) the box around them. The last
+# tile is filled up with points of potential -1e300, which carry nothing.
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _bounds(x, low, high, metric, inv_reg, v_max, out):
+    """Write the largest exponent that each tile can have at `x`: that of its box."""
+    out[:] = 0.0
+    for k in range(x.shape[0]):
+        x0, below, above = x[k], low[k], high[k]
+        for t in range(out.shape[0]):
+            left, right = below[t] - x0, x0 - above[t]
+            gap = left if left > right else right
+            gap = gap if gap > 0.0 else 0.0
+            out[t] += gap if metric == 2 else gap * gap
+    for t in range(out.shape[0]):
+        out[t] = v_max[t] - (np.sqrt(out[t]) if metric == 1 else out[t]) * inv_reg
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _tile_costs(x, tile, metric, row):
+    """Write costs from `x` to the points of a tile."""
+    x0, y = x[0], tile[0]
+    for j in range(row.shape[0]):
+        gap = x0 - y[j]
+        row[j] = abs(gap) if metric == 2 else gap * gap
+    for k in range(1, x.shape[0]):
+        x0, y = x[k], tile[k]
+        for j in range(row.shape[0]):
+            gap = x0 - y[j]
+            row[j] += abs(gap) if metric == 2 else gap * gap
+    if metric == 1:
+        for j in range(row.shape[0]):
+            row[j] = np.sqrt(row[j])
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def tile_row_update(
+    X, tiles, low, high, metric, inv_reg, v, v_max, a, u, floor, column_sums
+):  # fmt: skip
+    """Do what `row_update` does for costs between points, leaving out tiles that are far off.
+
+    A tile is left out where no entry's logarithm can be above that of the row's sum plus `floor`.
+    Where the guess of a row is off by more than a factor of 1000, it is done again from its
+    largest exponent.
+    """
+    n_tiles, _, width = tiles.shape
+    row, kept = np.empty((n_tiles, width)), np.empty(n_tiles, dtype=np.int64)
+    costs, bounds = np.empty(width), np.empty(n_tiles)
+    for i in range(X.shape[0]):
+        _bounds(X[i], low, high, metric, inv_reg, v_max, bounds)
+        shift, cut, total, n_kept = u[i], np.log(a[i]) + floor, 0.0, 0
+        for trial in range(2):
+            if trial == 1:
+                best = -np.inf
+                for t in range(n_tiles):
+                    if bounds[t] > best:
+                        _tile_costs(X[i], tiles[t], metric, costs)
+                        best = max(best, _highest(costs, inv_reg, v[t]))
+                shift, cut = -best, floor
+            total, n_kept = 0.0, 0
+            for t in range(n_tiles):
+                if bounds[t] + shift >= cut:
+                    kept[n_kept] = t
+                    _tile_costs(X[i], tiles[t], metric, costs)
+                    _exp_row(costs, inv_reg, v[t], shift, row[n_kept])
+                    total += _sum_row(row[n_kept])
+                    n_kept += 1
+            if 1e-3 * a[i] < total < 1e200:
+                break
+        factor = a[i] / total
+        u[i] = shift + np.log(factor)
+        for k in range(n_kept):
+            _add_row(row[k], factor, column_sums[kept[k]])
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def tile_entries(
+    X, tiles, low, high, metric, inv_reg, u, v, v_max, lowest, places, fill, indices, values
+):  # fmt: skip
+    """Count the entries of each row whose logarithm is at least `lowest`, or write them.
+
+    Counts go to `places`, which has the first place of each row when entries are written.
+    """
+    n_tiles, _, width = tiles.shape
+    row, bounds = np.empty(width), np.empty(n_tiles)
+    columns, exponents = np.empty(width + 1, dtype=np.int32), np.empty(width + 1)
+    for i in range(X.shape[0]):
+        _bounds(X[i], low, high, metric, inv_reg, v_max, bounds)
+        bound, n_kept, place = lowest - u[i], 0, places[i]
+        for t in range(n_tiles):
+            if bounds[t] < bound:
+                continue
+            _tile_costs(X[i], tiles[t], metric, row)
+            if fill:
+                # As in `fill_entries`: all are written, the place moves on behind those kept.
+                n_kept = 0
+                for j in range(width):
+                    x = v[t, j] - row[j] * inv_reg
+                    exponents[n_kept] = x
+                    columns[n_kept] = t * width + j
+                    n_kept += x >= bound
+                for k in range(n_kept):
+                    indices[place + k] = columns[k]
+                for k in range(n_kept):
+                    values[place + k] = _exp(exponents[k] + u[i])
+                place += n_kept
+            else:
+                for j in range(width):
+                    n_kept += v[t, j] - row[j] * inv_reg >= bound
+        if not fill:
+            places[i] = n_kept
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def tile_plan_costs(X, tiles, low, high, metric, inv_reg, u, v, v_max, lowest, out):
+    """Write the cost that each row of the plan pays, without tiles all below `lowest`."""
+    n_tiles, _, width = tiles.shape
+    costs, row, bounds = np.empty(width), np.empty(width), np.empty(n_tiles)
+    for i in range(X.shape[0]):
+        _bounds(X[i], low, high, metric, inv_reg, v_max, bounds)
+        out[i] = 0.0
+        for t in range(n_tiles):
+            if bounds[t] + u[i] >= lowest:
+                _tile_costs(X[i], tiles[t], metric, costs)
+                _exp_row(costs, inv_reg, v[t], u[i], row)
+                for j in range(width):
+                    row[j] *= costs[j]
+                out[i] += _sum_row(row)
+
+
 def _warm_up():
     C = np.arange(12.0).reshape(3, 4)
     a, u = np.full(3, 1 / 3), np.zeros(3)
@@ -297,3 +429,9 @@ def _warm_up():
     indptr, indices = np.arange(0, 13, 4), np.tile(np.arange(4, dtype=np.int32), 3)
     sparse_row_update(indptr, indices, C.ravel(), 1.0, v, a, u, sums)
     sparse_plan(indptr, indices, C.ravel(), 1.0, u, v, np.empty(12))
+    X, tiles, box = np.zeros((3, 2)), np.zeros((1, 2, 4)), (np.zeros((2, 1)), np.zeros((2, 1)))
+    v, v_max, places = np.zeros((1, 4)), np.zeros(1), np.zeros(3, dtype=np.int64)
+    tile_row_update(X, tiles, *box, 0, 1.0, v, v_max, a, u, -50.0, np.zeros((1, 4)))
+    arguments = X, tiles, *box, 0, 1.0, u, v, v_max, 0.0
+    tile_entries(*arguments, places, False, np.empty(0, np.int32), np.empty(0))
+    tile_plan_costs(*arguments, np.empty(3))

@@ -9,6 +9,7 @@ _KERNEL_MODULES: tuple[str, ...] = (
     "sklr.cluster._block_kmeans_kernels",
     "sklr.covariance._augmented_kernels",
     "sklr.covariance._embedding_kernels",
+    "sklr.decomposition._chebyshev_tucker_kernels",
     "sklr.decomposition._completion_kernels",
     "sklr.decomposition._functional_tucker_kernels",
     "sklr.geometry._bootstrap_amg_kernels",

@@ -66,6 +66,8 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
     "BuresWassersteinScaler": {"scale": 0.3},
     "BootstrapAMGClustering": {"n_clusters": 3, "n_init": 3},
     "DiffusionSubspaceClustering": {"n_components": 1, "n_init": 2},
+    # Thirty columns of more than one function each would make too large a core.
+    "ChebyshevTuckerRegressor": {"degree": 3, "rank": 1, "max_iter": 5},
     "FastRP": {"n_components": 8},
     "FunctionalTuckerRegressor": {
         "rank": 1,

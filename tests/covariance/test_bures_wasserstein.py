@@ -148,6 +148,10 @@ def test_bad_matrices():
     X[3] -= 5 * np.eye(5)
     with pytest.raises(ValueError, match="Matrix 3 of X is not positive semidefinite"):
         BuresWassersteinScaler().fit(X)
+    for power in (1.0, 0.5):
+        scaler = BuresWassersteinScaler(power=power).fit(spd())
+        with pytest.raises(ValueError, match="Matrix 3 of X is not positive semidefinite"):
+            scaler.transform(X)
     with pytest.raises(ValueError, match="All matrices are the same"):
         BuresWassersteinScaler().fit(np.repeat(spd(1), 3, axis=0))
     with pytest.raises(ValueError, match="non-zero"):

@@ -1,0 +1,352 @@
+"""Regression of scattered samples in the Chebyshev-Tucker format."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from sklr.decomposition._chebyshev_tucker import EXTRAPOLATE, ChebyshevTucker, check_box, outside
+from sklr.decomposition._chebyshev_tucker_als import descend
+from sklr.decomposition._chebyshev_tucker_build import to_unit
+from sklr.utils._progress import progress
+from sklr.utils._threads import single_blas_thread
+from sklr.utils._warnings import warn_user
+
+# Share of a column's range that the box reaches beyond the samples.
+_MARGIN = 0.01
+# Entries of the largest core: the time of a sweep grows with its square.
+_MAX_CORE = 5000
+
+
+class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
+    r"""Regression with a few Chebyshev series of each column and a small core.
+
+    The model of :class:`ChebyshevTucker`, fitted to scattered samples by alternating least squares
+    with a ridge on high degrees. For smooth functions of a few columns whose effects multiply, it
+    reaches errors that trees and polynomials of a total degree do not come near.
+
+    Parameters
+    ----------
+    degree : int or sequence of int, default=9
+        Number of Chebyshev coefficients (polynomials of degree below it), for all columns or each.
+    rank : int or sequence of int, default=3
+        Functions of each column; at most `degree`. The core has as many entries as their product.
+    alpha : float, default=1e-8
+        Ridge: `alpha` times the squared coefficients of the whole function is added to the sum of
+        squared residuals, for targets of size one; a degree weighs 1.6 times as much as the degree
+        below it.
+    bounds : array-like of shape (n_features, 2), default=None
+        The box; by default the range of the samples and one percent on each side.
+    max_iter : int, default=50
+        Largest number of sweeps at the final degrees; at most ten are made at those on the way.
+    tol : float, default=1e-9
+        Sweeps end when the residual (relative to y) changes by less than `tol`, or by less than
+        1e-4 of itself.
+    n_init : int, default=1
+        Random starts; the best fit is kept.
+    extrapolate : {"error", "clip", "nan", "polynomial"}, default="clip"
+        What is done with rows outside the box: "clip" takes the nearest point of the box, and says
+        how many there are.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the starts.
+    verbose : int, default=0
+        Whether progress over starts and targets is shown.
+
+    Attributes
+    ----------
+    function_ : ChebyshevTucker or list of ChebyshevTucker
+        The fitted function; one for each target when y has columns.
+    core_ : ndarray of shape (rank_1, .., rank_d), or list of them
+        Core of the function.
+    factors_ : list of ndarray of shape (degree_k, rank_k), or list of such lists
+        Chebyshev coefficients of the functions of each column, orthonormal.
+    rank_ : tuple of int
+        Ranks: 1 for constant columns, and never above what the other columns' ranks allow.
+    degree_ : tuple of int
+        Numbers of coefficients; 1 for constant columns.
+    bounds_ : ndarray of shape (n_features_in_, 2)
+        The box.
+    n_iter_ : int
+        Sweeps, over all degrees; the largest number when y has columns.
+    loss_curve_ : ndarray of shape (n_sweeps,), or list of them
+        Residual relative to y, weighted norms, after each sweep and each change of degree.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, when all are strings.
+
+    See Also
+    --------
+    ChebyshevTucker : The same format for functions that can be called.
+    FunctionalTuckerRegressor : Gaussian-process functions in the same place, with error bars: for
+        noisy data and functions that are not analytic.
+    sklearn.preprocessing.PolynomialFeatures : All products up to a total degree.
+
+    Notes
+    -----
+    A sweep takes :math:`O(n d (m r)^2 + n r^{2 d})`. Fits start with three coefficients, then 5, 9
+    and so on: a random start at the full degree is less reliable.
+
+    y is scaled but not centred. Taking off its mean would add a term of rank one: cos(2 sum x) in
+    four columns is of rank 2, and minus a constant is not.
+
+    References
+    ----------
+    .. [1] P. Benner, B. N. Khoromskij, V. Khoromskaia, B. Sun, "A mesh-free hybrid Chebyshev-Tucker
+       tensor format with applications to multi-particle modelling", 2025.
+       https://arxiv.org/abs/2503.01696
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklr.decomposition import ChebyshevTuckerRegressor
+    >>> X = np.random.default_rng(0).uniform(-1, 1, (500, 3))
+    >>> y = np.cos(X.sum(axis=1))
+    >>> model = ChebyshevTuckerRegressor(degree=9, rank=2, random_state=0).fit(X, y)
+    >>> bool(1 - model.score(X, y) < 1e-10)
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "degree": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "rank": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "bounds": ["array-like", None],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "extrapolate": [StrOptions(set(EXTRAPOLATE))],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        degree=9,
+        rank=3,
+        *,
+        alpha=1e-8,
+        bounds=None,
+        max_iter=50,
+        tol=1e-9,
+        n_init=1,
+        extrapolate="clip",
+        random_state=None,
+        verbose=0,
+    ):
+        self.degree = degree
+        self.rank = rank
+        self.alpha = alpha
+        self.bounds = bounds
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_init = n_init
+        self.extrapolate = extrapolate
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Fit core and functions.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Targets; each column is fitted by itself.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the squared residuals.
+
+        Returns
+        -------
+        self : ChebyshevTuckerRegressor
+            The fitted model.
+
+        Raises
+        ------
+        ValueError
+            Degrees, ranks or bounds that do not fit the columns, samples outside given bounds, or a
+            core of more than 5000 entries.
+        """
+        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+        y = y.astype(np.float64)
+        if sample_weight is not None:
+            weights = _check_sample_weight(
+                sample_weight, X, dtype=np.float64, ensure_non_negative=True
+            )
+            X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
+        else:
+            weights = np.ones(len(X))
+        box, constant = self._box(X)
+        degrees, ranks = self._sizes(constant)
+        points = to_unit(X, box)
+        targets = y[:, None] if y.ndim == 1 else y
+        roots = None if sample_weight is None else np.sqrt(weights)
+        rng = check_random_state(self.random_state)
+        seeds = rng.randint(np.iinfo(np.int32).max, size=self.n_init)
+        jobs = [(t, seed) for t in range(targets.shape[1]) for seed in seeds]
+        best = [None] * targets.shape[1]
+        shown = progress(jobs, total=len(jobs), description="fits", verbose=self.verbose)
+        with single_blas_thread():
+            for t, seed in shown:
+                scale = np.sqrt(np.average(targets[:, t] ** 2, weights=weights))
+                scale = scale if scale > 0 else 1.0
+                run, settled = descend(
+                    points, targets[:, t] / scale, roots, degrees, ranks, self.alpha,
+                    self.max_iter, self.tol, np.random.default_rng(seed),
+                )  # fmt: skip
+                if best[t] is None or run.penalized() < best[t][0].penalized():
+                    best[t] = run, settled, scale
+        self._keep(best, box, y.ndim)
+        unsettled = [run for run, settled, _ in best if not settled]
+        if unsettled:
+            run = max(unsettled, key=lambda run: run.last_change())
+            warn_user(
+                f"the fit has not settled in max_iter={self.max_iter} sweeps: the last one changed "
+                f"the relative residual {run.losses[-1]:.3g} by {run.last_change():.2g}. Raise "
+                "max_iter, alpha or tol, or lower rank.",
+                ConvergenceWarning,
+            )
+        return self
+
+    def predict(self, X):
+        """Predict targets.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+            Values of the function.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=np.float64)
+        _, rows = outside(X, self.bounds_, self.extrapolate)
+        if self.extrapolate == "clip" and rows.any():
+            i = int(np.flatnonzero(rows)[0])
+            warn_user(
+                f"{rows.sum()} of {len(X)} rows are outside the box of the fit and get the value "
+                f"at its nearest point, the first is row {i}. Give bounds, or another extrapolate."
+            )
+        if isinstance(self.function_, list):
+            return np.column_stack([function.predict(X) for function in self.function_])
+        return self.function_.predict(X)
+
+    def to_tucker(self, *axes, orthogonal=True):
+        """Return predictions on a grid as a Tucker decomposition.
+
+        Parameters
+        ----------
+        *axes : array-like of shape (n_k,)
+            Coordinates, one array for each column.
+        orthogonal : bool, default=True
+            Whether the factors have orthonormal columns.
+
+        Returns
+        -------
+        core : ndarray of shape (r_1, .., r_d)
+            The core; a list of pairs of core and factors is returned when y has columns.
+        factors : list of ndarray of shape (n_k, r_k)
+            The factors.
+        """
+        check_is_fitted(self)
+        return self._each(lambda f: f.to_tucker(*axes, orthogonal=orthogonal))
+
+    def derivative(self, axis):
+        """Return the partial derivative of the fitted function.
+
+        Parameters
+        ----------
+        axis : int
+            The column.
+
+        Returns
+        -------
+        derivative : ChebyshevTucker
+            A function on the same box; a list of them when y has columns.
+        """
+        check_is_fitted(self)
+        return self._each(lambda f: f.derivative(axis))
+
+    def _each(self, call):
+        if isinstance(self.function_, list):
+            return [call(function) for function in self.function_]
+        return call(self.function_)
+
+    def _box(self, X):
+        """Return the box, and which columns are constant."""
+        if self.bounds is not None:
+            box = check_box(self.bounds)
+            if len(box) != X.shape[1]:
+                raise ValueError(f"bounds has {len(box)} rows, X has {X.shape[1]} features.")
+            outside(X, box, "error")
+            return box, np.zeros(X.shape[1], dtype=bool)
+        low, high = X.min(axis=0), X.max(axis=0)
+        span = high - low
+        # A range that rounding could have made is none.
+        constant = span <= 1e-13 * np.maximum(np.abs(low), np.abs(high))
+        margin = np.where(constant, np.maximum(1.0, np.abs(low)), _MARGIN * span)
+        return np.column_stack([low - margin, high + margin]), constant
+
+    def _sizes(self, constant):
+        """Return degrees and ranks of the columns."""
+        d = len(constant)
+        sizes = []
+        for name in ("degree", "rank"):
+            given = np.asarray(getattr(self, name))
+            if given.dtype.kind not in "iu" or given.shape not in ((), (d,)) or given.min() < 1:
+                raise ValueError(
+                    f"{name} must be an integer >= 1 or one for each of n_features={d} columns, "
+                    f"got {getattr(self, name)!r}."
+                )
+            sizes.append([int(s) for s in np.broadcast_to(given, d)])
+        degrees, ranks = sizes
+        for k, (m, r) in enumerate(zip(degrees, ranks, strict=True)):
+            if r > m:
+                raise ValueError(
+                    f"rank must be at most degree: column {k} has rank {r}, degree {m}."
+                )
+        degrees = [1 if c else m for c, m in zip(constant, degrees, strict=True)]
+        ranks = [1 if c else r for c, r in zip(constant, ranks, strict=True)]
+        # More functions than products of the other columns' functions are never independent.
+        for _ in range(d):
+            total = np.prod(ranks, dtype=float)
+            ranks = [int(min(r, max(1.0, total / r))) for r in ranks]
+        if np.prod(ranks, dtype=float) > _MAX_CORE:
+            raise ValueError(
+                f"rank={self.rank!r} makes a core of {np.prod(ranks, dtype=float):.0f} entries for "
+                f"n_features={d}, more than {_MAX_CORE}: lower rank, or give 1 to columns that do "
+                "not interact."
+            )
+        return degrees, ranks
+
+    def _keep(self, best, box, n_dim):
+        functions = []
+        for run, _, scale in best:
+            function = ChebyshevTucker(extrapolate=self.extrapolate)
+            function._keep(run.core * scale, run.V, box)
+            functions.append(function)
+        curves = [np.array(run.losses) for run, _, _ in best]
+        single = n_dim == 1
+        self.function_ = functions[0] if single else functions
+        self.core_ = functions[0].core_ if single else [f.core_ for f in functions]
+        self.factors_ = functions[0].factors_ if single else [f.factors_ for f in functions]
+        self.rank_, self.degree_ = functions[0].rank_, functions[0].degree_
+        self.bounds_ = box
+        self.loss_curve_ = curves[0] if single else curves
+        self.n_iter_ = max(len(curve) for curve in curves)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        # Ten additive columns are no product of few functions.
+        tags.regressor_tags.poor_score = True
+        return tags

@@ -1,0 +1,255 @@
+"""Differentiable functions of SPD matrices: spectral functions, and the Bures-Wasserstein move.
+
+Gradients of spectral functions are divided differences of eigenvalues. Each is written in a form
+that needs no case distinction for equal eigenvalues (a quotient of hyperbolic sines, or of
+roots), so that it is right there too, and near there.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+
+def symmetrise(X: Tensor) -> Tensor:
+    """Symmetric part of the last two axes."""
+    return 0.5 * (X + X.mT)
+
+
+def _pairs(w: Tensor) -> tuple[Tensor, Tensor]:
+    return w[..., :, None], w[..., None, :]
+
+
+def _sinh_ratio(p: Any, h: Tensor) -> Tensor:
+    """Return sinh(p h) / sinh(h), with its limit p at zero."""
+    zero = h == 0
+    safe = torch.where(zero, 1.0, h)
+    return torch.where(zero, p, torch.sinh(p * safe) / torch.sinh(safe))
+
+
+def _sqrt_slopes(roots: Tensor) -> Tensor:
+    a, b = _pairs(roots)
+    return 1.0 / (a + b).clamp_min(torch.finfo(roots.dtype).tiny ** 0.5)
+
+
+def _power_slopes(w: Tensor, power: Tensor) -> Tensor:
+    a, b = _pairs(w.log())
+    return torch.exp((power - 1.0) * (a + b) / 2) * _sinh_ratio(power, (a - b) / 2)
+
+
+def _log_slopes(w: Tensor) -> Tensor:
+    a, b = _pairs(w.log())
+    h = (a - b) / 2
+    zero = h == 0
+    safe = torch.where(zero, 1.0, h)
+    return torch.exp(-(a + b) / 2) * torch.where(zero, 1.0, safe / torch.sinh(safe))
+
+
+def _exp_slopes(w: Tensor) -> Tensor:
+    a, b = _pairs(w)
+    h = (a - b) / 2
+    zero = h == 0
+    safe = torch.where(zero, 1.0, h)
+    return torch.exp((a + b) / 2) * torch.where(zero, 1.0, torch.sinh(safe) / safe)
+
+
+def _floor_slopes(w: Tensor, floor: float) -> Tensor:
+    above = (w > floor).to(w.dtype)
+    kept = torch.clamp_min(w, floor)
+    (a, b), (x, y), (u, v) = _pairs(w), _pairs(kept), _pairs(above)
+    same = u == v
+    return torch.where(same, u, (x - y) / torch.where(same, 1.0, a - b))
+
+
+def positive(w: Tensor) -> Tensor:
+    """Eigenvalues with what rounding leaves of zero lifted above it."""
+    return torch.maximum(w, w[..., -1:] * torch.finfo(w.dtype).eps * 1e-3).clamp_min(
+        torch.finfo(w.dtype).tiny
+    )
+
+
+class _Spectral(Function):
+    """f(X) for symmetric X: one eigendecomposition forward, products backward."""
+
+    @staticmethod
+    def forward(ctx, X, kind, floor):
+        w, V = torch.linalg.eigh(X)
+        if kind == "exp":
+            values, slopes = w.exp(), _exp_slopes
+        elif kind == "floor":
+            values, slopes = w.clamp_min(floor), lambda w: _floor_slopes(w, floor)
+        elif floor is not None:  # the logarithm of the matrix with its eigenvalues floored
+            values = w.clamp_min(floor).log()
+
+            def slopes(w):
+                return _log_slopes(w.clamp_min(floor)) * _floor_slopes(w, floor)
+
+        else:
+            w = positive(w)
+            values, slopes = w.log(), _log_slopes
+        ctx.save_for_backward(w, V)
+        ctx.slopes = slopes
+        return (V * values[..., None, :]) @ V.mT
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        w, V = ctx.saved_tensors
+        inner = V.mT @ symmetrise(grad) @ V
+        return V @ (ctx.slopes(w) * inner) @ V.mT, None, None
+
+
+class _Power(Function):
+    """X ** p for SPD X, differentiable in the exponent too."""
+
+    @staticmethod
+    def forward(ctx, X, power, spectrum):
+        w, V = torch.linalg.eigh(X) if spectrum is None else spectrum
+        w = positive(w)
+        values = w**power
+        ctx.save_for_backward(w, V, values, power)
+        return (V * values[..., None, :]) @ V.mT
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        w, V, values, power = ctx.saved_tensors
+        inner = V.mT @ symmetrise(grad) @ V
+        grad_power = None
+        if ctx.needs_input_grad[1]:
+            diagonal = inner.diagonal(dim1=-2, dim2=-1)
+            grad_power = (diagonal * values * w.log()).sum().reshape(power.shape)
+        return V @ (_power_slopes(w, power) * inner) @ V.mT, grad_power, None
+
+
+def spd_log(X: Tensor, floor: float | None = None) -> Tensor:
+    """Matrix logarithm; with `floor`, of the matrix whose eigenvalues are at least that."""
+    return _Spectral.apply(X, "log", floor)
+
+
+def spd_floor(X: Tensor, floor: float) -> Tensor:
+    """Lift eigenvalues below `floor` to it."""
+    return _Spectral.apply(X, "floor", floor)
+
+
+def sym_exp(X: Tensor) -> Tensor:
+    """Matrix exponential of symmetric matrices."""
+    return _Spectral.apply(X, "exp", None)
+
+
+def spd_power(X: Tensor, power: Tensor, spectrum: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """Power of SPD matrices; `spectrum` saves the decomposition where it is known."""
+    return _Power.apply(X, power, spectrum)
+
+
+class _CentredLog(Function):
+    """Logarithm of P X P^T at a diagonal matrix, transported to the identity.
+
+    With R the root of the sandwich ``diag(b)^1/2 P X P^T diag(b)^1/2`` the vector has entries
+    R_ij sqrt(2 (b_i + b_j) / (b_i b_j)), and 2 sqrt(b_i) less on the diagonal.
+    """
+
+    @staticmethod
+    def forward(ctx, X, P, b):
+        left = b.sqrt()[:, None] * P
+        half = left @ X
+        w, V = torch.linalg.eigh(half @ left.mT)
+        roots = w.clamp_min(0.0).sqrt()
+        x, y = _pairs(b)
+        weight = (2.0 * (x + y) / (x * y)).sqrt()
+        out = ((V * roots[..., None, :]) @ V.mT).mul_(weight)
+        out.diagonal(dim1=-2, dim2=-1).sub_(2.0 * b.sqrt())
+        ctx.save_for_backward(roots, V, weight, left, half, b)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        roots, V, weight, left, half, b = ctx.saved_tensors
+        inner = V.mT @ symmetrise(grad).mul_(weight) @ V
+        inner.mul_(_sqrt_slopes(roots))
+        sandwich = V @ inner @ V.mT
+        grad_X = left.mT @ sandwich @ left if ctx.needs_input_grad[0] else None
+        grad_P = None
+        if ctx.needs_input_grad[1]:
+            n = left.shape[0]
+            # Sum over matrices of sandwich_k @ half_k, as one product.
+            wide = sandwich.transpose(0, 1).reshape(n, -1)
+            grad_P = b.sqrt()[:, None] * (2.0 * wide @ half.reshape(-1, left.shape[1]))
+        return grad_X, grad_P, None
+
+
+class _ExpFromIdentity(Function):
+    """T exp_G(transport_{I -> G}(factor * U V U^T)) T^T, for symmetric V in another basis U.
+
+    exp_G after the transport is (I + L) G (I + L), where L has the entries of the vector over
+    sqrt(2 (g_i + g_j)) in G's eigenbasis. That is a function of G that depends on no choice of
+    eigenvectors; its derivative has the divided differences
+
+        phi(a, c) - phi(b, c) over a - b, with phi(a, c) = 1 / sqrt(2 (a + c)),
+
+    written without a difference of equal numbers.
+    """
+
+    @staticmethod
+    def forward(ctx, V, U, G, T, factor):
+        g, basis = torch.linalg.eigh(G)
+        turn = basis.mT @ U
+        N = turn @ V @ turn.mT
+        x, y = _pairs(g)
+        phi = (2.0 * (x + y)).rsqrt()
+        A = N * (factor * phi)
+        A.diagonal(dim1=-2, dim2=-1).add_(1.0)
+        frame = basis if T is None else T @ basis
+        half = frame @ A * g.sqrt()
+        ctx.save_for_backward(N, A, turn, basis, g, phi, frame, factor)
+        ctx.mark_non_differentiable(A)
+        return half @ half.mT, A
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad, _):
+        N, A, turn, basis, g, phi, frame, factor = ctx.saved_tensors
+        _, _, need_G, need_T, need_factor = ctx.needs_input_grad
+        n = len(g)
+        pulled = symmetrise(grad) @ frame
+        Q = frame.mT @ pulled
+        QA = Q @ A
+        grad_A = QA * g
+        grad_A = grad_A + grad_A.mT
+        weighted = grad_A * phi
+        grad_V = turn.mT @ (factor * weighted) @ turn if ctx.needs_input_grad[0] else None
+        grad_factor = (weighted * N).sum().reshape(factor.shape) if need_factor else None
+        grad_G = grad_T = None
+        if need_G:
+            direct = A.transpose(0, 1).reshape(n, -1) @ QA.reshape(-1, n)
+            # t[j, i, k] = sum over matrices of grad_A[i, j] N[k, j]
+            t = grad_A.permute(2, 1, 0) @ N.permute(2, 0, 1)
+            root = (g[:, None] + g[None, :]).sqrt()
+            a, b = root[:, :, None], root[:, None, :]
+            slope = -1.0 / (2.0**0.5 * a * b * (a + b))  # [j, i, k]
+            inner = direct + 2.0 * factor * (slope * t).sum(dim=0)
+            grad_G = basis @ symmetrise(inner) @ basis.mT
+        if need_T:
+            image = (A * g) @ A
+            wide = pulled.transpose(0, 1).reshape(n, -1)
+            grad_T = 2.0 * wide @ image.reshape(-1, n) @ basis.mT
+        return grad_V, None, grad_G, grad_T, grad_factor
+
+
+def centred_log(X: Tensor, P: Tensor, b: Tensor) -> Tensor:
+    """Return vectors at the identity of ``P X P^T`` (N, n, n), centred at ``diag(b)``."""
+    return _CentredLog.apply(X, P, b)
+
+
+def exp_from_identity(
+    V: Tensor, U: Tensor, G: Tensor, T: Tensor | None, factor: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Scale vectors `V` given in the basis `U`, take them to G, and map them to matrices.
+
+    Also returns ``I + L``, positive definite where the map can be undone; no gradient goes
+    through that.
+    """
+    return _ExpFromIdentity.apply(V, U, G, T, factor)

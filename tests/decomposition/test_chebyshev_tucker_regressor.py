@@ -1,0 +1,243 @@
+"""Chebyshev-Tucker regression: exact recovery, descent, invariances, searches, bad input."""
+
+import warnings
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklr.decomposition import ChebyshevTuckerRegressor
+from sklr.decomposition._chebyshev_tucker_als import Descent, RidgeSolver, row_products
+
+
+def uniform(n, d, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, (n, d))
+
+
+def relative(model, func, X):
+    truth = func(X)
+    return np.sqrt(np.mean((model.predict(X) - truth) ** 2) / np.mean(truth**2))
+
+
+@pytest.mark.parametrize(
+    "func, d, degree, rank",
+    [
+        (lambda X: X[:, 0] * X[:, 1] * X[:, 2] + X[:, 0] ** 2, 3, 4, 2),
+        (lambda X: 3 + 2 * X[:, 0] - X[:, 1] ** 3, 2, 5, 2),
+        (lambda X: X[:, 0] ** 4 - X[:, 0], 1, 5, 3),
+    ],
+)
+def test_low_rank_polynomials_are_recovered(func, d, degree, rank):
+    X = uniform(600, d)
+    model = ChebyshevTuckerRegressor(
+        degree, rank, alpha=1e-14, bounds=[(-1, 1)] * d, random_state=0
+    )
+    model.fit(X, func(X))
+    assert relative(model, func, uniform(500, d, 1)) < 1e-6
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_cosine_of_a_sum_is_found_without_centring(seed):
+    """Rank 2; with the mean taken off it would stay at an error of 0.07."""
+
+    def func(X):
+        return np.cos(2 * X.sum(axis=1))
+
+    X = uniform(2000, 4)
+    model = ChebyshevTuckerRegressor(11, 2, random_state=seed).fit(X, func(X))
+    # The degree's own error is 5e-8; rows beyond the sample's box are clipped.
+    assert relative(model, func, 0.98 * uniform(1000, 4, 1)) < 1e-6
+
+
+def test_constant_target_gives_the_constant():
+    X = uniform(50, 2)
+    for value in (2.5, 0.0, -1e-9, 1e12):
+        model = ChebyshevTuckerRegressor(random_state=0).fit(X, np.full(50, value))
+        assert_allclose(model.predict(0.9 * X), value, rtol=1e-6)
+
+
+def test_every_sweep_lowers_the_error():
+    X = uniform(400, 3)
+    y = np.sin(3 * X[:, 0] * X[:, 1]) + X[:, 2] ** 2 * X[:, 0]
+    y /= np.sqrt(np.mean(y**2))
+    for alpha in (0.0, 1e-2):
+        run = Descent(X, y, None, alpha)
+        run.grow((5, 5, 5), (2, 2, 2), np.random.default_rng(0))
+        values = [run.penalized()]
+        for _ in range(15):
+            run.sweep()
+            values.append(run.penalized())
+        # The bound is rounding, relative to y.
+        assert (np.diff(values) <= 1e-12).all()
+        assert values[-1] < values[0]
+
+
+def test_penalty_is_that_of_all_coefficients():
+    """What stands for the ridge in the Tucker format is the ridge of the whole function."""
+    X = uniform(100, 3)
+    run = Descent(X, np.ones(100), None, 0.5)
+    run.grow((5, 4, 3), (2, 2, 2), np.random.default_rng(0))
+    run.core = np.random.default_rng(1).standard_normal(run.core.shape)
+    C = np.einsum("abc,ia,jb,kc->ijk", run.core, *run.V)
+    weights = [run.degree_weights(m) for m in C.shape]
+    wanted = np.einsum("ijk,i,j,k->", C**2, *weights)
+    assert_allclose(run.core_penalty() @ run.core.ravel() ** 2, wanted, rtol=1e-12)
+
+
+def test_ridge_is_the_same_in_parts_and_with_few_samples(monkeypatch):
+    import sklr.decomposition._chebyshev_tucker_als as module
+
+    rng = np.random.default_rng(0)
+    for n, p in ((700, 20), (15, 20)):
+        D, y, w = rng.standard_normal((n, p)), rng.standard_normal(n), rng.uniform(0.5, 2, n)
+        penalty = rng.uniform(1, 5, p)
+        A = (D * w[:, None]).T @ (D * w[:, None]) + 0.3 * np.diag(penalty)
+        wanted = np.linalg.solve(A, (D * w[:, None]).T @ (w * y))
+        for chunk in (10, 2_000_000):
+            monkeypatch.setattr(module, "_CHUNK", chunk)
+            got = RidgeSolver(n, D.__getitem__, y, w, penalty).solve(0.3)
+            assert_allclose(got, wanted, rtol=1e-8)
+
+
+def test_row_products():
+    rng = np.random.default_rng(0)
+    A, B, C = rng.standard_normal((3, 4, 2))
+    wanted = [np.kron(np.kron(a, b), c) for a, b, c in zip(A, B, C)]
+    assert_allclose(row_products([A, B, C]), wanted)
+
+
+def test_scale_and_shift_of_the_columns_and_scale_of_y_change_nothing():
+    X = uniform(500, 2)
+    y = np.exp(X[:, 0] * X[:, 1])
+    wanted = ChebyshevTuckerRegressor(random_state=0).fit(X, y).predict(X)
+    moved = X * [10.0, 0.01] + [3.0, -7.0]
+    got = ChebyshevTuckerRegressor(random_state=0).fit(moved, 1e6 * y).predict(moved)
+    assert_allclose(got / 1e6, wanted, rtol=1e-6)
+
+
+def test_weights_are_repetitions_and_zeros_are_absences():
+    X = uniform(120, 2)
+    y = np.sin(2 * X[:, 0]) * X[:, 1] + 0.1 * np.random.default_rng(1).standard_normal(120)
+    weights = np.random.default_rng(2).integers(0, 3, 120)
+    params = {"degree": 5, "rank": 2, "random_state": 0}
+    one = ChebyshevTuckerRegressor(**params).fit(X, y, sample_weight=weights)
+    two = ChebyshevTuckerRegressor(**params).fit(np.repeat(X, weights, 0), np.repeat(y, weights))
+    assert_allclose(one.predict(0.5 * X), two.predict(0.5 * X), rtol=1e-6)
+    assert_allclose(one.bounds_, two.bounds_)
+    with pytest.raises(ValueError, match="non-zero"):
+        ChebyshevTuckerRegressor().fit(X, y, sample_weight=np.zeros(120))
+
+
+def test_columns_of_y_are_fitted_one_by_one():
+    X = uniform(300, 2)
+    Y = np.column_stack([X[:, 0] * X[:, 1], np.cos(X[:, 0])])
+    model = ChebyshevTuckerRegressor(random_state=0).fit(X, Y)
+    for t in range(2):
+        single = ChebyshevTuckerRegressor(random_state=0).fit(X, Y[:, t])
+        assert_allclose(model.predict(X)[:, t], single.predict(X), rtol=1e-9, atol=1e-12)
+    assert len(model.core_) == len(model.function_) == len(model.derivative(0)) == 2
+
+
+def test_constant_columns_have_no_say():
+    X = uniform(300, 3)
+    X[:, 1] = 7.0
+    y = X[:, 0] * X[:, 2]
+    model = ChebyshevTuckerRegressor(random_state=0).fit(X, y)
+    assert model.degree_[1] == 1 and model.rank_[1] == 1
+    assert model.score(X, y) > 1 - 1e-10
+
+
+def test_more_coefficients_than_samples():
+    X = uniform(20, 3)
+    model = ChebyshevTuckerRegressor(9, 3, alpha=1e-4, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        assert np.isfinite(model.fit(X, X.sum(axis=1)).predict(X)).all()
+    one = ChebyshevTuckerRegressor().fit([[1.0, 2.0]], [3.0])
+    assert_allclose(one.predict([[1.0, 2.0]]), 3.0, rtol=1e-6)
+
+
+def test_derivative_and_grid():
+    X = uniform(800, 2)
+    model = ChebyshevTuckerRegressor(9, 2, random_state=0).fit(X, np.sin(X[:, 0]) * np.exp(X[:, 1]))
+    inner = 0.9 * uniform(50, 2, 1)
+    wanted = np.cos(inner[:, 0]) * np.exp(inner[:, 1])
+    # Differentiation makes the fit's error of about 1e-8 some hundred times larger.
+    assert_allclose(model.derivative(0)(inner), wanted, atol=1e-4)
+    x = np.linspace(-0.9, 0.9, 5)
+    core, (A, B) = model.to_tucker(x, x)
+    grid = np.stack(np.meshgrid(x, x, indexing="ij"), axis=-1)
+    assert_allclose(A @ core @ B.T, model.predict(grid.reshape(-1, 2)).reshape(5, 5), atol=1e-10)
+    assert_allclose(A.T @ A, np.eye(2), atol=1e-12)
+
+
+def test_grid_search_finds_degree_and_rank_in_a_pipeline():
+    X = uniform(600, 3)
+    y = np.cos(2 * X.sum(axis=1)) + 0.01 * np.random.default_rng(0).standard_normal(600)
+    pipe = make_pipeline(StandardScaler(), ChebyshevTuckerRegressor(random_state=0))
+    name = "chebyshevtuckerregressor__"
+    search = GridSearchCV(pipe, {name + "degree": [3, 9], name + "rank": [1, 2]}, cv=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # folds beyond the box, starts of rank 1
+        search.fit(X, y)
+    assert search.best_params_ == {name + "degree": 9, name + "rank": 2}
+    assert search.best_score_ > 0.99
+
+
+def test_more_starts_do_no_worse():
+    X = uniform(300, 3)
+    y = 1 / (1.3 + X[:, 0] + 0.2 * X[:, 1] * X[:, 2])
+    losses = [
+        ChebyshevTuckerRegressor(5, 2, n_init=n, random_state=0).fit(X, y).loss_curve_[-1]
+        for n in (1, 4)
+    ]
+    assert losses[1] <= losses[0] * (1 + 1e-6)
+
+
+def test_rows_outside_the_box():
+    X = uniform(300, 2)
+    y = X[:, 0] + X[:, 1]
+    far = np.array([[0.0, 0.0], [5.0, 0.0]])
+
+    def fit(mode):
+        model = ChebyshevTuckerRegressor(
+            3, 2, extrapolate=mode, bounds=[(-1, 1)] * 2, random_state=0
+        )
+        return model.fit(X, y)
+
+    with pytest.warns(UserWarning, match=r"1 of 2 rows are outside.*row 1"):
+        assert_allclose(fit("clip").predict(far), [0.0, 1.0], atol=1e-6)
+    with pytest.raises(ValueError, match=r"X\[1, 0\] = 5 is not in \[-1, 1\]"):
+        fit("error").predict(far)
+    assert_allclose(fit("polynomial").predict(far), [0.0, 5.0], atol=1e-5)
+    assert np.isnan(fit("nan").predict(far)[1])
+
+
+@pytest.mark.parametrize(
+    "params, message",
+    [
+        ({"degree": 3, "rank": 4}, "rank must be at most degree: column 0 has rank 4, degree 3"),
+        ({"degree": (3, 4)}, "n_features=3"),
+        ({"rank": (1, 2, 0)}, "rank"),
+        ({"rank": 20, "degree": 20}, "core of 8000 entries.*more than 5000"),
+        ({"bounds": [(-1, 1)] * 2}, "bounds has 2 rows, X has 3 features"),
+        ({"bounds": [(-1, 1), (-1, 1), (1, -1)]}, r"bounds\[2\]"),
+        ({"bounds": [(-1, 1), (-1, 1), (0, 1)]}, "points are outside the box"),
+    ],
+)
+def test_what_does_not_fit_is_refused(params, message):
+    X = uniform(50, 3)
+    with pytest.raises(ValueError, match=message):
+        ChebyshevTuckerRegressor(**params).fit(X, X[:, 0])
+
+
+def test_no_settling_is_said_with_numbers():
+    X = uniform(400, 3)
+    y = 1 / (1 + 5 * (X**2).sum(axis=1))
+    with pytest.warns(ConvergenceWarning, match=r"max_iter=1 sweeps.*relative residual"):
+        model = ChebyshevTuckerRegressor(7, 3, max_iter=1, random_state=0).fit(X, y)
+    assert model.n_iter_ == len(model.loss_curve_)
