@@ -96,7 +96,7 @@ def as_rows(value):
 
 def growth_of(rows):
     """Return {method: [(size, seconds), ...]} of a table that has sizes and times, else {}."""
-    size = next((name for name in SIZES if all(isinstance(r.get(name), Real) for r in rows)), None)
+    size = next((name for name in SIZES if any(isinstance(r.get(name), Real) for r in rows)), None)
     if size is None and all(as_number(row.get("")) is not None for row in rows):
         size = ""
     time = next((name for name in TIMES if any(isinstance(r.get(name), Real) for r in rows)), None)
@@ -105,7 +105,7 @@ def growth_of(rows):
     curves = {}
     for row in rows:
         label = ", ".join(str(v) for k, v in row.items() if isinstance(v, str) and k != size)
-        if isinstance(row.get(time), Real) and row[time] > 0:
+        if isinstance(row.get(time), Real) and row[time] > 0 and row.get(size) is not None:
             point = (as_number(row[size]), row[time])
             curves.setdefault(label, []).append(point)
     curves = {label: sorted(points) for label, points in curves.items()}
