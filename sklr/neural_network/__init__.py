@@ -2,9 +2,16 @@
 
 from sklr.neural_network._callbacks import Checkpoint, ProgressPrinter
 from sklr.neural_network._grassmann import GrassmannClassifier
+from sklr.neural_network._manifold_clustering import ManifoldLinearizingClustering
+from sklr.neural_network._mmcr import MMCR
+from sklr.neural_network._spdnet import EEGSPDNetClassifier, SPDNetClassifier
 
 __all__ = [
     "Checkpoint",
+    "EEGSPDNetClassifier",
     "GrassmannClassifier",
+    "MMCR",
+    "ManifoldLinearizingClustering",
     "ProgressPrinter",
+    "SPDNetClassifier",
 ]

@@ -30,7 +30,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklr.neural_network._callbacks import read_weights, write_weights
 from sklr.neural_network._device import resolve_device
-from sklr.neural_network._loop import TrainState, mean_loss, train
+from sklr.neural_network._loop import TrainState, mean_loss, run_epoch, train
 from sklr.neural_network._rng import derive_seeds, seeded
 from sklr.utils._imports import import_optional
 
@@ -207,6 +207,46 @@ class TorchEstimator(BaseEstimator):
             self.validation_scores_ = state.validation_scores
         vars(self).pop("_optimizer_states", None)
         return state
+
+    def _fit_one_epoch(
+        self,
+        X: np.ndarray,
+        y: np.ndarray | None = None,
+        *,
+        n_out: int | None = None,
+        weights: np.ndarray | None = None,
+    ) -> None:
+        """Train for one more epoch, the first on a new network; a failure undoes it."""
+        first = not hasattr(self, "module_")
+        saved = None if first else {k: v.clone() for k, v in self.module_.state_dict().items()}
+        try:
+            self._one_epoch(X, y, n_out, weights, first)
+        except BaseException:
+            if saved is not None:
+                self.module_.load_state_dict(saved)
+                self.module_.eval()
+            raise
+
+    def _one_epoch(self, X: np.ndarray, y: Any, n_out: Any, weights: Any, first: bool) -> None:
+        device = resolve_device(self.device)
+        if first:
+            rng = check_random_state(self.random_state)
+            self._seed = int(rng.randint(np.iinfo(np.int32).max))
+            module = self._new_module(X, n_out, derive_seeds(self._seed, 0, 1)[0], device)
+            n_iter, curve = 0, []
+        else:
+            module = self.module_.to(device)
+            n_iter, curve = self.n_iter_, self.loss_curve_
+        loop_seed, *others = derive_seeds(self._seed, 2 + n_iter, 4)
+        state = self._new_state(module, X, y, weights, device, others, n_epochs=None)
+        for optimizer, former in zip(state.optimizers, getattr(self, "_optimizer_states", ())):
+            optimizer.load_state_dict(former)
+        with seeded(loop_seed, device):
+            loss = run_epoch(self, state)
+        self._optimizer_states = [optimizer.state_dict() for optimizer in state.optimizers]
+        self.module_ = module.eval()
+        self.n_iter_ = n_iter + 1
+        self.loss_curve_ = [*curve, loss]
 
     def _new_module(self, X: np.ndarray, n_out: int | None, seed: int, device: Any) -> Any:
         """Build the network on the CPU, so that its first weights are the same everywhere."""

@@ -102,20 +102,26 @@ def batches(state: TrainState) -> Iterator[tuple[Any, Any]]:
 
     n_samples = len(state.X)
     bounds = batch_bounds(n_samples, state.batch_size, state.drop_last)
-    whole = len(bounds) == 2
-    order = torch.arange(n_samples) if whole else torch.randperm(n_samples, generator=state.shuffle)
-    order = order.to(state.X.device)
-    for first, last in zip(bounds[:-1], bounds[1:]):
-        rows = order[first:last]
+    if len(bounds) == 2:  # everything at once: no order, no copy
+        state.index = torch.arange(n_samples, device=state.X.device)
+        state.batch_weights = _moved(state.weights, state.device)
+        yield _moved(state.X, state.device), _moved(state.y, state.device)
+        return
+    order = torch.randperm(n_samples, generator=state.shuffle).to(state.X.device)
+    sizes = [last - first for first, last in zip(bounds[:-1], bounds[1:])]
+    for rows in order[: bounds[-1]].split(sizes):
         state.index = rows
+        xb, yb, state.batch_weights = (
+            None if values is None else _moved(values.index_select(0, rows), state.device)
+            for values in (state.X, state.y, state.weights)
+        )
+        yield xb, yb
 
-        def take(values: Any, rows: Any = rows) -> Any:
-            if values is None:
-                return None
-            return (values if whole else values[rows]).to(state.device, non_blocking=True)
 
-        state.batch_weights = take(state.weights)
-        yield take(state.X), take(state.y)
+def _moved(values: Any, device: Any) -> Any:
+    if values is None or values.device == device:
+        return values
+    return values.to(device, non_blocking=True)
 
 
 def mean_loss(loss: Any, weights: Any) -> Any:
@@ -145,19 +151,21 @@ def run_epoch(estimator: Any, state: TrainState) -> float:
     ValueError
         The loss is not finite.
     """
+    import torch
+
     module = state.module
     module.train()
     estimator._epoch_begin(module, state)
-    total, seen = 0.0, 0
+    losses, sizes = [], []
     for xb, yb in batches(state):
         factor = estimator._learning_rate_factor(state)
         if factor is not None:
             set_learning_rates(state.optimizers, factor)
-        loss = estimator._step(module, estimator._views(xb, state.generator), yb, state)
-        total = total + loss * len(xb)  # stays on the device: one transfer an epoch
-        seen += len(xb)
+        losses.append(estimator._step(module, estimator._views(xb, state.generator), yb, state))
+        sizes.append(len(xb))
         state.number += 1
-    mean = float(total) / seen
+    # Losses stay on the device until here: one transfer an epoch.
+    mean = float(np.average(torch.stack(losses).cpu().numpy(), weights=sizes))
     if not np.isfinite(mean):
         raise ValueError(
             f"the loss became {mean} in epoch {state.epoch + 1}; lower learning_rate "

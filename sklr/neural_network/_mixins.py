@@ -11,15 +11,13 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
-from sklearn.utils import check_random_state, compute_sample_weight
+from sklearn.utils import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from sklr.neural_network._base import _in_chunks
-from sklr.neural_network._device import resolve_device
-from sklr.neural_network._loop import TrainState, run_epoch
+from sklr.neural_network._loop import TrainState
 from sklr.neural_network._modules import probe
-from sklr.neural_network._rng import derive_seeds, seeded
 
 
 class TorchClassifierMixin(ClassifierMixin):
@@ -32,7 +30,9 @@ class TorchClassifierMixin(ClassifierMixin):
     def _loss(self, module: Any, xb: Any, yb: Any, step: TrainState) -> Any:
         from torch.nn.functional import cross_entropy
 
-        return cross_entropy(self._logits(module, xb), yb, reduction="none")
+        # Of each sample only where it will be weighted: on small data one operation counts.
+        reduction = "mean" if step.batch_weights is None else "none"
+        return cross_entropy(self._logits(module, xb), yb, reduction=reduction)
 
     def _logits(self, module: Any, xb: Any) -> Any:
         """Return the logits of a batch, of shape (n_samples, n_classes)."""
@@ -123,19 +123,12 @@ class TorchClassifierMixin(ClassifierMixin):
             The estimator after the epoch.
         """
         self._torch()
-        first = not hasattr(self, "module_")
-        saved = None if first else {k: v.clone() for k, v in self.module_.state_dict().items()}
-        try:
-            with self._undone_on_failure():
-                self._partial_fit(X, y, classes, sample_weight, first)
-        except BaseException:
-            if saved is not None:
-                self.module_.load_state_dict(saved)
-                self.module_.eval()
-            raise
+        with self._undone_on_failure():
+            self._partial_fit(X, y, classes, sample_weight)
         return self
 
-    def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any, first: bool) -> None:
+    def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> None:
+        first = not hasattr(self, "module_")
         X, y = self._validate(X, y, reset=first)
         check_classification_targets(y)
         if first:
@@ -151,26 +144,7 @@ class TorchClassifierMixin(ClassifierMixin):
             )
         X, y, weights = self._weighted(X, y, sample_weight)
         codes = self._codes(y, "y")
-        device = resolve_device(self.device)
-        if first:
-            rng = check_random_state(self.random_state)
-            self._seed = int(rng.randint(np.iinfo(np.int32).max))
-            seed = derive_seeds(self._seed, 0, 1)[0]
-            module = self._new_module(X, len(self.classes_), seed, device)
-            n_iter, curve = 0, []
-        else:
-            module = self.module_.to(device)
-            n_iter, curve = self.n_iter_, self.loss_curve_
-        loop_seed, *others = derive_seeds(self._seed, 2 + n_iter, 4)
-        state = self._new_state(module, X, codes, weights, device, others, n_epochs=None)
-        for optimizer, former in zip(state.optimizers, getattr(self, "_optimizer_states", ())):
-            optimizer.load_state_dict(former)
-        with seeded(loop_seed, device):
-            loss = run_epoch(self, state)
-        self._optimizer_states = [optimizer.state_dict() for optimizer in state.optimizers]
-        self.module_ = module.eval()
-        self.n_iter_ = n_iter + 1
-        self.loss_curve_ = [*curve, loss]
+        self._fit_one_epoch(X, codes, n_out=len(self.classes_), weights=weights)
 
     def _weighted(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
         """Return samples, labels and weights without those of weight 0; weights may be None."""

@@ -264,5 +264,7 @@ def _at_least_single(x: torch.Tensor) -> torch.Tensor:
 def _logdet_plus_identity(matrices: torch.Tensor) -> torch.Tensor:
     """Return ``logdet(I + M)`` of positive semidefinite M."""
     eye = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
-    factor = torch.linalg.cholesky(matrices + eye)
-    return 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
+    # It fails only where entries are not finite: the loss is then NaN, which the loop reports.
+    factor, failed = torch.linalg.cholesky_ex(matrices + eye)
+    logdet = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
+    return torch.where(failed > 0, torch.full_like(logdet, torch.nan), logdet)

@@ -70,7 +70,8 @@ class RiemannianSGD(torch.optim.Optimizer):
     The geodesic comes from the eigendecomposition of the k x k Gram matrix of the direction
     :math:`H`, :math:`H^\top H = V \operatorname{diag}(s^2) V^\top`:
     :math:`S \leftarrow (S V \cos(\eta s) - H V \sin(\eta s) / s) V^\top`; no singular value
-    decomposition, and no division by a vanishing :math:`s`.
+    decomposition, and no division by a vanishing :math:`s`. On the CPU the same functions of the
+    Gram matrix come from their Taylor series in a compiled kernel, one class at a time.
 
     References
     ----------
@@ -160,16 +161,43 @@ class RiemannianSGD(torch.optim.Optimizer):
 
     def _manifold_step(self, parameter: torch.Tensor, group: dict[str, Any]) -> None:
         direction = self._momentum(parameter, parameter.grad, group["momentum"])
-        horizontal = project_horizontal(parameter, direction)
         state = self.state[parameter]
         state["step"] = state.get("step", 0) + 1
         if group["retraction"] == "qr":
+            horizontal = project_horizontal(parameter, direction)
             parameter.copy_(_orthonormal(parameter - group["lr"] * horizontal))
             return
+        polish = state["step"] % group["reorth_every"] == 0
+        if _has_kernel(parameter):
+            _kernel_step(parameter, direction, group["lr"], polish)
+            return
+        horizontal = project_horizontal(parameter, direction)
         moved = geodesic_step(parameter, horizontal, group["lr"])
-        if state["step"] % group["reorth_every"] == 0:
-            moved = _orthonormal(moved)
+        if polish:
+            # One Newton step towards the nearest orthonormal basis: the span stays.
+            moved = 1.5 * moved - 0.5 * moved @ (moved.mT @ moved)
         parameter.copy_(moved)
+
+
+def _has_kernel(parameter: torch.Tensor) -> bool:
+    """Return whether a parameter is stepped by the compiled kernel: it is on the CPU."""
+    if parameter.device.type != "cpu" or parameter.dtype not in (torch.float32, torch.float64):
+        return False
+    from numba import config
+
+    return not config.DISABLE_JIT and parameter.ndim >= 2
+
+
+def _kernel_step(parameter: torch.Tensor, direction: torch.Tensor, lr: float, polish: bool) -> None:
+    from sklr.nn._grassmann_kernels import step_classes
+
+    bases = parameter.detach()
+    if bases.ndim != 3 or not bases.is_contiguous():
+        bases = bases.reshape(-1, *bases.shape[-2:]).contiguous()
+    moves = direction.detach().reshape(bases.shape).contiguous()
+    step_classes(bases.numpy(), moves.numpy(), float(lr), polish)
+    if bases.data_ptr() != parameter.data_ptr():
+        parameter.copy_(bases.reshape(parameter.shape))
 
 
 def _check_group(group: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from sklr.nn._spd_functional import (
     spd_log,
     spd_power,
     sym_exp,
+    sym_exp_both,
     symmetrise,
 )
 
@@ -220,8 +221,7 @@ class SPDBatchNormBW(_SPDBatchNorm):
     def _roots_of_metric(self) -> tuple[Tensor | None, Tensor | None]:
         if self.log_metric is None:
             return None, None
-        half = 0.5 * symmetrise(self.log_metric.double())
-        return sym_exp(half), sym_exp(-half)
+        return sym_exp_both(0.5 * symmetrise(self.log_metric.double()))
 
     def _normalise(self, X: Tensor) -> Tensor:
         power = self.power
@@ -417,8 +417,10 @@ def _roots(mean: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _count_folded(stretch: Tensor) -> int:
-    eye = torch.eye(stretch.shape[-1], dtype=stretch.dtype, device=stretch.device)
-    far = stretch[(stretch - eye).square().sum(dim=(1, 2)) >= 1.0]
+    # Squared distance from the identity: below 1 no eigenvalue is negative.
+    trace = stretch.diagonal(dim1=1, dim2=2).sum(dim=1)
+    square = torch.linalg.vector_norm(stretch, dim=(1, 2)).square()
+    far = stretch[square - 2.0 * trace + stretch.shape[-1] >= 1.0]
     if len(far) == 0:
         return 0
     return int((torch.linalg.cholesky_ex(far).info > 0).sum())

@@ -29,9 +29,10 @@ def _sinh_ratio(p: Any, h: Tensor) -> Tensor:
     return torch.where(zero, p, torch.sinh(p * safe) / torch.sinh(safe))
 
 
-def _sqrt_slopes(roots: Tensor) -> Tensor:
+def _root_sums(roots: Tensor) -> Tensor:
+    """Inverse divided differences of the square root, from the roots of the eigenvalues."""
     a, b = _pairs(roots)
-    return 1.0 / (a + b).clamp_min(torch.finfo(roots.dtype).tiny ** 0.5)
+    return (a + b).clamp_min_(torch.finfo(roots.dtype).tiny ** 0.5)
 
 
 def _power_slopes(w: Tensor, power: Tensor) -> Tensor:
@@ -139,6 +140,29 @@ def sym_exp(X: Tensor) -> Tensor:
     return _Spectral.apply(X, "exp", None)
 
 
+class _ExpBoth(Function):
+    """exp(X) and exp(-X) of one symmetric matrix, from one decomposition."""
+
+    @staticmethod
+    def forward(ctx, X):
+        w, V = torch.linalg.eigh(X)
+        values = w.exp()
+        ctx.save_for_backward(w, V)
+        return (V * values) @ V.mT, (V / values) @ V.mT
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad, grad_inverse):
+        w, V = ctx.saved_tensors
+        inner = _exp_slopes(w) * (V.mT @ grad @ V) - _exp_slopes(-w) * (V.mT @ grad_inverse @ V)
+        return V @ symmetrise(inner) @ V.mT
+
+
+def sym_exp_both(X: Tensor) -> tuple[Tensor, Tensor]:
+    """Exponentials of a symmetric matrix and of its negative."""
+    return _ExpBoth.apply(X)
+
+
 def spd_power(X: Tensor, power: Tensor, spectrum: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Power of SPD matrices; `spectrum` saves the decomposition where it is known."""
     return _Power.apply(X, power, spectrum)
@@ -168,8 +192,9 @@ class _CentredLog(Function):
     @once_differentiable
     def backward(ctx, grad):
         roots, V, weight, left, half, b = ctx.saved_tensors
-        inner = V.mT @ symmetrise(grad).mul_(weight) @ V
-        inner.mul_(_sqrt_slopes(roots))
+        # What comes from `exp_from_identity` is symmetric.
+        inner = V.mT @ (grad * weight) @ V
+        inner.div_(_root_sums(roots))
         sandwich = V @ inner @ V.mT
         grad_X = left.mT @ sandwich @ left if ctx.needs_input_grad[0] else None
         grad_P = None
@@ -220,17 +245,18 @@ class _ExpFromIdentity(Function):
         grad_A = QA * g
         grad_A = grad_A + grad_A.mT
         weighted = grad_A * phi
-        grad_V = turn.mT @ (factor * weighted) @ turn if ctx.needs_input_grad[0] else None
+        grad_V = (factor * turn).mT @ weighted @ turn if ctx.needs_input_grad[0] else None
         grad_factor = (weighted * N).sum().reshape(factor.shape) if need_factor else None
         grad_G = grad_T = None
         if need_G:
             direct = A.transpose(0, 1).reshape(n, -1) @ QA.reshape(-1, n)
-            # t[j, i, k] = sum over matrices of grad_A[i, j] N[k, j]
-            t = grad_A.permute(2, 1, 0) @ N.permute(2, 0, 1)
+            # The divided difference is -phi(a, c) phi(b, c) / (r(a, c) + r(b, c)) with r the root
+            # of the sum, times sqrt(2); t[j, i, k] is the sum over matrices of
+            # (phi grad_A)[i, j] (phi N)[k, j].
+            t = weighted.permute(2, 1, 0) @ (N * phi).permute(2, 0, 1)
             root = (g[:, None] + g[None, :]).sqrt()
-            a, b = root[:, :, None], root[:, None, :]
-            slope = -1.0 / (2.0**0.5 * a * b * (a + b))  # [j, i, k]
-            inner = direct + 2.0 * factor * (slope * t).sum(dim=0)
+            t.div_(root[:, :, None] + root[:, None, :])
+            inner = direct - (2.0 * 2.0**0.5) * factor * t.sum(dim=0)
             grad_G = basis @ symmetrise(inner) @ basis.mT
         if need_T:
             image = (A * g) @ A

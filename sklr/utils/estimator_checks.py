@@ -57,6 +57,13 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
     "AugmentedCovarianceSVCCV": {"orders": (1, 2), "lags": (1, 2), "Cs": (1.0,)},
     # In float64, where weights of samples agree with repeated samples to the check's 1e-7; another
     # test runs the suite with the default. Few epochs.
+    "EEGSPDNetClassifier": {
+        "n_spatial_filters": 4,
+        "n_filters": 3,
+        "kernel_size": 5,
+        "max_iter": 3,
+    },
+    "SPDNetClassifier": {"max_iter": 3},
     "GrassmannClassifier": {"max_iter": 15, "dtype": "float64"},
     "HeatGeodesicEmbedding": {"n_neighbors": 5, "t": 1.0, "order": 15},
     # In 30 dimensions the default maps each sample onto itself, and what else it does hangs on
@@ -76,6 +83,16 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
         "n_init": 1,
         "center": True,
         "max_iter": 8,
+    },
+    # Small networks, few epochs, batches that the suite's few samples fill.
+    "MMCR": {"n_components": 4, "projector": (8, 4), "batch_size": 8, "n_views": 2, "max_iter": 3},
+    "ManifoldLinearizingClustering": {
+        "n_clusters": 3,
+        "n_components": 8,
+        "hidden_dim": 32,
+        "augment": "gaussian",
+        "warmup_iter": 20,
+        "max_iter": 5,
     },
     "VectorFieldGPRegressor": {"n_neighbors": 6, "n_eigenpairs": 20},
 }

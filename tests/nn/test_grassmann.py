@@ -191,7 +191,7 @@ def test_single_precision_does_not_drift():
     x = draw(30, 24, seed=5).float()
     train(layer, RiemannianSGD(layer.parameters(), 0.3), x, Y, 203)
     gram = layer.weight.mT @ layer.weight
-    assert float((gram - torch.eye(4)).abs().max()) < 1e-5
+    assert (gram - torch.eye(4)).abs().max().item() < 1e-5
 
 
 def test_retractions_agree_to_second_order():
@@ -298,3 +298,57 @@ def test_closure_and_parameters_without_gradient():
     first = optimizer.step(closure)
     assert float(optimizer.step(closure)) < float(first)
     assert "in_features=7, n_classes=3, n_components=2, scale=10" in repr(layer)
+
+
+def test_written_gradient_equals_that_of_torch_also_a_second_time():
+    from sklr.nn._grassmann import _lengths
+
+    layer, x = head(), draw(6, 7, seed=1).requires_grad_()
+    pull = draw(6, 3, seed=2)
+    inputs = (x, layer.weight)
+    got = torch.autograd.grad(layer(x), inputs, pull)
+    wanted = torch.autograd.grad(_lengths(x, layer.weight, 10.0), inputs, pull)
+    for a, b in zip(got, wanted, strict=True):
+        torch.testing.assert_close(a, b)
+    assert torch.autograd.gradgradcheck(layer, (x,))
+    frozen = head().requires_grad_(False)
+    assert torch.autograd.gradgradcheck(frozen, (x,))
+    through = torch.func.grad(
+        lambda w: (torch.func.functional_call(layer, {"weight": w}, (x.detach(),)) * pull).sum()
+    )
+    torch.testing.assert_close(through(layer.weight.detach()), wanted[1])
+
+
+@pytest.mark.parametrize("dtype, tol", [(torch.float32, 2e-6), (F64, 1e-13)])
+@pytest.mark.parametrize("C, D, k", [(3, 7, 2), (5, 24, 3), (2, 40, 8), (4, 5, 1)])
+@pytest.mark.parametrize("lr", [0.0, 0.01, 0.3, 2.0])
+def test_kernel_is_the_geodesic_of_the_paper(C, D, k, lr, dtype, tol):
+    from sklr.nn._grassmann_kernels import step_classes
+
+    S, M = bases(C, D, k), draw(C, D, k, seed=1)
+    wanted = by_svd(S, project_horizontal(S, M), lr)
+    for polish in (False, True):
+        moved = S.to(dtype).clone()
+        step_classes(moved.numpy(), M.to(dtype).numpy(), lr, polish)
+        torch.testing.assert_close(moved.double(), wanted, rtol=0, atol=tol)
+
+
+def test_kernel_and_operations_of_torch_train_alike(monkeypatch):
+    import sklr.nn._riemannian as home
+
+    one, two = head(), head()
+    train(one, RiemannianSGD(one.parameters(), 0.1), X, Y, 25)
+    monkeypatch.setattr(home, "_has_kernel", lambda parameter: False)
+    train(two, RiemannianSGD(two.parameters(), 0.1), X, Y, 25)
+    torch.testing.assert_close(one.weight, two.weight, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("shape", [(7, 2), (2, 3, 7, 2)])
+def test_stacks_of_other_shapes_and_layouts(shape):
+    S = torch.linalg.qr(draw(*shape)).Q
+    parameter = nn.Parameter(S.mT.clone(memory_format=torch.contiguous_format).mT)  # not contiguous
+    parameter.manifold = "grassmann"
+    parameter.grad = draw(*shape, seed=1)
+    RiemannianSGD([parameter], 0.1, momentum=0).step()
+    wanted = by_svd(S, project_horizontal(S, parameter.grad), 0.1)
+    torch.testing.assert_close(parameter.detach(), wanted)

@@ -113,7 +113,8 @@ def test_gradients_of_the_centred_log(make):
     b, U = torch.linalg.eigh(spd(1, seed=4)[0])
     P = (U.mT @ spd(1, seed=5)[0]).requires_grad_()
     assert gradcheck(
-        lambda X, P: F.centred_log(F.symmetrise(X), P, b), (make(3).requires_grad_(), P)
+        lambda X, P: F.symmetrise(F.centred_log(F.symmetrise(X), P, b)),
+        (make(3).requires_grad_(), P),
     )
     # The sandwich itself with an eigenvalue three times.
     eye = torch.eye(5, dtype=torch.float64)

@@ -1,0 +1,418 @@
+"""Clusters on non-linear manifolds, and a representation in which they are linear subspaces."""
+
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
+from sklearn.neighbors import NearestNeighbors
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from sklr.neural_network._base import TorchEstimator, training_constraints
+from sklr.neural_network._loop import TrainState
+from sklr.neural_network._membership import label_by_membership, membership
+from sklr.neural_network._mixins import TorchClustererMixin
+from sklr.neural_network._modules import mlp, own_module, probe
+from sklr.neural_network._rng import derive_seeds
+
+# "gaussian": noise moves a sample by this part of the distance to its tenth neighbour.
+_NOISE, _NEIGHBORS, _MEASURED = 0.5, 10, 2000
+
+
+class ManifoldLinearizingClustering(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchClustererMixin, TorchEstimator
+):
+    r"""Clustering of samples on several non-linear manifolds, by rate reduction.
+
+    A network is trained, without labels, so that its unit features fill as much space as they can
+    while the samples of each soft cluster fill little: clusters become low-dimensional linear
+    subspaces, orthogonal to each other. The soft clusters are a doubly stochastic matrix between
+    samples, so that no number of clusters is needed while training.
+
+    Parameters
+    ----------
+    n_clusters : int, default=None
+        Number of clusters. None takes the one, up to `max_clusters`, for which features and
+        labels have the shortest code.
+    n_components : int, default=64
+        Dimension of the features.
+    backbone : torch.nn.Module or callable, default=None
+        The network below the two linear heads. None builds a perceptron with two hidden layers. A
+        Module is copied, and trained from the weights it comes with (``torch.nn.Identity()`` makes
+        the features linear in the data); a callable is called with the number of features, or the
+        shape of a sample of more dimensions, and returns a Module.
+    hidden_dim : int, default=512
+        Width of both hidden layers of the default network.
+    eps : float, default=0.1
+        Squared error of the coding rates.
+    eta : float, default=0.15
+        Weight of the entropy of the membership: too small leaves each sample alone, too large
+        makes one cluster of all.
+    gamma : float, default=1.0
+        Weight of the compression.
+    mu : float, default=0.05
+        Weight of the squared membership.
+    augment : callable, "gaussian" or None, default=None
+        How a view is made, from which features shall not depend. A callable is called with a batch
+        of samples and a ``torch.Generator`` and returns the batch changed; the augmentations of
+        :mod:`sklr.nn` are such. "gaussian" is noise of half the distance to the tenth neighbour.
+        None has no views, and leaves nothing that keeps neighbours together but the network.
+    invariance : float, default=20.0
+        Weight of the agreement of two views in the first stage.
+    n_sinkhorn : int, default=5
+        Half steps of Sinkhorn's scaling in training. Labels come from a converged one.
+    max_column_samples : int, default=128
+        Soft clusters of a batch that are looked at in a step, drawn anew. None takes all.
+    max_clusters : int, default=20
+        Largest number of clusters where `n_clusters` is None.
+    warmup_iter : int, default=60
+        Epochs of the first stage: features fill space, views agree.
+    max_iter : int, default=10
+        Epochs of the second stage, with clusters.
+    batch_size : int or "auto", default="auto"
+        Samples of a batch; "auto" is 256, or all where there are fewer. An incomplete last batch
+        is left out.
+    warmup_learning_rate : float, default=1e-3
+        Learning rate of the first stage, by Adam.
+    learning_rate : float, default=2e-3
+        Learning rate of the second stage, by gradient descent with momentum .9.
+    device : str, default="auto"
+        Where to train: "auto" is a CUDA device if there is one, else the CPU.
+    random_state : int, RandomState instance or None, default=None
+        Seeds first weights, batches, views and k-means. Two fits on the CPU with the same integer
+        and number of threads are equal to the last bit.
+    verbose : int, default=0
+        1 shows a bar over the epochs, 2 prints a line for each.
+    callbacks : list of object, default=None
+        Called between epochs where they have ``on_fit_begin``, ``on_epoch_end`` or
+        ``on_fit_end(estimator, info)``; an answer True after an epoch ends the training.
+
+    Attributes
+    ----------
+    labels_ : ndarray of shape (n_samples,)
+        Cluster of each training sample.
+    embedding_ : ndarray of shape (n_samples, n_components)
+        Features of the training samples, of unit length.
+    codes_ : ndarray of shape (n_samples, n_components)
+        What the membership is made of, of unit length.
+    membership_ : ndarray of shape (n_samples, n_samples)
+        Doubly stochastic, symmetric; computed anew from `codes_` each time.
+    subspaces_ : list of ndarray of shape (r_k, n_components)
+        Orthonormal rows: the directions with 95 % of the energy of each cluster.
+    n_clusters_ : int
+        Number of clusters.
+    coding_lengths_ : dict of {int: float}
+        Nats of the code for each number of clusters that was tried; only where `n_clusters` is
+        None.
+    module_ : torch.nn.Module
+        The trained network.
+    loss_curve_ : list of float
+        Mean loss of each epoch, of the first stage and then of the second.
+    n_iter_ : int
+        Epochs done, of both stages.
+    n_features_in_ : int
+        Number of features (of channels, for images).
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, when `X` has them.
+
+    See Also
+    --------
+    sklr.nn.ManifoldLinearizingLoss : The loss, for training loops of your own.
+    sklr.metrics.rate_reduction : What is maximised.
+    sklearn.cluster.SpectralClustering : Clusters by an affinity of the data themselves.
+
+    Notes
+    -----
+    Up to 5000 samples are clustered by their membership (spectral clustering); where there are
+    more, 5000 are drawn, and the others, as in ``predict``, go to the cluster whose code
+    grows least.
+
+    References
+    ----------
+    .. [1] T. Ding, S. Tong, K. H. R. Chan, X. Dai, Y. Ma and B. D. Haeffele, "Unsupervised
+       manifold linearizing and clustering", ICCV 2023, arXiv:2301.01805.
+    .. [2] T. Chu, S. Tong, T. Ding, X. Dai, B. D. Haeffele, R. Vidal and Y. Ma, "Image clustering
+       via the principle of rate reduction in the age of pretrained models", ICLR 2024,
+       arXiv:2306.05272.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklr.neural_network import ManifoldLinearizingClustering
+    >>> rng = np.random.default_rng(0)
+    >>> X = np.zeros((90, 12))  # three planes in 12 dimensions
+    >>> for k in range(3):
+    ...     X[30 * k : 30 * (k + 1), 4 * k : 4 * k + 2] = rng.standard_normal((30, 2))
+    >>> mlc = ManifoldLinearizingClustering(3, n_components=12, hidden_dim=32, random_state=0)
+    >>> labels = mlc.set_params(warmup_iter=20).fit_predict(X)
+    >>> labels.shape, len(mlc.subspaces_)
+    ((90,), 3)
+    """
+
+    _parameter_constraints: dict = {
+        "n_clusters": [Interval(Integral, 1, None, closed="left"), None],
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "backbone": [callable, None],
+        "hidden_dim": [Interval(Integral, 1, None, closed="left")],
+        "eps": [Interval(Real, 0, None, closed="neither")],
+        "eta": [Interval(Real, 0, None, closed="neither")],
+        "gamma": [Interval(Real, 0, None, closed="left")],
+        "mu": [Interval(Real, 0, None, closed="left")],
+        "augment": [callable, StrOptions({"gaussian"}), None],
+        "invariance": [Interval(Real, 0, None, closed="left")],
+        "n_sinkhorn": [Interval(Integral, 1, None, closed="left")],
+        "max_column_samples": [Interval(Integral, 1, None, closed="left"), None],
+        "max_clusters": [Interval(Integral, 1, None, closed="left")],
+        "warmup_iter": [Interval(Integral, 0, None, closed="left")],
+        "warmup_learning_rate": [Interval(Real, 0, None, closed="neither")],
+        **training_constraints(
+            "learning_rate",
+            "max_iter",
+            "batch_size",
+            "device",
+            "random_state",
+            "verbose",
+            "callbacks",
+        ),
+    }
+
+    _drop_last = True
+    _auto_batch_size = 256
+
+    def __init__(
+        self,
+        n_clusters: int | None = None,
+        n_components: int = 64,
+        *,
+        backbone: Callable[..., Any] | None = None,
+        hidden_dim: int = 512,
+        eps: float = 0.1,
+        eta: float = 0.15,
+        gamma: float = 1.0,
+        mu: float = 0.05,
+        augment: Any = None,
+        invariance: float = 20.0,
+        n_sinkhorn: int = 5,
+        max_column_samples: int | None = 128,
+        max_clusters: int = 20,
+        warmup_iter: int = 60,
+        max_iter: int = 10,
+        batch_size: int | str = "auto",
+        warmup_learning_rate: float = 1e-3,
+        learning_rate: float = 2e-3,
+        device: str = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+        callbacks: Any = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.n_components = n_components
+        self.backbone = backbone
+        self.hidden_dim = hidden_dim
+        self.eps = eps
+        self.eta = eta
+        self.gamma = gamma
+        self.mu = mu
+        self.augment = augment
+        self.invariance = invariance
+        self.n_sinkhorn = n_sinkhorn
+        self.max_column_samples = max_column_samples
+        self.max_clusters = max_clusters
+        self.warmup_iter = warmup_iter
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.warmup_learning_rate = warmup_learning_rate
+        self.learning_rate = learning_rate
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.callbacks = callbacks
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None) -> "ManifoldLinearizingClustering":
+        """Train the network, and label the samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training samples; of any shape that `backbone` takes, when it is given.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : ManifoldLinearizingClustering
+            The fitted estimator.
+        """
+        self._torch()
+        with self._undone_on_failure():
+            given, X = X, self._validate(X, reset=True)
+            for name in ("n_clusters", "batch_size"):
+                value = getattr(self, name)
+                if isinstance(value, Integral) and value > len(X):
+                    raise ValueError(f"{name}={value} is more than the n_samples={len(X)}")
+            if len(X) < 2:
+                raise ValueError(f"at least 2 samples are needed, got n_samples={len(X)}")
+            self._noise = self._noise_scale(X) if self.augment == "gaussian" else 0.0
+            self._fit_network(X)
+            self._label(self._validate(given, reset=False))
+        return self
+
+    def _label(self, X: np.ndarray) -> None:
+        self.embedding_ = _unit(self._infer(X, lambda module, xb: module["features"](xb)))
+        self.codes_ = _unit(self._infer(X, lambda module, xb: module["codes"](xb)))
+        rng = np.random.RandomState(derive_seeds(self._seed, 3, 1)[0])  # noqa: NPY002
+        found = label_by_membership(
+            self.embedding_,
+            self.codes_,
+            self.n_clusters,
+            self.max_clusters,
+            self.eta,
+            self.eps,
+            rng,
+        )
+        self._clusters, self.labels_, lengths = found
+        self.subspaces_ = self._clusters.bases
+        self.n_clusters_ = len(self.subspaces_)
+        vars(self).pop("coding_lengths_", None)
+        if lengths is not None:
+            self.coding_lengths_ = lengths
+        self._n_features_out = self.n_components
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the cluster of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            The cluster whose code grows least by the sample's features. Training samples may get
+            another label than in ``labels_``, which comes from all of them at once.
+        """
+        check_is_fitted(self)
+        return self._clusters.assign(self.transform(X))
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the features of samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_components)
+            Unit rows.
+        """
+        check_is_fitted(self)
+        X = self._validate(X, reset=False)
+        return _unit(self._infer(X, lambda module, xb: module["features"](xb)))
+
+    @property
+    def membership_(self) -> np.ndarray:
+        """Doubly stochastic membership between the training samples."""
+        return membership(self.codes_, self.eta)
+
+    # Input.
+
+    def _dtypes(self) -> tuple[str, str]:
+        return "float32", "float64" if self.backbone is None else "float32"
+
+    def _allow_nd(self) -> bool:
+        return self.backbone is not None
+
+    def _noise_scale(self, X: np.ndarray) -> float:
+        """Return the standard deviation of an entry: noise is long relative to neighbours."""
+        flat = X.reshape(len(X), -1)
+        rng = check_random_state(0)
+        some = flat[rng.permutation(len(flat))[:_MEASURED]]
+        neighbors = min(_NEIGHBORS, len(flat) - 1)
+        distances, _ = NearestNeighbors(n_neighbors=neighbors + 1).fit(flat).kneighbors(some)
+        return float(_NOISE * np.median(distances[:, -1]) / np.sqrt(flat.shape[1]))
+
+    # Network and loss.
+
+    def _build(self, n_in: Any, n_out: int | None) -> Any:
+        import torch
+        from torch import nn
+
+        if self.backbone is None:
+            width = self.hidden_dim
+            first = mlp(n_in, (width,), batch_norm=True)
+            backbone = nn.Sequential(*first, nn.Linear(width, width), nn.ReLU())
+        else:
+            backbone = own_module(self.backbone, n_in).float()
+            shape = (n_in,) if isinstance(n_in, int) else n_in
+            width = probe(backbone, torch.zeros(2, *shape), what="backbone").shape[1]
+        feature_head = nn.Linear(width, self.n_components)
+        code_head = nn.Linear(width, self.n_components)
+        return nn.ModuleDict(
+            {
+                "backbone": backbone,
+                "features": nn.Sequential(backbone, feature_head),
+                "codes": nn.Sequential(backbone, code_head),
+            }
+        )
+
+    def _optimizers(self, module: Any) -> Any:
+        import torch
+
+        first = module["features"].parameters()
+        return torch.optim.Adam(first, self.warmup_learning_rate)
+
+    def _new_state(
+        self, module: Any, X: Any, y: Any, weights: Any, device: Any, seeds: Any, n_epochs: Any
+    ) -> TrainState:
+        from sklr.nn import GaussianNoise, ManifoldLinearizingLoss
+
+        n_epochs = self.warmup_iter + self.max_iter
+        state = super()._new_state(module, X, y, weights, device, seeds, n_epochs)
+        augment = self.augment
+        if augment == "gaussian":
+            augment = GaussianNoise(self._noise).to(device)
+        state.memory["augment"] = augment
+        state.memory["loss"] = ManifoldLinearizingLoss(
+            self.eps, self.eta, self.gamma, self.mu, self.n_sinkhorn, self.max_column_samples
+        )
+        return state
+
+    def _epoch_begin(self, module: Any, step: TrainState) -> None:
+        """Start the second stage: codes begin as features, and another optimiser takes over."""
+        import torch
+
+        if step.epoch == self.warmup_iter:
+            module["codes"][1].load_state_dict(module["features"][1].state_dict())
+            step.optimizers = [
+                torch.optim.SGD(module.parameters(), self.learning_rate, momentum=0.9)
+            ]
+
+    def _loss(self, module: Any, xb: Any, yb: Any, step: TrainState) -> Any:
+        from torch.nn.functional import normalize
+
+        from sklr.nn import coding_rate
+
+        if step.epoch >= self.warmup_iter:
+            hidden = module["backbone"](xb)
+            z = normalize(module["features"][1](hidden), dim=1)
+            codes = normalize(module["codes"][1](hidden), dim=1)
+            return step.memory["loss"](z, codes, step.generator)
+        augment = step.memory["augment"]
+        if augment is None:
+            return -coding_rate(normalize(module["features"](xb), dim=1), self.eps)
+        z, other = (
+            normalize(module["features"](augment(xb, step.generator)), dim=1) for _ in range(2)
+        )
+        rate = (coding_rate(z, self.eps) + coding_rate(other, self.eps)) / 2
+        return -rate - self.invariance * (z * other).sum(dim=1).mean()
+
+
+def _unit(Z: np.ndarray) -> np.ndarray:
+    return Z / np.maximum(np.linalg.norm(Z, axis=1, keepdims=True), np.finfo(np.float64).tiny)
