@@ -180,7 +180,7 @@ def open_graph(folder, *, check: bool = True) -> MappedGraph:
             f"There is no graph folder {folder}; sklr.utils.save_graph writes one."
         )
     arrays = {name: _map(folder / f"{name}.npy", optional=name == "data") for name in _NAMES}
-    graph = MappedGraph(folder, *arrays.values())
+    graph = MappedGraph(folder, **arrays)
     if check:
         _check_graph(graph)
     return graph
