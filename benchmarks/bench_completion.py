@@ -139,8 +139,15 @@ np.save(sys.argv[3], Z)
 """
 
 
-def imputers(k=20, limit=90):
-    """KNNImputer, and one round of IterativeImputer ended after `limit` seconds."""
+def imputers(sizes=(20, 50, 100), limit=30):
+    """Beside cmfrec's best solver, KNNImputer and IterativeImputer, each ended after `limit` s.
+
+    IterativeImputer makes one round. All with the settings they come with, but for the ridge.
+    """
+    return {f"imputers k={k}": one_size_of_imputers(k, limit) for k in sizes}
+
+
+def one_size_of_imputers(k, limit):
     from sklr.decomposition import LowRankImputer
 
     m, n = 2000, 1000
@@ -149,12 +156,18 @@ def imputers(k=20, limit=90):
     rows = np.repeat(np.arange(m), np.diff(R.indptr))
     X[rows, R.indices] = R.data
     imputer = LowRankImputer(k, alpha=1e-6, fit_bias=False, random_state=0)
+    imputer.fit_transform(X)  # compiles
     seconds, Z = timed(lambda: imputer.fit_transform(X))
 
     def of(Z):
         return float(np.sqrt(np.mean((Z[i, j] - value) ** 2) / value.var()))
 
     result = {"ours": (seconds, of(Z))}
+    try:
+        took, model = timed(lambda: cmfrec(R, k, 10, True), 1)
+        result["cmfrec cg, 10 sweeps"] = (took, error(model.A_, model.B_, (i, j, value)))
+    except ImportError as exc:
+        print(f"cmfrec: skipped ({exc})")
     with tempfile.TemporaryDirectory() as folder:
         source, target = (str(pathlib.Path(folder) / name) for name in ("X.npy", "Z.npy"))
         np.save(source, X)
@@ -168,9 +181,9 @@ def imputers(k=20, limit=90):
             except subprocess.TimeoutExpired:
                 result[name] = (float(limit), None)
     for name, (took, reached) in result.items():
-        what = "not done" if reached is None else f"error {reached:.1e}"
-        print(f"{name:10}{took:8.2f} s  {what}  ratio {took / seconds:.0f}")
-    return {"imputers": result}
+        what = f"> limit {limit} s" if reached is None else f"error {reached:.1e}"
+        print(f"k={k} {name:20}{took:8.2f} s  {what}  ratio {took / seconds:.0f}", flush=True)
+    return result
 
 
 def scaling():
@@ -286,18 +299,25 @@ def conditioning():
     result["cholesky"] = sweeps(12, "cholesky")
     for n_inner in (1, 2, 3, 4, 6):
         result[f"cg({n_inner})"] = sweeps(20, "cg", n_inner)
-    turn = _completion._rotate
+    turn, balance = _completion._rotate, _completion.balanced
     try:
         _completion._rotate = lambda F, X, mass: (
             F, X, np.eye(F.shape[1]), np.ones(F.shape[1]), np.zeros(F.shape[1]),
         )  # fmt: skip
         result["plain cg(3)"] = sweeps(60, "cg")
         # Balancing the factors, which comes with a ridge, helps plain steps too.
-        found = errors_by_sweep(R, 30, 60, "cg", test, alpha=0.0)
-        reached = [s for s, e in enumerate(found, 1) if e < TARGET]
-        result["the same, factors not balanced"] = (reached[0] if reached else None), found[-1]
+        for name, ridge in (("plain cg(3), not balanced", 1e-6), ("the same, no ridge", 0.0)):
+            _completion.balanced = lambda U, V: (U, V)
+            found = errors_by_sweep(R, 30, 60, "cg", test, alpha=ridge)
+            reached = [s for s, e in enumerate(found, 1) if e < TARGET]
+            result[name] = (reached[0] if reached else None), found[-1]
     finally:
-        _completion._rotate = turn
+        _completion._rotate, _completion.balanced = turn, balance
+    try:
+        _completion.balanced = lambda U, V: (U, V)
+        result["cg(3), not balanced"] = sweeps(20, "cg")
+    finally:
+        _completion.balanced = balance
     for name, (reached, last) in result.items():
         print(f"{name:32} sweeps to 1e-3: {reached}, last error {last:.1e}")
     return {"conditioning": result}
@@ -385,15 +405,83 @@ def ratings():
     return {"ratings": {"splits": rows, "means": means}}
 
 
+def ratings_search():
+    """MovieLens, k = 10, the same five splits: both ridges chosen by folds of the training part."""
+    folder = os.environ.get("SKLR_TEST_DATA")
+    if not folder:
+        print("ratings_search: skipped, SKLR_TEST_DATA is not set")
+        return {}
+    from sklearn.model_selection import GridSearchCV, KFold
+
+    from sklr.decomposition import MatrixFactorizationRegressor
+
+    table = np.loadtxt(
+        pathlib.Path(folder) / "recommend" / "ratings.csv.gz", delimiter=",", skiprows=1
+    )
+    X, y = table[:, :2].astype(np.int64), table[:, 2]
+    grids = {
+        "alpha": {"alpha": [12.0, 15.0, 18.0, 22.0]},
+        "alpha and bias_alpha": {"alpha": [15.0, 18.0, 22.0], "bias_alpha": [1.5, 3.0, 6.0]},
+    }
+    rows = []
+    for seed in range(5):
+        test = np.random.RandomState(seed).rand(len(y)) < 0.1
+        row = {}
+        for name, grid in grids.items():
+            search = GridSearchCV(
+                MatrixFactorizationRegressor(
+                    10, shape=(610, 9724), clip=(0.5, 5), random_state=0
+                ),
+                grid, scoring="neg_root_mean_squared_error",
+                cv=KFold(3, shuffle=True, random_state=0),
+            ).fit(X[~test], y[~test])  # fmt: skip
+            gap = np.clip(search.predict(X[test]), 0.5, 5) - y[test]
+            row[name] = {"rmse": float(np.sqrt(np.mean(gap**2))), **search.best_params_}
+        rows.append(row)
+        print(seed, row, flush=True)
+    means = {name: statistics.mean(row[name]["rmse"] for row in rows) for name in grids}
+    print("mean of five splits:", means)
+    return {"ratings_search": {"splits": rows, "means": means}}
+
+
+def trimmed():
+    """300 x 200, rank 4, noise .1, 10 % outliers: Huber, then squared without large residuals."""
+    from sklr.decomposition import alternating_minimization
+
+    found = {"huber": [], "huber, then squared without |r| > 3.5 s": [], "no outliers": []}
+    options = {"alpha": 1e-6, "random_state": 0, "max_iter": 150, "tol": 1e-7}
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        M = rng.standard_normal((300, 4)) @ rng.standard_normal((4, 200))
+        known = rng.random(M.shape) < 0.2
+        hit = known & (rng.random(M.shape) < 0.1)
+        R = np.where(known, M + 0.1 * M.std() * rng.standard_normal(M.shape), np.nan)
+        R[hit] += 10 * M.std() * rng.standard_normal(hit.sum())
+        fits = [alternating_minimization(R, 4, loss="huber", **options)]
+        residual = np.abs(R - fits[0][0] @ fits[0][1].T)
+        small = residual < 3.5 * 1.4826 * np.nanmedian(residual)
+        for kept in (small, ~hit):
+            fits.append(alternating_minimization(np.where(kept, R, np.nan), 4, **options))
+        for (U, V, _), errors in zip(fits, found.values(), strict=True):
+            errors.append(float((U @ V.T - M)[~known].std() / M[~known].std()))
+    for name, errors in found.items():
+        print(f"{name:42} median {statistics.median(errors):.4f}, worst {max(errors):.4f}")
+    return {"trimmed": found}
+
+
 PARTS = {
-    f.__name__: f for f in (recovery, imputers, scaling, large, conditioning, outliers, ratings)
-}
+    f.__name__: f
+    for f in (
+        recovery, imputers, scaling, large, conditioning, outliers, trimmed, ratings, ratings_search
+    )
+}  # fmt: skip
 
 
 def main(argv=None):
     """Run parts, merge their results into the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--ranks", nargs="+", type=int, help="of imputers; default 20, 50, 100")
     parser.add_argument("--json", type=pathlib.Path, help="file for the results")
     args = parser.parse_args(argv)
     warnings.simplefilter("ignore", ConvergenceWarning)
@@ -403,7 +491,7 @@ def main(argv=None):
         result.pop("machine", None)
     for part in args.parts:
         print(f"-- {part}: {PARTS[part].__doc__}")
-        result |= PARTS[part]()
+        result |= imputers(args.ranks) if part == "imputers" and args.ranks else PARTS[part]()
         save(args.json, result)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from joblib import effective_n_jobs
+from scipy.sparse import csr_array
 
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread, thread_map
@@ -65,33 +66,50 @@ class Half:
         return [(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True) if b > a]
 
 
+def _turned(data, indices, indptr, n_columns):
+    """Return index pointer, row numbers and data of the same entries by columns, in row order."""
+    out = csr_array((data, indices, indptr), shape=(len(indptr) - 1, n_columns)).tocsc()
+    return out.indptr.astype(np.int64), out.indices.astype(np.int32, copy=False), out.data
+
+
 def transposed(half, n_columns):
     """Return the entries grouped by their other index."""
-    from sklr.decomposition._completion_kernels import transpose_entries
-
-    nnz = len(half.values)
-    out = Half(
-        np.zeros(n_columns + 1, dtype=np.int64),
-        np.empty(nnz, dtype=np.int32),
-        np.empty(nnz, dtype=half.values.dtype),
-        np.empty(len(half.weights), dtype=half.values.dtype),
-    )
-    transpose_entries(*half.arrays, *out.arrays)
-    return out
+    turned = _turned(half.values, half.indices, half.indptr, n_columns)
+    weights = half.weights
+    if len(weights):
+        weights = _turned(weights, half.indices, half.indptr, n_columns)[2]
+    return Half(*turned, weights)
 
 
 def grouped(rows, cols, values, weights, shape):
     """Return entries by row and by column; repeated pairs stay repeated."""
-    from sklr.decomposition._completion_kernels import group_entries
-
+    # A matrix with one entry in a row: its columns are the groups.
+    indptr, order, values = _turned(values, cols, np.arange(len(values) + 1), shape[1])
     by_column = Half(
-        np.zeros(shape[1] + 1, dtype=np.int64),
-        np.empty(len(values), dtype=np.int32),
-        np.empty(len(values), dtype=values.dtype),
-        np.empty(len(weights), dtype=values.dtype),
+        indptr,
+        rows[order].astype(np.int32, copy=False),
+        values,
+        weights[order] if len(weights) else weights,
     )
-    group_entries(cols, rows, values, weights, *by_column.arrays)
     return transposed(by_column, shape[0]), by_column
+
+
+def _blocks(half):
+    """Yield ranges of rows of about a million entries, with their entries and row numbers."""
+    for a, b in half.ranges(max(1, len(half.values) >> 20)):
+        entries = slice(half.indptr[a], half.indptr[b])
+        yield a, b, entries, np.repeat(np.arange(a, b), np.diff(half.indptr[a : b + 1]))
+
+
+def row_means(half, mean, offset, ridge, out):
+    """Write each row's ridge mean of its values without mean and column offsets."""
+    mass = half.mass() + ridge
+    for a, b, entries, rows in _blocks(half):
+        r = half.values[entries] - mean - offset[half.indices[entries]]
+        if len(half.weights):
+            r *= half.weights[entries]
+        total = np.bincount(rows - a, weights=r, minlength=b - a)
+        out[a:b] = np.divide(total, mass[a:b], out=np.zeros(b - a), where=mass[a:b] > 0)
 
 
 @dataclass
@@ -319,8 +337,6 @@ def squared_loss(rows, model, settings):
 
 def _start_biases(rows, cols, masses, settings, dtype):
     """Mean and biases by alternating ridge means, or medians; the range to clip residuals to."""
-    from sklr.decomposition._completion_kernels import row_means
-
     robust = settings.loss != "squared"
     mean = 0.0
     if settings.fit_bias and robust:
@@ -347,9 +363,7 @@ def _start_biases(rows, cols, masses, settings, dtype):
             if robust:
                 out[:] = _row_medians(half, number(mean), offset, settings.bias_alpha)
             else:
-                row_means(
-                    0, half.n, *half.arrays, number(mean), offset, settings.bias_alpha, out
-                )  # fmt: skip
+                row_means(half, number(mean), offset, settings.bias_alpha, out)
     clip = (-np.inf, np.inf)
     model.scale = float(np.sqrt(squared_loss(rows, model, settings) / masses[0].sum()))
     if robust:

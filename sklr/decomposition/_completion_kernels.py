@@ -14,54 +14,6 @@ import numpy as np
 _FAST = {"reassoc", "contract"}
 
 
-@nb.njit(cache=True, nogil=True)
-def group_entries(keys, others, values, weights, indptr, out_others, out_values, out_weights):
-    """Sort entries by key, stably; `indptr` has n_keys + 1 zeros and is filled."""
-    for key in keys:
-        indptr[key + 1] += 1
-    for i in range(len(indptr) - 1):
-        indptr[i + 1] += indptr[i]
-    place = indptr[:-1].copy()
-    for e in range(len(keys)):
-        to = place[keys[e]]
-        place[keys[e]] = to + 1
-        out_others[to] = others[e]
-        out_values[to] = values[e]
-        if len(weights) > 0:
-            out_weights[to] = weights[e]
-
-
-@nb.njit(cache=True, nogil=True)
-def transpose_entries(indptr, indices, values, weights, t_indptr, t_indices, t_values, t_weights):
-    """Turn rows into columns; `t_indptr` has n_columns + 1 zeros and is filled."""
-    for j in indices:
-        t_indptr[j + 1] += 1
-    for j in range(len(t_indptr) - 1):
-        t_indptr[j + 1] += t_indptr[j]
-    place = t_indptr[:-1].copy()
-    for i in range(len(indptr) - 1):
-        for e in range(indptr[i], indptr[i + 1]):
-            j = indices[e]
-            to = place[j]
-            place[j] = to + 1
-            t_indices[to] = i
-            t_values[to] = values[e]
-            if len(weights) > 0:
-                t_weights[to] = weights[e]
-
-
-@nb.njit(cache=True, nogil=True)
-def row_means(start, stop, indptr, indices, values, weights, mean, offset, ridge, out):
-    """Write each row's ridge mean of its values without mean and column offsets."""
-    for i in range(start, stop):
-        total, mass = 0.0, 0.0
-        for e in range(indptr[i], indptr[i + 1]):
-            w = weights[e] if len(weights) > 0 else 1.0
-            total += w * (values[e] - mean - offset[indices[e]])
-            mass += w
-        out[i] = total / (mass + ridge) if mass + ridge > 0 else 0.0
-
-
 @nb.njit(cache=True, nogil=True, fastmath=_FAST)
 def residual_product(
     start, stop, indptr, indices, values, weights, mean, bias, offset, low, high, scale, B, out
@@ -553,14 +505,10 @@ def _warm_up():
         cols = np.array([0, 1, 0, 1, 1], dtype=np.int32)
         values = np.arange(5, dtype=dtype)
         none = np.empty(0, dtype=dtype)
-        half = np.zeros(4, np.int64), np.empty(5, np.int32), np.empty(5, dtype), none
-        other = np.zeros(3, np.int64), np.empty(5, np.int32), np.empty(5, dtype), none
-        group_entries(rows, cols, values, none, *half)
-        transpose_entries(*half, *other)
+        half = np.array([0, 2, 4, 5]), cols, values, none
         zero, one = number(0), number(1)
         X, F = np.ones((3, 2), dtype), np.ones((2, 2), dtype)
         bias, offset, out = np.zeros(3, dtype), np.zeros(2, dtype), np.zeros((3, 2))
-        row_means(0, 3, *half, zero, offset, 1.0, bias)
         residual_product(0, 3, *half, zero, bias, offset, -one, one, bias, F, np.empty_like(X))
         entry_residuals(*half[:3], zero, bias, offset, X, F, 1, np.empty(5, dtype))
         row_losses(0, 3, *half, zero, bias, offset, X, F, np.empty(3))

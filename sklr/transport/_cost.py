@@ -71,8 +71,8 @@ class Cost:
         total = np.zeros(self.shape[1])
 
         def work(rows):
-            sums = np.zeros(self.shape[1])
-            kernels.row_update(self.block(rows), inv_reg, v, a[rows], u[rows], sums)
+            sums, row = np.zeros(self.shape[1]), np.empty(self.shape[1])
+            kernels.row_update(self.block(rows), inv_reg, v, a[rows], u[rows], sums, row)
             return sums
 
         for sums in self.run(work, self.chunks):
@@ -81,16 +81,23 @@ class Cost:
 
     def count(self, inv_reg, u, v, lowest):
         """Count the entries of each row of the plan whose logarithm is at least `lowest`."""
+        counts = np.empty(self.shape[0], dtype=np.int64)
+        self._entries(inv_reg, u, v, lowest, counts, False, np.empty(0, np.int32), np.empty(0))
+        return counts
+
+    def _entries(self, inv_reg, u, v, lowest, places, fill, indices, values):
         from sklr.transport import _transport_kernels as kernels
 
-        counts = np.empty(self.shape[0], dtype=np.int64)
+        room = self.shape[1] + 1 if fill else 0
 
         def work(rows):
-            kernels.count_entries(self.block(rows), inv_reg, u[rows], v, lowest, counts[rows])
+            kernels.plan_entries(
+                self.block(rows), inv_reg, u[rows], v, lowest, places[rows], fill,
+                np.empty(room, np.int32), np.empty(room), indices, values,
+            )  # fmt: skip
 
         for _ in self.run(work, self.chunks):
             pass
-        return counts
 
     def n_entries(self, inv_reg, u, v, lowest) -> int:
         """Count the entries of the plan whose logarithm is at least `lowest`."""
@@ -104,22 +111,13 @@ class Cost:
         indptr, indices, values : ndarray
             As in a CSR matrix; None when there would be more than `most`.
         """
-        from sklr.transport import _transport_kernels as kernels
-
         counts = self.count(inv_reg, u, v, lowest)
         indptr = np.concatenate([[0], np.cumsum(counts)])
         if most is not None and indptr[-1] > most:
             return None
         indices = np.empty(indptr[-1], dtype=np.int32)
         values = np.empty(indptr[-1])
-
-        def work(rows):
-            kernels.fill_entries(
-                self.block(rows), inv_reg, u[rows], v, lowest, indptr[rows], indices, values
-            )
-
-        for _ in self.run(work, self.chunks):
-            pass
+        self._entries(inv_reg, u, v, lowest, indptr[:-1], True, indices, values)
         return indptr, indices, values
 
     def plan(self, inv_reg, u, v):
@@ -148,14 +146,13 @@ class Cost:
         """Return the cost of the whole plan."""
         from sklr.transport import _transport_kernels as kernels
 
-        out = np.empty(self.shape[0])
-
         def work(rows):
-            kernels.plan_costs(self.block(rows), inv_reg, u[rows], v, out[rows])
+            C = self.block(rows)
+            P = np.empty(C.shape)
+            kernels.plan_rows(C, inv_reg, u[rows], v, P)
+            return float(np.vdot(P, C))
 
-        for _ in self.run(work, self.chunks):
-            pass
-        return float(out.sum())
+        return sum(self.run(work, self.chunks))
 
 
 class DenseCost(Cost):

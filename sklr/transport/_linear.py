@@ -40,21 +40,14 @@ def solve(entries, inv_a, d, rhs, tol, run, *, factor=False):
     factor : bool
         Whether the diagonal was not enough.
     """
-    from sklr.transport import _linear_kernels as kernels
-
-    indptr, indices, values = entries
+    indptr, _, values = entries
     x = np.zeros(len(d))
     n_iter, products = 0, float((np.diff(indptr).astype(np.float64) ** 2).sum())
     can_factor = products <= _MOST_PRODUCTS
     if not (factor and can_factor):
         most = _FIRST if can_factor else _MOST
-        if len(values) < _SMALL:
-            n_iter, residual = kernels.conjugate_gradients(
-                indptr, indices, values, inv_a, d, rhs, tol, most, x
-            )
-        else:
-            product = _chunked_product(entries, inv_a, d, run)
-            n_iter, residual = _iterate(product, lambda r: r / d, rhs, tol, most, x)
+        product = _product(entries, inv_a, d, run)
+        n_iter, residual = _iterate(product, lambda r: r / d, rhs, tol, most, x)
         if residual <= tol or not can_factor:
             return x, n_iter, False
     product, precondition = _factored(entries, inv_a, d)
@@ -65,10 +58,19 @@ def solve(entries, inv_a, d, rhs, tol, run, *, factor=False):
     return x + correction, n_iter + more, True
 
 
-def _chunked_product(entries, inv_a, d, run):
+def _product(entries, inv_a, d, run):
     from sklr.transport import _linear_kernels as kernels
 
     indptr, indices, values = entries
+    if len(values) < _SMALL:
+
+        def product(p):
+            out = np.zeros(len(d))
+            kernels.schur_product(indptr, indices, values, inv_a, p, out)
+            np.subtract(d * p, out, out=out)
+            return out
+
+        return product
     edges = np.searchsorted(indptr, np.linspace(0, indptr[-1], 9)[1:-1])
     edges = np.unique(np.concatenate([[0], edges, [len(inv_a)]]))
     chunks = list(zip(edges[:-1], edges[1:], strict=True))
@@ -117,9 +119,10 @@ def _factored(entries, inv_a, d):
     lower.sort_indices()
     links = lower.indptr.astype(np.int64), lower.indices.astype(np.int32), lower.data
     m, capacity, drop = len(d), 10 * (lower.nnz + len(d)), 1e-2
-    pivots, l_indptr = np.empty(m), np.empty(m + 1, dtype=np.int64)
+    pivots, l_indptr = np.empty(m), np.zeros(m + 1, dtype=np.int64)
     factor = l_indptr, np.empty(capacity, dtype=np.int32), np.empty(capacity)
-    while not kernels.incomplete_cholesky(*links, excess[order], drop, pivots, *factor):
+    room = np.empty(m), np.empty((5, m), dtype=np.int64)
+    while not kernels.incomplete_cholesky(*links, excess[order], drop, pivots, *factor, *room):
         drop *= 10.0
 
     def precondition(r):

@@ -1,4 +1,4 @@
-"""Linear systems of the Newton step: conjugate gradients, incomplete factors (Numba).
+"""Linear systems of the Newton step: products and incomplete factors (Numba).
 
 The matrix is ``diag(d) - S' diag(inv_a) S`` with the kept entries S of the plan by rows; it is an
 M-matrix with small off-diagonal sums, so that its incomplete factors exist.
@@ -30,44 +30,6 @@ def schur_product(indptr, indices, values, inv_a, x, out):
             out[indices[k]] += values[k] * total
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def conjugate_gradients(indptr, indices, values, inv_a, d, rhs, tol, max_iter, x):
-    """Solve for `x` (zero at the start) with the diagonal as preconditioner.
-
-    Returns the number of iterations and the residual that remains, relative, both in the norm of
-    the preconditioner.
-    """
-    m = d.shape[0]
-    r = rhs.copy()
-    p = r / d
-    out = np.empty(m)
-    rz = 0.0
-    for j in range(m):
-        rz += r[j] * p[j]
-    first = rz
-    n_iter = 0
-    while n_iter < max_iter and rz > tol * tol * first:
-        out[:] = 0.0
-        schur_product(indptr, indices, values, inv_a, p, out)
-        curvature = 0.0
-        for j in range(m):
-            out[j] = d[j] * p[j] - out[j]
-            curvature += out[j] * p[j]
-        if not curvature > 0.0:
-            break
-        step = rz / curvature
-        rz_new = 0.0
-        for j in range(m):
-            x[j] += step * p[j]
-            r[j] -= step * out[j]
-            rz_new += r[j] * r[j] / d[j]
-        for j in range(m):
-            p[j] = r[j] / d[j] + rz_new / rz * p[j]
-        rz = rz_new
-        n_iter += 1
-    return n_iter, np.sqrt(rz / first) if first > 0.0 else 0.0
-
-
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _sort(rows, n_rows):
     """Sort the first numbers in place (Shell; compiling NumPy's sort would take a second)."""
@@ -87,7 +49,7 @@ def _sort(rows, n_rows):
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def incomplete_cholesky(
-    indptr, indices, weights, excess, drop, pivots, l_indptr, l_indices, l_values
+    indptr, indices, weights, excess, drop, pivots, l_indptr, l_indices, l_values, work, room
 ):
     """Factor ``diag(excess) + Laplacian(weights)``, nearly ``(I - L) diag(pivots) (I - L')``.
 
@@ -107,6 +69,8 @@ def incomplete_cholesky(
         Pivots, written.
     l_indptr, l_indices, l_values : ndarray
         Factor without its unit diagonal by columns, written.
+    work, room : ndarray of shape (n,) and (5, n)
+        Room: numbers, and indices.
 
     Returns
     -------
@@ -114,12 +78,11 @@ def incomplete_cholesky(
         Whether the factor found room in `l_values`.
     """
     n = excess.shape[0]
-    work = np.zeros(n)
-    marked = np.full(n, -1, dtype=np.int64)
-    rows = np.empty(n, dtype=np.int64)
-    place = np.zeros(n, dtype=np.int64)  # next row of each finished column
-    head = np.full(n, -1, dtype=np.int64)  # columns whose next row is this one, as a chain
-    chain = np.full(n, -1, dtype=np.int64)
+    marked, rows = room[0], room[1]
+    place = room[2]  # next row of each finished column
+    head, chain = room[3], room[4]  # columns whose next row is this one, as a chain
+    for j in range(n):
+        marked[j] = head[j] = -1
     size = 0
     l_indptr[0] = 0
     for j in range(n):
@@ -197,9 +160,8 @@ def _warm_up():
     indptr, indices = np.array([0, 2, 4]), np.array([0, 1, 0, 1], dtype=np.int32)
     values, inv_a = np.full(4, 0.25), np.full(2, 2.0)
     d, x = np.full(2, 0.6), np.zeros(2)
-    conjugate_gradients(indptr, indices, values, inv_a, d, np.ones(2), 1e-3, 5, x)
     schur_product(indptr, indices, values, inv_a, d, x)
     links = np.array([0, 1, 1]), np.array([1], dtype=np.int32), np.array([0.5])
     factor = np.zeros(3, dtype=np.int64), np.empty(1, dtype=np.int32), np.empty(1)
-    incomplete_cholesky(*links, np.ones(2), 1e-3, d, *factor)
+    incomplete_cholesky(*links, np.ones(2), 1e-3, d, *factor, x, np.empty((5, 2), np.int64))
     factor_solve(*factor, d, x)

@@ -48,7 +48,7 @@ def _scale(rung, options):
 
         def work(rows, t=t, s=s):
             part = np.zeros(len(t))
-            kernels.scale_rows(G[rows], t, rung.a[rows], s[rows], part)
+            kernels.scale_rows(G[rows], t, rung.a[rows], s[rows], part, np.empty(len(t)))
             return part
 
         sums = np.zeros(len(t))

@@ -106,9 +106,11 @@ class TileCost(PointCost):
 
         def work(rows):
             sums = np.zeros(v.shape)
+            row, kept = np.empty((len(v) + 1, WIDTH)), np.empty(len(v), dtype=np.int64)
             kernels.tile_row_update(
-                self.X[rows], *self._geometry, inv_reg, v, v_max, a[rows], u[rows], floor, sums
-            )
+                self.X[rows], *self._geometry, inv_reg, v, v_max, a[rows], u[rows], floor, sums,
+                row, kept, np.empty(len(v)),
+            )  # fmt: skip
             return sums
 
         for sums in self.run(work, self.slices):
@@ -133,7 +135,8 @@ class TileCost(PointCost):
         def work(rows):
             kernels.tile_entries(
                 X[rows], *self._geometry, inv_reg, u[rows], v, v_max, lowest, places[rows], fill,
-                indices, values,
+                np.empty(WIDTH), np.empty(len(v)), np.empty(WIDTH + 1, np.int32),
+                np.empty(WIDTH + 1), indices, values,
             )  # fmt: skip
 
         for _ in self.run(work, self.slices):
@@ -186,8 +189,9 @@ class TileCost(PointCost):
 
         def work(rows):
             kernels.tile_plan_costs(
-                self.X[rows], *self._geometry, inv_reg, u[rows], v, v_max, lowest, out[rows]
-            )
+                self.X[rows], *self._geometry, inv_reg, u[rows], v, v_max, lowest, out[rows],
+                np.empty(WIDTH), np.empty(WIDTH), np.empty(len(v)),
+            )  # fmt: skip
 
         for _ in self.run(work, self.slices):
             pass

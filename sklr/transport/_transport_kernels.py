@@ -137,7 +137,7 @@ if nb.config.DISABLE_JIT:  # the same rows in NumPy: scalar loops of Python woul
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def row_update(C, inv_reg, v, a, u, column_sums):
+def row_update(C, inv_reg, v, a, u, column_sums, row):
     """Set each `u` so that its row of the plan sums to `a`; add the rows to `column_sums`.
 
     `u` holds guesses. Where a guess is so far off that a row's sum leaves the safe range, the row
@@ -157,8 +157,9 @@ def row_update(C, inv_reg, v, a, u, column_sums):
         Guesses, overwritten.
     column_sums : ndarray of shape (m,)
         Added to.
+    row : ndarray of shape (m,)
+        Room for one row. (What allocates compiles a tenth of a second longer.)
     """
-    row = np.empty(v.shape[0])
     for i in range(C.shape[0]):
         shift, total = u[i], 0.0
         for trial in range(2):
@@ -173,40 +174,32 @@ def row_update(C, inv_reg, v, a, u, column_sums):
         _add_row(row, factor, column_sums)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def count_entries(C, inv_reg, u, v, lowest, counts):
-    """Count entries of each row of the plan whose logarithm is at least `lowest`."""
-    for i in range(C.shape[0]):
-        bound = lowest - u[i]
-        n_kept = 0
-        for j in range(C.shape[1]):
-            n_kept += v[j] - C[i, j] * inv_reg >= bound
-        counts[i] = n_kept
-
-
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def fill_entries(C, inv_reg, u, v, lowest, indptr, indices, values):
-    """Write the entries that `count_entries` counted.
+def plan_entries(
+    C, inv_reg, u, v, lowest, places, fill, columns, exponents, indices, values
+):  # fmt: skip
+    """Count the entries of each row whose logarithm is at least `lowest`, or write them.
 
-    `indices` and `values` are those of all rows, with one place to spare; `indptr` begins at
-    this chunk's first row.
+    Counts go to `places`, which has the first place of each row when entries are written.
+    `columns` and `exponents` have room for a row and one entry more.
     """
-    columns = np.empty(C.shape[1] + 1, dtype=np.int32)
-    exponents = np.empty(C.shape[1] + 1)
     for i in range(C.shape[0]):
-        bound = lowest - u[i]
-        n_kept = 0
+        bound, n_kept, place = lowest - u[i], 0, places[i]
+        if not fill:
+            for j in range(C.shape[1]):
+                n_kept += v[j] - C[i, j] * inv_reg >= bound
+            places[i] = n_kept
+            continue
         # Every entry is written, and the place moves on behind those that are kept: no branch.
         for j in range(C.shape[1]):
             x = v[j] - C[i, j] * inv_reg
             columns[n_kept] = j
             exponents[n_kept] = x
             n_kept += x >= bound
-        start = indptr[i]
         for k in range(n_kept):
-            indices[start + k] = columns[k]
+            indices[place + k] = columns[k]
         for k in range(n_kept):
-            values[start + k] = _exp(exponents[k] + u[i])
+            values[place + k] = _exp(exponents[k] + u[i])
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
@@ -217,20 +210,8 @@ def plan_rows(C, inv_reg, u, v, out):
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def plan_costs(C, inv_reg, u, v, out):
-    """Write the cost that each row of the plan pays."""
-    row = np.empty(C.shape[1])
-    for i in range(C.shape[0]):
-        _exp_row(C[i], inv_reg, v, u[i], row)
-        for j in range(C.shape[1]):
-            row[j] *= C[i, j]
-        out[i] = _sum_row(row)
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def scale_rows(G, t, a, s, column_sums):
+def scale_rows(G, t, a, s, column_sums, row):
     """One Sinkhorn update of the row scalings `s`, and the column sums that it leads to."""
-    row = np.empty(G.shape[1])
     for i in range(G.shape[0]):
         _multiply_rows(G[i], t, row)
         s[i] = a[i] / _sum_row(row)
@@ -319,17 +300,16 @@ def _tile_costs(x, tile, metric, row):
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def tile_row_update(
-    X, tiles, low, high, metric, inv_reg, v, v_max, a, u, floor, column_sums
+    X, tiles, low, high, metric, inv_reg, v, v_max, a, u, floor, column_sums, row, kept, bounds
 ):  # fmt: skip
     """Do what `row_update` does for costs between points, leaving out tiles that are far off.
 
     A tile is left out where no entry's logarithm can be above that of the row's sum plus `floor`.
     Where the guess of a row is off by more than a factor of 1000, it is done again from its
-    largest exponent.
+    largest exponent. `row` has room for all tiles and one more.
     """
-    n_tiles, _, width = tiles.shape
-    row, kept = np.empty((n_tiles, width)), np.empty(n_tiles, dtype=np.int64)
-    costs, bounds = np.empty(width), np.empty(n_tiles)
+    n_tiles = tiles.shape[0]
+    costs = row[n_tiles]
     for i in range(X.shape[0]):
         _bounds(X[i], low, high, metric, inv_reg, v_max, bounds)
         shift, cut, total, n_kept = u[i], np.log(a[i]) + floor, 0.0, 0
@@ -359,15 +339,11 @@ def tile_row_update(
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def tile_entries(
-    X, tiles, low, high, metric, inv_reg, u, v, v_max, lowest, places, fill, indices, values
+    X, tiles, low, high, metric, inv_reg, u, v, v_max, lowest, places, fill, row, bounds,
+    columns, exponents, indices, values,
 ):  # fmt: skip
-    """Count the entries of each row whose logarithm is at least `lowest`, or write them.
-
-    Counts go to `places`, which has the first place of each row when entries are written.
-    """
+    """Do what `plan_entries` does for costs between points."""
     n_tiles, _, width = tiles.shape
-    row, bounds = np.empty(width), np.empty(n_tiles)
-    columns, exponents = np.empty(width + 1, dtype=np.int32), np.empty(width + 1)
     for i in range(X.shape[0]):
         _bounds(X[i], low, high, metric, inv_reg, v_max, bounds)
         bound, n_kept, place = lowest - u[i], 0, places[i]
@@ -376,7 +352,7 @@ def tile_entries(
                 continue
             _tile_costs(X[i], tiles[t], metric, row)
             if fill:
-                # As in `fill_entries`: all are written, the place moves on behind those kept.
+                # As in `plan_entries`: all are written, the place moves on behind those kept.
                 n_kept = 0
                 for j in range(width):
                     x = v[t, j] - row[j] * inv_reg
@@ -396,10 +372,11 @@ def tile_entries(
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def tile_plan_costs(X, tiles, low, high, metric, inv_reg, u, v, v_max, lowest, out):
+def tile_plan_costs(
+    X, tiles, low, high, metric, inv_reg, u, v, v_max, lowest, out, costs, row, bounds
+):
     """Write the cost that each row of the plan pays, without tiles all below `lowest`."""
     n_tiles, _, width = tiles.shape
-    costs, row, bounds = np.empty(width), np.empty(width), np.empty(n_tiles)
     for i in range(X.shape[0]):
         _bounds(X[i], low, high, metric, inv_reg, v_max, bounds)
         out[i] = 0.0
@@ -416,22 +393,20 @@ def _warm_up():
     C = np.arange(12.0).reshape(3, 4)
     a, u = np.full(3, 1 / 3), np.zeros(3)
     v, sums = np.zeros(4), np.zeros(4)
-    row_update(C, 1.0, v, a, u, sums)
-    counts = np.empty(3, dtype=np.int64)
-    count_entries(C, 1.0, u, v, -5.0, counts)
-    indptr = np.concatenate([[0], np.cumsum(counts)])
-    fill_entries(
-        C, 1.0, u, v, -5.0, indptr, np.empty(counts.sum(), np.int32), np.empty(counts.sum())
-    )
+    row_update(C, 1.0, v, a, u, sums, np.empty(4))
+    room = np.empty(5, np.int32), np.empty(5), np.empty(12, np.int32), np.empty(12)
+    plan_entries(C, 1.0, u, v, -5.0, np.zeros(3, np.int64), False, *room)
     plan_rows(C, 1.0, u, v, np.empty((3, 4)))
-    plan_costs(C, 1.0, u, v, np.empty(3))
-    scale_rows(np.exp(-C), np.ones(4), a, np.ones(3), sums)
+    scale_rows(np.exp(-C), np.ones(4), a, np.ones(3), sums, np.empty(4))
     indptr, indices = np.arange(0, 13, 4), np.tile(np.arange(4, dtype=np.int32), 3)
     sparse_row_update(indptr, indices, C.ravel(), 1.0, v, a, u, sums)
     sparse_plan(indptr, indices, C.ravel(), 1.0, u, v, np.empty(12))
     X, tiles, box = np.zeros((3, 2)), np.zeros((1, 2, 4)), (np.zeros((2, 1)), np.zeros((2, 1)))
     v, v_max, places = np.zeros((1, 4)), np.zeros(1), np.zeros(3, dtype=np.int64)
-    tile_row_update(X, tiles, *box, 0, 1.0, v, v_max, a, u, -50.0, np.zeros((1, 4)))
+    row, bounds, kept = np.empty((2, 4)), np.empty(1), np.empty(1, dtype=np.int64)
+    tile_row_update(
+        X, tiles, *box, 0, 1.0, v, v_max, a, u, -50.0, np.zeros((1, 4)), row, kept, bounds
+    )
     arguments = X, tiles, *box, 0, 1.0, u, v, v_max, 0.0
-    tile_entries(*arguments, places, False, np.empty(0, np.int32), np.empty(0))
-    tile_plan_costs(*arguments, np.empty(3))
+    tile_entries(*arguments, places, False, row[0], bounds, *room)
+    tile_plan_costs(*arguments, np.empty(3), row[0], row[1], bounds)

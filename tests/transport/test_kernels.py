@@ -136,7 +136,7 @@ def test_chunked_product_is_the_kernels(problem):
     entries, inv_a, d, rhs, A = laplacian_system(3.0, 2)
     for n_jobs in (1, 2):
         with ChunkThreads(n_jobs) as threads:
-            product = _linear._chunked_product(entries, inv_a, d, threads.map)
+            product = _linear._product(entries, inv_a, d, threads.map)
             assert_allclose(product(rhs), A @ rhs, rtol=1e-9, atol=1e-14)
 
 
@@ -158,6 +158,8 @@ def test_incomplete_factor_without_dropping_is_a_factor():
         0.0,
         pivots,
         *factor,
+        np.empty(n),
+        np.empty((5, n), np.int64),
     )
     size = factor[0][-1]
     L = (
@@ -177,7 +179,7 @@ def test_incomplete_factor_says_when_there_is_no_room():
     factor = np.zeros(5, np.int64), np.empty(2, np.int32), np.empty(2)
     assert not linear_kernels.incomplete_cholesky(
         lower.indptr.astype(np.int64), lower.indices, lower.data, np.ones(4), 0.0, np.ones(4),
-        *factor,
+        *factor, np.empty(4), np.empty((5, 4), np.int64),
     )  # fmt: skip
 
 
