@@ -22,7 +22,6 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -32,6 +31,7 @@ from sklr.neural_network._callbacks import read_weights, write_weights
 from sklr.neural_network._device import resolve_device
 from sklr.neural_network._loop import TrainState, mean_loss, run_epoch, train
 from sklr.neural_network._rng import derive_seeds, seeded
+from sklr.utils._base import BaseEstimator
 from sklr.utils._imports import import_optional
 
 _POSITIVE = [Interval(Real, 0, None, closed="neither")]
