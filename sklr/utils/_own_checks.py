@@ -4,6 +4,7 @@ The input is native: trials or matrices for a 3-D estimator, a table for others.
 """
 
 import copy
+import importlib
 import inspect
 import os
 import pickle
@@ -182,8 +183,21 @@ def _global_state() -> dict[str, Any]:
     return state
 
 
+def _import_first(estimator: Any) -> None:
+    """Import what changes the process by being imported: that is not the estimator's doing."""
+    if type(estimator).__module__.startswith("sklr.neural_network"):
+        try:
+            importlib.import_module("torch._dynamo")  # torch's optimisers do, it adds filters
+        except ImportError:
+            pass
+    import numba
+
+    numba.get_num_threads()  # starts its threads, which sets OpenMP's number, which is torch's
+
+
 def check_global_state(estimator: Any) -> None:
     """Nothing that belongs to the whole process is changed: seeds, filters, threads, folder."""
+    _import_first(estimator)
     X, y = make_check_data(estimator)
     before = _global_state()
     fitted = _fitted(estimator, X, y)
