@@ -333,6 +333,7 @@ def test_sums_multiples_and_rounding():
         (f + g, F + G),
         (f - g, F - G),
         (3 * f, 3 * F),
+        (np.float64(3) * f - np.float32(1), 3 * F - 1),
         (f / 4, F / 4),
         (-f, -F),
         (f + 2, F + 2),
