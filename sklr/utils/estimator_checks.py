@@ -62,8 +62,9 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
         "n_filters": 3,
         "kernel_size": 5,
         "max_iter": 3,
+        "batch_size": 512,
     },
-    "SPDNetClassifier": {"max_iter": 3},
+    "SPDNetClassifier": {"max_iter": 3, "batch_size": 512},
     "GrassmannClassifier": {"max_iter": 15, "dtype": "float64"},
     "HeatGeodesicEmbedding": {"n_neighbors": 5, "t": 1.0, "order": 15},
     # In 30 dimensions the default maps each sample onto itself, and what else it does hangs on
