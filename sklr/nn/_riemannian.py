@@ -31,7 +31,8 @@ def split_manifold_parameters(module: nn.Module) -> tuple[list, list]:
     >>> [len(part) for part in split_manifold_parameters(network)]
     [1, 2]
     """
-    manifold, euclidean = [], []
+    manifold: list[torch.nn.Parameter] = []
+    euclidean: list[torch.nn.Parameter] = []
     for parameter in module.parameters():
         (manifold if hasattr(parameter, "manifold") else euclidean).append(parameter)
     return manifold, euclidean
@@ -204,7 +205,9 @@ def _kernel_step(parameter: torch.Tensor, direction: torch.Tensor, lr: float, po
     if bases.ndim != 3 or not bases.is_contiguous():
         bases = bases.reshape(-1, *bases.shape[-2:]).contiguous()
     moves = direction.detach().reshape(bases.shape).contiguous()
-    _load_kernel()(bases.numpy(), moves.numpy(), float(lr), polish)
+    kernel = _load_kernel()
+    assert kernel is not None  # the caller asked
+    kernel(bases.numpy(), moves.numpy(), float(lr), polish)
     if bases.data_ptr() != parameter.data_ptr():
         parameter.copy_(bases.reshape(parameter.shape))
 

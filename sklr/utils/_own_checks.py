@@ -247,7 +247,7 @@ def check_not_fitted(estimator: Any) -> None:
             raise AssertionError(f"{type(fresh).__name__}.{name} works before fit")
 
 
-def _refusal(call: Any, *args: Any, kind: type | tuple = (ValueError, TypeError)) -> str:
+def _refusal(call: Any, *args: Any, kind: Any = (ValueError, TypeError)) -> str:
     try:
         call(*args)
     except NotFittedError as exc:
@@ -329,6 +329,7 @@ def check_fitted_state(estimator: Any) -> None:
     if not tags.no_validation and not tags.input_tags.one_d_array:
         assert fitted.n_features_in_ == X.shape[1]
     if tags.estimator_type == "classifier":
+        assert y is not None
         assert_array_equal(fitted.classes_, np.unique(y))
     if tags.input_tags.pairwise or tags.non_deterministic:
         return

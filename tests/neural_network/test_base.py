@@ -368,7 +368,9 @@ def test_safetensors_where_installed(tmp_path):
 
 
 def test_a_given_module_is_copied_and_a_wrong_one_is_told():
-    module = nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 3))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 3))
     before = {k: v.clone() for k, v in module.state_dict().items()}
     fit = Perceptron(module, random_state=0).fit(X, Y)
     assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
