@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 TORCH := $(PIP) "$$(grep '^torch==' constraints.txt)"
 ARGS ?=
 
-.PHONY: demo test test-slow lint docs bench clean
+.PHONY: demo test test-slow lint docs check-docs bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m sklr.eeg $(ARGS)
@@ -23,9 +23,14 @@ test-slow: $(VENV)/.test
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+# Opens them in Chromium where there is one; links are checked in any case.
+check-docs: docs
+	$(BIN)/python docs/check_site.py || [ $$? -eq 77 ]
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/run.py $(ARGS)

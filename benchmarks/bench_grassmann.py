@@ -133,9 +133,9 @@ def bench_epochs(repeats):
         return conv_net(shape, (32, 128))
 
     networks = {
-        "perceptron 64-128-128": (X, {"hidden_layer_sizes": (128, 128)}, 3),
-        "perceptron 64-512-512": (X, {"hidden_layer_sizes": (512, 512)}, 2),
-        "convolutions 32-128": (images, {"module": convolutions}, 1),
+        "perceptron 64-128-128": (X, {"hidden_layer_sizes": (128, 128)}, 10),
+        "perceptron 64-512-512": (X, {"hidden_layer_sizes": (512, 512)}, 4),
+        "convolutions 32-128": (images, {"module": convolutions}, 2),
     }
     rows = {}
     for name, (data, options, epochs) in networks.items():

@@ -40,10 +40,13 @@ numpydoc_show_class_members = False
 numpydoc_validate = False  # tests/test_docstrings.py does
 
 html_theme = "pydata_sphinx_theme"
+html_static_path = ["_static"]
+html_logo = html_favicon = "_static/logo.svg"
 html_title = f"sklr {version}"
 html_theme_options = {
     "navigation_with_keys": False,
     "show_prev_next": False,
+    "logo": {"text": "sklr", "alt_text": "sklr"},
     "secondary_sidebar_items": ["page-toc"],
     "navbar_end": ["theme-switcher"],
     "footer_start": ["copyright"],
@@ -81,6 +84,15 @@ def _escape_fitted_names(app, what, name, obj, options, lines):
         )
 
 
+def _report_benchmarks(app):
+    """Make the page of all results from the latest files."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import report
+
+    report.page(ROOT / "benchmarks" / "results", ROOT / "docs" / "generated" / "benchmarks")
+
+
 def setup(app):
-    """Connect what runs after numpydoc has had the docstring."""
+    """Connect what runs before sources are read, and after numpydoc has had the docstring."""
+    app.connect("builder-inited", _report_benchmarks)
     app.connect("autodoc-process-docstring", _escape_fitted_names, priority=900)

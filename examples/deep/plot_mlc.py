@@ -70,7 +70,7 @@ print("dimensions of the subspaces:", [len(basis) for basis in mlc.subspaces_])
 
 order = np.lexsort((y, mlc.labels_))[::4]
 pixels = X / np.linalg.norm(X, axis=1, keepdims=True)
-fig, axes = plt.subplots(1, 3, figsize=(11, 3.8))
+fig, axes = plt.subplots(1, 3, figsize=(11, 4.1), layout="constrained")
 for ax, title, Z in zip(
     axes, ("pixels", "learned features"), (pixels, mlc.embedding_), strict=False
 ):
@@ -86,5 +86,4 @@ for k in np.argsort(digits):
     rows.append(np.hstack(X[chosen].reshape(-1, 8, 8)))
 axes[2].imshow(np.vstack(rows), cmap="gray_r")
 axes[2].set(title="along each cluster's main direction", xticks=[], yticks=[])
-fig.tight_layout()
 plt.show()

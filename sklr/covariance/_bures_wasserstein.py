@@ -4,7 +4,7 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.base import TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
@@ -17,6 +17,7 @@ from sklr.geometry._bures_core import (
     require_semidefinite,
 )
 from sklr.geometry._bures_wasserstein import _square_distance, warn_unless_converged
+from sklr.utils._base import BaseEstimator
 from sklr.utils._threads import single_blas_thread
 from sklr.utils._validation import check_spd_stack
 

@@ -19,7 +19,6 @@ from sklr.decomposition._chebyshev import (
 )
 from sklr.decomposition._chebyshev_tucker_build import (
     FIRST_DEGREE,
-    MAX_CORE,
     MAX_NODES,
     N_CHECKS,
     Built,
@@ -28,10 +27,21 @@ from sklr.decomposition._chebyshev_tucker_build import (
     build_full,
     evaluate_unit,
     next_degree,
+    random_points,
     to_unit,
     trim,
 )
+from sklr.decomposition._chebyshev_tucker_inputs import (
+    are_chebyshev,
+    call_terms,
+    check_grid_axes,
+    ladder,
+    line,
+    resolve,
+    trim_factors,
+)
 from sklr.decomposition._tucker import (
+    MAX_CORE,
     check_products,
     check_ranks,
     check_tol,
@@ -149,8 +159,9 @@ class ChebyshevTucker:
     n_evaluations_ : int
         How many values of the function were asked for, with those to check it.
     error_estimate_ : float
-        Largest error at a thousand random points of the box (for a grid, at up to a thousand of its
-        points), as a share of the largest value seen; NaN for functions made from others.
+        Largest error at a thousand random points, half of them denser near the sides (for
+        a grid, at up to a thousand of its points), as a share of the largest value seen; NaN for
+        functions made from others.
 
     See Also
     --------
@@ -226,6 +237,9 @@ class ChebyshevTucker:
         self.dtype = dtype
         self.verbose = verbose
 
+    # NumPy's numbers leave arithmetic with functions to the functions.
+    __array_ufunc__ = None
+
     def __repr__(self):
         fitted = ""
         if hasattr(self, "core_"):
@@ -283,6 +297,8 @@ class ChebyshevTucker:
         if built is None:
             shown = partial(progress, total=8, description="rounds", verbose=self.verbose)
             built = build_cross(sampler, degrees, adaptive, tol, self.max_degree, ranks, shown)
+            if adaptive:
+                built.core, built.factors = trim_factors(built.core, built.factors, tol)
         points = sampler.random(N_CHECKS, np.random.default_rng(1))
         truth = sampler(list(points.T))
         self._finish(built, box, points, truth, sampler.largest, adaptive, tol)
@@ -319,9 +335,9 @@ class ChebyshevTucker:
         columns, tails, n_evaluations = [], [], 0
         for k, (given, side) in enumerate(zip(factors, box, strict=True)):
             if callable(given) or (len(given) and all(callable(g) for g in given)):
-                call = partial(_call_terms, given, len(weights), k)
+                call = partial(call_terms, given, len(weights), k)
                 cap = self.max_degree if adaptive else degrees[k]
-                C, tail_k, n = _resolve(call, weights, side, degrees[k], cap, tol)
+                C, tail_k, n = resolve(call, weights, side, degrees[k], cap, tol)
                 columns.append(C)
                 tails.append(tail_k)
                 n_evaluations += n * len(weights)
@@ -332,10 +348,9 @@ class ChebyshevTucker:
             weights, columns, tol, ranks and [min(r, len(C)) for r, C in zip(ranks, columns)]
         )
         if adaptive:
-            core, V = _trim_factors(core, V, tol)
-        points = box[:, 0] + (box[:, 1] - box[:, 0]) * np.random.default_rng(1).random(
-            (max(50, min(N_CHECKS, MAX_CORE // len(weights))), len(box))
-        )
+            core, V = trim_factors(core, V, tol)
+        n_checks = max(50, min(N_CHECKS, MAX_CORE // len(weights)))
+        points = random_points(box, n_checks, np.random.default_rng(1))
         truth = np.zeros(len(points))
         for part in np.array_split(
             np.arange(len(points)), max(1, len(weights) * len(points) // 2_000_000)
@@ -346,7 +361,7 @@ class ChebyshevTucker:
                 if C is given or not (callable(given) or callable(given[0])):
                     values = values * series(x, C, box[k])
                 else:
-                    values = values * _call_terms(given, len(weights), k, x)
+                    values = values * call_terms(given, len(weights), k, x)
             truth[part] = values.sum(axis=1)
         self._finish(Built(core, V, tails), box, points, truth, np.abs(truth).max(), adaptive, tol)
         self.n_evaluations_ = n_evaluations
@@ -374,7 +389,7 @@ class ChebyshevTucker:
             The compressed function.
         """
         values = np.asarray(values, dtype=np.float64)
-        grid = _check_grid_axes(values, grid)
+        grid = check_grid_axes(values, grid)
         box = check_box([(x[0], x[-1]) for x in grid] if bounds is None else bounds)
         if len(box) != values.ndim:
             raise ValueError(f"bounds has {len(box)} rows, values {values.ndim} axes.")
@@ -384,14 +399,14 @@ class ChebyshevTucker:
             moved = np.moveaxis(C, k, 0)
             if len(x) == 1:
                 coefficients = moved
-            elif _are_chebyshev(x, box[k]) and (adaptive or degrees[k] == len(x)):
+            elif are_chebyshev(x, box[k]) and (adaptive or degrees[k] == len(x)):
                 coefficients = cheb_values_to_coefficients(moved)
             else:
-                spline = CubicSpline(x, moved) if len(x) > 3 else _line(x, moved)
+                spline = CubicSpline(x, moved) if len(x) > 3 else line(x, moved)
                 m, cap = degrees[k], degrees[k]
                 if adaptive:  # more points than the grid has add nothing but the splines' kinks
                     cap = next(
-                        c for c in _ladder(self.max_degree) if c >= min(len(x), self.max_degree)
+                        c for c in ladder(self.max_degree) if c >= min(len(x), self.max_degree)
                     )
                 while True:
                     coefficients = cheb_values_to_coefficients(spline(cheb_points(m, box[k])))
@@ -587,7 +602,7 @@ class ChebyshevTucker:
         core, V = self._format()
         core, turns = hosvd(core, tol)
         V = [C @ W for C, W in zip(V, turns, strict=True)]
-        return self._like(*_trim_factors(core, V, tol), self.bounds_)
+        return self._like(*trim_factors(core, V, tol), self.bounds_)
 
     def __add__(self, other):
         if isinstance(other, Real):
@@ -734,89 +749,3 @@ class ChebyshevTucker:
                 + ", accept a larger tol, or split the box at kinks and singularities.",
                 ConvergenceWarning,
             )
-
-
-def _ladder(cap):
-    m = FIRST_DEGREE
-    while m < cap:
-        yield m
-        m = next_degree(m, cap)
-    yield cap
-
-
-def _trim_factors(core, V, tol):
-    """Drop trailing coefficients of orthonormal factors that the core makes small."""
-    threshold = 0.1 * tol * np.linalg.norm(core) / np.sqrt(core.ndim)
-    short = []
-    for k, C in enumerate(V):
-        # Norm of a row of the unfolded coefficients: the other factors are orthonormal.
-        unfolded = np.moveaxis(core, k, 0).reshape(core.shape[k], -1)
-        sizes = np.linalg.norm(C @ unfolded, axis=1) if unfolded.shape[1] < 10 * len(C) else None
-        if sizes is None:
-            sizes = np.sqrt(np.einsum("ia,ab,ib->i", C, unfolded @ unfolded.T, C).clip(0))
-        tails = np.sqrt(np.cumsum(sizes[::-1] ** 2))[::-1]
-        short.append(C[: max(1, int(np.count_nonzero(tails > threshold)))])
-    return orthonormalize(core, short)
-
-
-def _call_terms(given, n_terms, k, x):
-    """Values (n, R) of the functions of one coordinate."""
-    if callable(given):
-        values = np.asarray(given(x), dtype=np.float64)
-    else:
-        values = np.column_stack([np.broadcast_to(g(x), x.shape) for g in given]).astype(float)
-    if values.shape != (len(x), n_terms):
-        raise ValueError(
-            f"factors[{k}] must give values of shape ({len(x)}, {n_terms}): points by terms, "
-            f"got {values.shape}."
-        )
-    if not np.isfinite(values).all():
-        i, r = np.argwhere(~np.isfinite(values))[0]
-        raise ValueError(f"factors[{k}] is {values[i, r]} in term {r} at {float(x[i])}.")
-    return values
-
-
-def _resolve(call, weights, side, m, cap, tol):
-    """Return coefficients of callables, their tail beside the largest, number of points."""
-    n = 0
-    while True:
-        C = cheb_values_to_coefficients(call(cheb_points(m, side)))
-        n += m
-        # A term whose coefficients are small, or whose weight is, need not be resolved as well.
-        weighted = C * (np.abs(weights) / max(np.abs(weights).max(), 1e-300))
-        last = tail(weighted) / max(np.abs(weighted).max(), 1e-300)
-        if last < tol or m >= cap:
-            return C, last, n
-        m = next_degree(m, cap)
-
-
-def _check_grid_axes(values, grid):
-    grid = [np.asarray(x, dtype=np.float64) for x in grid]
-    if values.ndim == 0 or len(grid) != values.ndim:
-        raise ValueError(f"values has {values.ndim} axes and grid {len(grid)} arrays.")
-    for k, x in enumerate(grid):
-        if x.shape != (values.shape[k],):
-            raise ValueError(
-                f"grid[{k}] must have as many coordinates as values along axis {k}, "
-                f"{values.shape[k]}, got shape {x.shape}."
-            )
-        if not np.isfinite(x).all() or not (np.diff(x) > 0).all():
-            raise ValueError(f"grid[{k}] must be finite and ascending.")
-    if not np.isfinite(values).all():
-        where = [int(i) for i in np.argwhere(~np.isfinite(values))[0]]
-        point = tuple(float(x[i]) for x, i in zip(grid, where, strict=True))
-        raise ValueError(
-            f"values must be finite, values{where} is {values[tuple(where)]} at {point}."
-        )
-    return grid
-
-
-def _are_chebyshev(x, side):
-    return np.abs(x - cheb_points(len(x), side)).max() <= 1e-13 * (side[1] - side[0])
-
-
-def _line(x, values):
-    """Return the polynomial through two or three values."""
-    from scipy.interpolate import BarycentricInterpolator
-
-    return BarycentricInterpolator(x, values)

@@ -3,7 +3,7 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -12,6 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from sklr.decomposition._chebyshev_tucker import EXTRAPOLATE, ChebyshevTucker, check_box, outside
 from sklr.decomposition._chebyshev_tucker_als import descend
 from sklr.decomposition._chebyshev_tucker_build import to_unit
+from sklr.utils._base import BaseEstimator
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread
 from sklr.utils._warnings import warn_user

@@ -1,5 +1,7 @@
 """Simulated motor imagery as a MOABB dataset."""
 
+from typing import Any
+
 import numpy as np
 
 from sklr.datasets import make_motor_imagery
@@ -8,7 +10,7 @@ from sklr.utils._imports import import_optional
 from sklr.utils._validation import check_positive_int
 
 mne = import_optional("mne", extra="eeg", feature="SimulatedMotorImagery")
-_fake = import_optional("moabb.datasets.fake", extra="eeg", feature="SimulatedMotorImagery")
+_fake: Any = import_optional("moabb.datasets.fake", extra="eeg", feature="SimulatedMotorImagery")
 
 
 # moabb.benchmark takes a dataset from outside MOABB's own list only if it is a FakeDataset.

@@ -61,7 +61,7 @@ def _make_columns(job: _Job, first: int, last: int, given: Any) -> None:
     """Write columns ``first .. last - 1`` of the powers that are summed, unnormalised."""
     graph = open_graph(job.graph, check=False)
     scale, factors = (np.load(job.part(name)) for name in ("scale", "factors"))
-    data = graph.data if job.weighted else np.empty(0)
+    data: Any = graph.data if job.weighted else np.empty(0)
     operator = core.Operator(graph.indptr, graph.indices, data, job.unit, scale, None, job.n_nodes)
     dtype = np.dtype(job.dtype)
     if given is None:
@@ -136,7 +136,8 @@ def _finish_window(job: _Job, first: int, last: int, moments: Any, zero: bool) -
     rows = np.fromfile(job.target, dtype, count, offset=place).reshape(-1, job.n_components)
     if moments is not None:
         with ChunkThreads(1) as threads:
-            core.standardize_in_place(rows, *moments, threads)
+            mean, scale = moments
+            core.standardize_in_place(rows, mean, scale, threads)
     if zero:
         rows[np.load(job.part("degrees"), mmap_mode="r")[first:last] == 0] = 0
     _write_rows(job, first, rows)

@@ -29,7 +29,7 @@ class Operator:
     data: np.ndarray  # empty where all weights are equal
     unit: float
     scale: np.ndarray
-    degrees: np.ndarray
+    degrees: np.ndarray | None
     n_columns: int
 
     @property

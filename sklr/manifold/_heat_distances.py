@@ -13,6 +13,8 @@ from sklr.utils._warnings import warn_user
 AFFINITIES = {"adaptive": "adaptive", "alpha": "alpha", "gaussian": "gaussian", "knn": "binary"}
 
 _TINY = np.finfo(float).tiny
+# A heat kernel whose entries differ by less than this share is told.
+_EVEN = 1e-7
 # Columns from which the entropy is estimated when there are many.
 _ENTROPY_COLUMNS = 32
 
@@ -104,18 +106,42 @@ def time_grid(laplacian, n_times=24):
     return np.geomspace(0.5, last, n_times) / (rate if rate > 0 else 1.0)
 
 
-def heat_entropy(heat):
-    """Mean entropy of the columns of a heat kernel, in nats; over the last two axes."""
-    mass = np.maximum(heat, 0.0)
-    total = mass.sum(axis=-2, keepdims=True)
-    mass = mass / np.maximum(total, _TINY)
-    return -(mass * np.log(np.maximum(mass, _TINY))).sum(axis=-2).mean(axis=-1)
+def heat_entropy(heat, laplacian, times, columns):
+    """Von Neumann entropy of heat kernels, in nats, from some of their columns.
+
+    It is the entropy of exp(-t lambda) / Z, with lambda the eigenvalues of the Laplacian and Z
+    the sum that makes it one: log Z + t tr(L H) / Z. It falls from log(n) to 0 and counts the
+    directions that heat still tells apart.
+
+    Parameters
+    ----------
+    heat : ndarray of shape (n_times, n, n_columns)
+        Columns of the heat kernels.
+    laplacian : csr_array of shape (n, n)
+        The Laplacian.
+    times : ndarray of shape (n_times,)
+        Diffusion times.
+    columns : ndarray of shape (n_columns,)
+        Which columns they are; both traces are taken as n times the mean over them.
+
+    Returns
+    -------
+    entropy : ndarray of shape (n_times,)
+        The entropies.
+    """
+    n, own = laplacian.shape[0], np.arange(len(columns))
+    Z = n * heat[:, columns, own].mean(axis=1)
+    rows = laplacian[columns]
+    energy = n * np.array([(rows @ each)[own, own].mean() for each in heat])
+    return np.log(np.maximum(Z, _TINY)) + times * energy / np.maximum(Z, _TINY)
 
 
 def choose_time(laplacian, *, method="auto", order=None, columns=None, rng=None, n_jobs=None):
-    """Choose the diffusion time at the knee of the entropy of the heat kernel.
+    """Choose the diffusion time at the knee of the von Neumann entropy of the heat kernel.
 
-    Both axes are scaled to [0, 1]; the knee is where the curve is farthest above the diagonal.
+    Both axes are scaled to [0, 1]; the knee is where the curve is farthest below the diagonal.
+    The entropy of the kernel's columns has its knee at the same times on clean data, but is
+    soon even where noise makes the graph mix at once, long before heat has left the noise.
 
     Returns
     -------
@@ -124,7 +150,7 @@ def choose_time(laplacian, *, method="auto", order=None, columns=None, rng=None,
     grid : ndarray of shape (n_times,)
         Times that were tried.
     entropy : ndarray of shape (n_times,)
-        Mean entropy of the columns at each.
+        The entropy at each.
     """
     n = laplacian.shape[0]
     grid = time_grid(laplacian)
@@ -134,14 +160,13 @@ def choose_time(laplacian, *, method="auto", order=None, columns=None, rng=None,
         columns = np.sort(rng.choice(columns, _ENTROPY_COLUMNS, replace=False))
     method = "uniformization" if method == "squaring" else method
     B = indicator_columns(n, columns)
-    entropy = heat_entropy(
-        heat_kernel(laplacian, grid, B, method=method, order=order, n_jobs=n_jobs)
-    )
-    rise = entropy[-1] - entropy[0]
-    if not rise > 1e-6 * max(1.0, abs(entropy[-1])) or (np.diff(entropy) < -1e-3 * rise).any():
-        return _middle(grid, "does not increase"), grid, entropy
-    above = (entropy - entropy[0]) / rise - (grid - grid[0]) / (grid[-1] - grid[0])
-    knee = int(above.argmax())
+    heat = heat_kernel(laplacian, grid, B, method=method, order=order, n_jobs=n_jobs)
+    entropy = heat_entropy(heat, laplacian, grid, columns)
+    fall = entropy[0] - entropy[-1]
+    if not fall > 1e-6 * max(1.0, abs(entropy[0])):
+        return _middle(grid, "does not fall"), grid, entropy
+    below = (entropy[0] - entropy) / fall - (grid - grid[0]) / (grid[-1] - grid[0])
+    knee = int(below.argmax())
     if knee in (0, len(grid) - 1):
         return _middle(grid, "has its knee at an end of the grid"), grid, entropy
     return float(grid[knee]), grid, entropy
@@ -196,6 +221,12 @@ def heat_dissimilarity(heat, t, columns, *, harnack=1.0, power=1.0, denoise=0.0)
         diagonal = np.exp(share @ np.log(np.maximum(own, _TINY)))
         diagonal[columns] = own
         S -= harnack * np.log(0.5 * (diagonal[:, None] + own))
+    spread = float(S.max() - S.min())
+    if spread < _EVEN:
+        warn_user(
+            f"At t={t:.4g} heat is even to {spread:.1g} of itself: what is left of the distances "
+            "is rounding. Take a shorter t.",
+        )
     S *= -4.0 * t
     D = np.sqrt(np.maximum(S, 0.0))
     if power != 1.0:

@@ -64,7 +64,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         Neighbours of each point in the graph.
     t : float or "auto", default="auto"
         Diffusion time, in units of one over the weights of the graph. "auto" takes the knee of
-        the entropy of the heat kernel. Noise asks for longer times.
+        the von Neumann entropy of the heat kernel. Short-cut edges ask for longer times.
     decay : float, default=40.0
         Exponent of the "alpha" kernel; 40 is nearly a ball with a hard rim.
     anisotropy : float, default=0.0
@@ -126,7 +126,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
     t_grid_ : ndarray of shape (n_times,)
         Times that were tried; only with ``t="auto"``.
     entropy_ : ndarray of shape (n_times,)
-        Mean entropy of the heat kernel's columns at each, in nats; only with ``t="auto"``.
+        Von Neumann entropy of the heat kernel at each, in nats; only with ``t="auto"``.
     affinity_matrix_ : csr_array of shape (n_graph, n_graph)
         The graph; its vertices are the training points, or the prototypes.
     component_labels_ : ndarray of shape (n_graph,)

@@ -131,7 +131,7 @@ class HeatEntropyDisplay:
     t_grid : ndarray of shape (n_times,)
         Times.
     entropy : ndarray of shape (n_times,)
-        Mean entropy of the heat kernel's columns.
+        Von Neumann entropy of the heat kernel.
     t : float
         The chosen time.
 

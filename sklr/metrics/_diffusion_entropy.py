@@ -101,6 +101,7 @@ def entropy_of_cloud(X, settings, random_state):
     """Diffusion spectral entropy of validated points."""
     if settings.max_samples is not None and settings.solver != "landmark":
         X = subsample(X, settings.max_samples, random_state)
+    X = centred(X)
     n = X.shape[0]
     bandwidth = settings.bandwidth
     if isinstance(bandwidth, str):
@@ -154,6 +155,26 @@ def entropy_of_cloud(X, settings, random_state):
     unit = np.log(base)
     value = min(max(value, 0.0), np.log(n))
     return Entropy(float(value / unit), None, float(spread / unit), bandwidth)
+
+
+def centred(X):
+    """Take the mean away where it is so large that distances would drown in rounding.
+
+    Elsewhere the points stay as they are, and give what sparse ones give to the last digit.
+    """
+    if sp.issparse(X):
+        return X
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = X.mean(axis=0)
+        moved = X - mean
+        largest = np.einsum("ij,ij->i", moved, moved).max()
+        far = mean @ mean > 1e4 * largest
+    if not largest < 1e-6 * np.finfo(float).max:
+        raise ValueError(
+            f"X is too large, its squared distances overflow: the largest entry is "
+            f"{np.abs(X).max():.3g}. Scale it."
+        )
+    return moved if far else X
 
 
 def subsample(X, n_samples, random_state):
@@ -403,7 +424,7 @@ def diffusion_spectral_mutual_information(
     >>> bool(1.9 < information <= 2)
     True
     """
-    X = check_cloud(X)
+    X = centred(check_cloud(X))
     check_consistent_length(X, y)
     rng = check_random_state(random_state)
     group = groups_of(y, y_discrete, n_clusters, rng)

@@ -22,7 +22,6 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -32,6 +31,7 @@ from sklr.neural_network._callbacks import read_weights, write_weights
 from sklr.neural_network._device import resolve_device
 from sklr.neural_network._loop import TrainState, mean_loss, run_epoch, train
 from sklr.neural_network._rng import derive_seeds, seeded
+from sklr.utils._base import BaseEstimator
 from sklr.utils._imports import import_optional
 
 _POSITIVE = [Interval(Real, 0, None, closed="neither")]
@@ -170,8 +170,8 @@ class TorchEstimator(BaseEstimator):
         try:
             yield
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise
 
     def _fit_network(
@@ -202,10 +202,10 @@ class TorchEstimator(BaseEstimator):
         self.module_ = (module if kept is None else kept).eval()
         self.n_iter_ = len(state.loss_curve)
         self.loss_curve_ = state.loss_curve
-        vars(self).pop("validation_scores_", None)
+        self.__dict__.pop("validation_scores_", None)
         if validation is not None:
             self.validation_scores_ = state.validation_scores
-        vars(self).pop("_optimizer_states", None)
+        self.__dict__.pop("_optimizer_states", None)
         return state
 
     def _fit_one_epoch(
@@ -312,8 +312,8 @@ class TorchEstimator(BaseEstimator):
             random_state=derive_seeds(self._seed, 1, 1)[0],
             stratify=stratify,
         )
-        some = [None if part is None else part[train_rows] for part in (X, y, weights)]
-        return *some, (X[held], None if y is None else y[held])
+        X_fit, y_fit, w_fit = (None if p is None else p[train_rows] for p in (X, y, weights))
+        return X_fit, y_fit, w_fit, (X[held], None if y is None else y[held])
 
     # Inference.
 

@@ -219,12 +219,13 @@ class GrassmannClassifier(
         from sklr.nn import RiemannianSGD, split_manifold_parameters
 
         manifold, rest = split_manifold_parameters(module)
-        optimizers = [RiemannianSGD(manifold, self.manifold_learning_rate, self.momentum)]
-        options = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
+        groups = [{"params": manifold, "lr": self.manifold_learning_rate}]
+        options = {"params": rest, "lr": self.learning_rate, "weight_decay": self.weight_decay}
         if rest and self.solver == "sgd":
-            optimizers.append(torch.optim.SGD(rest, momentum=self.momentum, **options))
-        elif rest:
-            optimizers.append(torch.optim.AdamW(rest, **options))
+            groups.append(options)
+        optimizers = [RiemannianSGD(groups, momentum=self.momentum)]
+        if rest and self.solver == "adamw":
+            optimizers.append(torch.optim.AdamW([options]))
         return optimizers
 
     def _learning_rate_factor(self, step: TrainState) -> float | None:

@@ -200,9 +200,11 @@ def train(estimator: Any, state: TrainState, validation: Any, *, stop_early: boo
     _call(
         callbacks, "on_fit_begin", estimator, {"module": state.module, "n_epochs": state.n_epochs}
     )
+    n_epochs = state.n_epochs
+    assert n_epochs is not None  # partial_fit runs its epoch itself
     epochs = progress(
-        range(state.n_epochs),
-        total=state.n_epochs,
+        range(n_epochs),
+        total=n_epochs,
         description=type(estimator).__name__,
         verbose=verbose == 1,
     )
@@ -211,7 +213,7 @@ def train(estimator: Any, state: TrainState, validation: Any, *, stop_early: boo
         began = time.perf_counter()
         state.epoch = epoch
         state.loss_curve.append(run_epoch(estimator, state))
-        score = None
+        score: Any = None
         if validation is not None:
             score = estimator._validation_score(state.module, *validation, state)
             state.validation_scores.append(score)

@@ -251,8 +251,8 @@ class ManifoldLinearizingClustering(
         with self._undone_on_failure():
             given, X = X, self._validate(X, reset=True)
             for name in ("n_clusters", "batch_size"):
-                value = getattr(self, name)
-                if isinstance(value, Integral) and value > len(X):
+                value: Any = getattr(self, name)
+                if isinstance(value, Integral) and int(value) > len(X):
                     raise ValueError(f"{name}={value} is more than the n_samples={len(X)}")
             if len(X) < 2:
                 raise ValueError(f"at least 2 samples are needed, got n_samples={len(X)}")
@@ -277,7 +277,7 @@ class ManifoldLinearizingClustering(
         self._clusters, self.labels_, lengths = found
         self.subspaces_ = self._clusters.bases
         self.n_clusters_ = len(self.subspaces_)
-        vars(self).pop("coding_lengths_", None)
+        self.__dict__.pop("coding_lengths_", None)
         if lengths is not None:
             self.coding_lengths_ = lengths
         self._n_features_out = self.n_components

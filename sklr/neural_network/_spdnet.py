@@ -208,7 +208,7 @@ class SPDNetClassifier(_SPDNetBase):
     tol : float, default=1e-4
         What counts as an improvement.
     device : str, default="cpu"
-        Where to train. Decompositions of small matrices are slow on a GPU.
+        Where to train; "auto" is a CUDA device if there is one. Only the CPU was tried.
     random_state : int, RandomState instance or None, default=None
         Seeds first weights and the order of samples.
     verbose : int, default=0
@@ -243,8 +243,7 @@ class SPDNetClassifier(_SPDNetBase):
     Matrices are divided by their mean eigenvalue (that of the training set), so that units do
     not matter; channels of different units still do under "gbw" and "bw", whose distances are
     ruled by directions of large variance. That helps where small eigenvalues are noise, and
-    costs where the classes differ in them: on motor imagery the affine-invariant
-    metric is ahead. Compare both.
+    fails where the classes differ in them, as the user guide's table shows. Compare both.
 
     Everything is computed in double precision. An epoch costs O(n_samples n^3) with some four
     decompositions a matrix and layer.
@@ -389,7 +388,7 @@ class EEGSPDNetClassifier(_SPDNetBase):
     tol : float, default=1e-4
         What counts as an improvement.
     device : str, default="cpu"
-        Where to train.
+        Where to train; "auto" is a CUDA device if there is one. Only the CPU was tried.
     random_state : int, RandomState instance or None, default=None
         Seeds first weights and the order of samples.
     verbose : int, default=0

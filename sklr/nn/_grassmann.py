@@ -169,8 +169,7 @@ class _Lengths(torch.autograd.Function):
         inward = (projected * share.unsqueeze(2)).reshape(len(features), -1)
         of_features = of_weight = None
         if ctx.needs_input_grad[0]:
-            radial = torch.einsum("nc,nc->n", upward, lengths).unsqueeze(1)
-            radial = radial * (factor / ctx.scale).square()
+            radial = (upward * lengths).sum(dim=1, keepdim=True) * (factor / ctx.scale).square()
             of_features = torch.addcmul(inward @ bases.T, features, radial, value=-1)
         if ctx.needs_input_grad[1]:
             of_weight = (features.T @ inward).reshape(features.shape[1], *weight.shape[::2])

@@ -10,11 +10,11 @@ import numpy as np
 
 
 @nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def _gram(A, B, out):
+def _gram(A, B, out, symmetric):
     """Write the products of the rows of `A` and `B`; two at a time, summed lane by lane."""
     k, D = A.shape
     for i in range(k):
-        for j in range(0, k, 2):
+        for j in range(i if symmetric else 0, k, 2):
             other = min(j + 1, k - 1)
             first = A.dtype.type(0)
             second = A.dtype.type(0)
@@ -23,6 +23,9 @@ def _gram(A, B, out):
                 second += A[i, d] * B[other, d]
             out[i, j] = first
             out[i, other] = second
+            if symmetric:
+                out[j, i] = first
+                out[other, i] = second
 
 
 @nb.njit(cache=True, nogil=True)
@@ -38,11 +41,11 @@ def _product(A, B, out):
 
 
 @nb.njit(cache=True, nogil=True)
-def _cos_sinc(A, C, N, work):
+def _cos_sinc(A, C, N, work, eps):
     """Write cos(sqrt(A)) and sin(sqrt(A)) / sqrt(A) of a positive semidefinite matrix.
 
     Taylor series in A, whose norm is halved until they converge in a few terms, and formulas of
-    the double angle. `A` is overwritten.
+    the double angle. Terms below `eps` are left out. `A` is overwritten.
     """
     k = A.shape[0]
     square = 0.0
@@ -58,10 +61,9 @@ def _cos_sinc(A, C, N, work):
     for i in range(k):
         for j in range(k):
             A[i, j] *= shrink
-    # Terms below 1e-17: norm ** m / (2 m)!.
     terms = 1
-    term = 1.0
-    while term > 1e-17 and terms < 12:
+    term = 1.0  # norm ** m / (2 m)!
+    while term > eps and terms < 12:
         term *= norm / ((2 * terms - 1) * (2 * terms))
         terms += 1
     for i in range(k):
@@ -118,6 +120,7 @@ def step_classes(S, M, lr, reorthonormalise):
     S cos - lr H sinc = S (cos + lr G sinc) - lr M sinc.
     """
     n_classes, D, k = S.shape
+    eps = 1e-17 if S.itemsize == 8 else 1e-9
     # Rows of a multiple of 256 would fall on each other in the cache: some zeros behind them.
     length = D if D % 256 else D + 16
     St = np.zeros((k, length), S.dtype)
@@ -133,8 +136,8 @@ def step_classes(S, M, lr, reorthonormalise):
             for j in range(k):
                 St[j, d] = S[c, d, j]
                 Mt[j, d] = M[c, d, j]
-        _gram(St, Mt, G)
-        _gram(Mt, Mt, A)
+        _gram(St, Mt, G, False)
+        _gram(Mt, Mt, A, True)
         for i in range(k):
             for j in range(k):
                 total = A[i, j]
@@ -144,7 +147,7 @@ def step_classes(S, M, lr, reorthonormalise):
         for i in range(k):
             for j in range(k):
                 A[i, j] = work[i, j]
-        _cos_sinc(A, P, Q, work)
+        _cos_sinc(A, P, Q, work, eps)
         _product(G, Q, work)
         for i in range(k):
             for j in range(k):
@@ -153,7 +156,7 @@ def step_classes(S, M, lr, reorthonormalise):
         _combine(St, P, Mt, Q, R)
         if reorthonormalise:
             # One Newton step towards the nearest orthonormal basis, of the same span.
-            _gram(R, R, G)
+            _gram(R, R, G, True)
             for i in range(k):
                 for j in range(k):
                     P[i, j] = 1.5 if i == j else 0.0

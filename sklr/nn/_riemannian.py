@@ -1,5 +1,6 @@
 """Stochastic gradient descent on Grassmann manifolds, beside the ordinary one."""
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -30,7 +31,8 @@ def split_manifold_parameters(module: nn.Module) -> tuple[list, list]:
     >>> [len(part) for part in split_manifold_parameters(network)]
     [1, 2]
     """
-    manifold, euclidean = [], []
+    manifold: list[torch.nn.Parameter] = []
+    euclidean: list[torch.nn.Parameter] = []
     for parameter in module.parameters():
         (manifold if hasattr(parameter, "manifold") else euclidean).append(parameter)
     return manifold, euclidean
@@ -183,19 +185,29 @@ def _has_kernel(parameter: torch.Tensor) -> bool:
     """Return whether a parameter is stepped by the compiled kernel: it is on the CPU."""
     if parameter.device.type != "cpu" or parameter.dtype not in (torch.float32, torch.float64):
         return False
+    return _load_kernel() is not None
+
+
+@functools.cache
+def _load_kernel() -> Callable[..., None] | None:
+    """Import and compile the kernel once; None where Numba is told not to compile."""
     from numba import config
 
-    return not config.DISABLE_JIT and parameter.ndim >= 2
+    if config.DISABLE_JIT:
+        return None
+    from sklr.nn._grassmann_kernels import step_classes
+
+    return step_classes
 
 
 def _kernel_step(parameter: torch.Tensor, direction: torch.Tensor, lr: float, polish: bool) -> None:
-    from sklr.nn._grassmann_kernels import step_classes
-
     bases = parameter.detach()
     if bases.ndim != 3 or not bases.is_contiguous():
         bases = bases.reshape(-1, *bases.shape[-2:]).contiguous()
     moves = direction.detach().reshape(bases.shape).contiguous()
-    step_classes(bases.numpy(), moves.numpy(), float(lr), polish)
+    kernel = _load_kernel()
+    assert kernel is not None  # the caller asked
+    kernel(bases.numpy(), moves.numpy(), float(lr), polish)
     if bases.data_ptr() != parameter.data_ptr():
         parameter.copy_(bases.reshape(parameter.shape))
 

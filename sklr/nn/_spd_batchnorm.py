@@ -235,18 +235,16 @@ class SPDBatchNormBW(_SPDBatchNorm):
         with torch.no_grad():
             if self.training:
                 mean = _arithmetic_mean(Y, inverse)
-                b, U = _point(mean)
-                P = _frame(U, inverse)
                 for _ in range(self.mean_iter):
-                    b, U = _barycentre_step(Y, P, b, U)
-                    P = _frame(U, inverse)
+                    mean = _barycentre_step(Y, inverse, mean)
+                b, U = _point(mean)
             else:
                 b, U = _point(into(self.running_mean.double()))
         V = centred_log(Y, _frame(U, inverse), b)
         with torch.no_grad():
             if self.training:
                 var = self._variance(Y, V, inverse) / power**2
-                self._track((U * b) @ U.mT, var, into, root, power)
+                self._track(b, U, var, into, root, power)
             else:
                 var = self.running_var.double()
         Z, stretch = exp_from_identity(V, U, into(self.bias), root, self._factor(var))
@@ -261,17 +259,17 @@ class SPDBatchNormBW(_SPDBatchNorm):
         roots = torch.linalg.eigvalsh(Y).clamp_min(0.0).sqrt()
         return (roots - 1.0).square().sum(dim=1).mean()
 
-    def _track(self, mean, var, into, root, power):
+    def _track(self, b, U, var, into, root, power):
         t = self._weight_of_batch()
-        if t < 1.0:
-            b, U = _point(into(self.running_mean.double()))
-            sandwich = (U * b.sqrt()).mT @ mean @ (U * b.sqrt())
-            w, V = torch.linalg.eigh(sandwich)
+        if t < 1.0:  # the geodesic to the running mean, from the batch's, whose spectrum is known
+            frame = U * b.sqrt()
+            w, V = torch.linalg.eigh(frame.mT @ into(self.running_mean.double()) @ frame)
             outer = b.rsqrt()
             T = outer[:, None] * ((V * w.clamp_min(0.0).sqrt()) @ V.mT) * outer
-            T = t * T + (1.0 - t) * torch.eye(self.n, dtype=T.dtype, device=T.device)
-            half = U @ (T * b.sqrt())
+            half = U @ ((1.0 - t) * T * b.sqrt() + torch.diag(t * b.sqrt()))
             mean = half @ half.mT
+        else:
+            mean = (U * b) @ U.mT
         mean = mean if root is None else root @ mean @ root
         mean = spd_power(mean, 1.0 / power) if self._deformed else mean
         self.running_mean.copy_(symmetrise(mean))
@@ -400,14 +398,17 @@ def _point(mean: Tensor) -> tuple[Tensor, Tensor]:
     return b, U
 
 
-def _barycentre_step(Y, P, b, U):
-    """One fixed-point step from U diag(b) U^T, and the new point's spectrum."""
-    left = b.sqrt()[:, None] * P
+def _barycentre_step(Y: Tensor, inverse: Tensor | None, mean: Tensor) -> Tensor:
+    """One fixed-point step: F^-T S S F^-1 with F F^T the mean and S the mean of sandwich roots."""
+    F, info = torch.linalg.cholesky_ex(mean)
+    if int(info):
+        _point(mean)  # says what is wrong
+    left = F.mT if inverse is None else F.mT @ inverse
     w, V = torch.linalg.eigh(left @ Y @ left.mT)
-    wide = (V * w.clamp_min(0.0).sqrt().sqrt()[:, None, :]).transpose(0, 1).reshape(len(b), -1)
-    half = (wide @ wide.mT) * (b.rsqrt() / len(Y))
-    half = U @ half.mT  # U diag(b)^-1/2 S
-    return _point(half @ half.mT)
+    quarter = w.clamp_min(0.0).sqrt().sqrt()
+    rows = (V.mT * quarter[..., None]).reshape(-1, len(F))
+    half = torch.linalg.solve_triangular(F.mT, rows.mT @ rows / len(Y), upper=True)
+    return half @ half.mT
 
 
 def _roots(mean: Tensor) -> tuple[Tensor, Tensor]:

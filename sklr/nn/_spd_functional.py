@@ -168,6 +168,11 @@ def spd_power(X: Tensor, power: Tensor, spectrum: tuple[Tensor, Tensor] | None =
     return _Power.apply(X, power, spectrum)
 
 
+def _sum_of_products(S: Tensor, B: Tensor) -> Tensor:
+    """Sum over a stack of S_k @ B_k with symmetric S_k: one product, no copy."""
+    return S.reshape(-1, S.shape[-1]).mT @ B.reshape(-1, B.shape[-1])
+
+
 class _CentredLog(Function):
     """Logarithm of P X P^T at a diagonal matrix, transported to the identity.
 
@@ -199,10 +204,7 @@ class _CentredLog(Function):
         grad_X = left.mT @ sandwich @ left if ctx.needs_input_grad[0] else None
         grad_P = None
         if ctx.needs_input_grad[1]:
-            n = left.shape[0]
-            # Sum over matrices of sandwich_k @ half_k, as one product.
-            wide = sandwich.transpose(0, 1).reshape(n, -1)
-            grad_P = b.sqrt()[:, None] * (2.0 * wide @ half.reshape(-1, left.shape[1]))
+            grad_P = b.sqrt()[:, None] * (2.0 * _sum_of_products(sandwich, half))
         return grad_X, grad_P, None
 
 
@@ -229,18 +231,17 @@ class _ExpFromIdentity(Function):
         A.diagonal(dim1=-2, dim2=-1).add_(1.0)
         frame = basis if T is None else T @ basis
         half = frame @ A * g.sqrt()
-        ctx.save_for_backward(N, A, turn, basis, g, phi, frame, factor)
+        ctx.save_for_backward(N, A, half, turn, basis, g, phi, frame, factor)
         ctx.mark_non_differentiable(A)
         return half @ half.mT, A
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad, _):
-        N, A, turn, basis, g, phi, frame, factor = ctx.saved_tensors
+        N, A, half, turn, basis, g, phi, frame, factor = ctx.saved_tensors
         _, _, need_G, need_T, need_factor = ctx.needs_input_grad
-        n = len(g)
-        pulled = symmetrise(grad) @ frame
-        Q = frame.mT @ pulled
+        grad = symmetrise(grad)
+        Q = frame.mT @ grad @ frame
         QA = Q @ A
         grad_A = QA * g
         grad_A = grad_A + grad_A.mT
@@ -249,19 +250,18 @@ class _ExpFromIdentity(Function):
         grad_factor = (weighted * N).sum().reshape(factor.shape) if need_factor else None
         grad_G = grad_T = None
         if need_G:
-            direct = A.transpose(0, 1).reshape(n, -1) @ QA.reshape(-1, n)
+            direct = _sum_of_products(A, QA)
             # The divided difference is -phi(a, c) phi(b, c) / (r(a, c) + r(b, c)) with r the root
             # of the sum, times sqrt(2); t[j, i, k] is the sum over matrices of
-            # (phi grad_A)[i, j] (phi N)[k, j].
-            t = weighted.permute(2, 1, 0) @ (N * phi).permute(2, 0, 1)
+            # (phi grad_A)[i, j] (phi N)[k, j], which are symmetric.
+            t = torch.bmm(weighted.transpose(0, 1).mT, (N * phi).transpose(0, 1))
             root = (g[:, None] + g[None, :]).sqrt()
             t.div_(root[:, :, None] + root[:, None, :])
             inner = direct - (2.0 * 2.0**0.5) * factor * t.sum(dim=0)
             grad_G = basis @ symmetrise(inner) @ basis.mT
         if need_T:
-            image = (A * g) @ A
-            wide = pulled.transpose(0, 1).reshape(n, -1)
-            grad_T = 2.0 * wide @ image.reshape(-1, n) @ basis.mT
+            image = (half * g.sqrt()) @ A
+            grad_T = 2.0 * _sum_of_products(grad, image) @ basis.mT
         return grad_V, None, grad_G, grad_T, grad_factor
 
 

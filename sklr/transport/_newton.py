@@ -227,7 +227,7 @@ def solve(cost, a, b, reg, options, init=None, extent=None, verbose=0):
     if len(regs) > 1 and isinstance(cost, TileCost) and cost.is_large():
         found = _coarse_start(cost, a, b, regs, options, extent, verbose)
         if found is not None:
-            regs, (u, v), new = *found, False
+            (regs, (u, v)), new = found, False
     state = State(regs[0], u, v)
     for k, rung_reg in enumerate(regs):
         state.u = state.u * (state.reg / rung_reg)

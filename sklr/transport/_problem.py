@@ -49,7 +49,7 @@ def check_positive(value: Any, name: str) -> float:
     """Return a positive finite number, or say what is wrong with it."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a positive number, got {value!r}.")
-    if not (np.isfinite(value) and value > 0):
+    if not (np.isfinite(float(value)) and float(value) > 0):
         raise ValueError(f"{name} must be a positive finite number, got {value!r}.")
     return float(value)
 
@@ -108,7 +108,7 @@ def check_weights(weights: Any, n: int, name: str) -> np.ndarray:
     return weights
 
 
-def make_problem(a, b, cost: Cost, reg: float, relative: bool) -> Problem:
+def make_problem(a, b, cost: Any, reg: float, relative: bool) -> Problem:
     """Check weights against the cost and leave out atoms without mass."""
     n, m = cost.shape
     a_given, b_given = a is not None, b is not None

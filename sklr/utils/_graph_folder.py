@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import tempfile
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -179,8 +180,10 @@ def open_graph(folder, *, check: bool = True) -> MappedGraph:
         raise FileNotFoundError(
             f"There is no graph folder {folder}; sklr.utils.save_graph writes one."
         )
-    arrays = {name: _map(folder / f"{name}.npy", optional=name == "data") for name in _NAMES}
-    graph = MappedGraph(folder, *arrays.values())
+    arrays: dict[str, Any] = {
+        name: _map(folder / f"{name}.npy", optional=name == "data") for name in _NAMES
+    }
+    graph = MappedGraph(folder, **arrays)
     if check:
         _check_graph(graph)
     return graph

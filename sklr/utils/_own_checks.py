@@ -4,6 +4,7 @@ The input is native: trials or matrices for a 3-D estimator, a table for others.
 """
 
 import copy
+import importlib
 import inspect
 import os
 import pickle
@@ -182,8 +183,21 @@ def _global_state() -> dict[str, Any]:
     return state
 
 
+def _import_first(estimator: Any) -> None:
+    """Import what changes the process by being imported: that is not the estimator's doing."""
+    if type(estimator).__module__.startswith("sklr.neural_network"):
+        try:
+            importlib.import_module("torch._dynamo")  # torch's optimisers do, it adds filters
+        except ImportError:
+            pass
+    import numba
+
+    numba.get_num_threads()  # starts its threads, which sets OpenMP's number, which is torch's
+
+
 def check_global_state(estimator: Any) -> None:
     """Nothing that belongs to the whole process is changed: seeds, filters, threads, folder."""
+    _import_first(estimator)
     X, y = make_check_data(estimator)
     before = _global_state()
     fitted = _fitted(estimator, X, y)
@@ -233,7 +247,7 @@ def check_not_fitted(estimator: Any) -> None:
             raise AssertionError(f"{type(fresh).__name__}.{name} works before fit")
 
 
-def _refusal(call: Any, *args: Any, kind: type | tuple = (ValueError, TypeError)) -> str:
+def _refusal(call: Any, *args: Any, kind: Any = (ValueError, TypeError)) -> str:
     try:
         call(*args)
     except NotFittedError as exc:
@@ -315,6 +329,7 @@ def check_fitted_state(estimator: Any) -> None:
     if not tags.no_validation and not tags.input_tags.one_d_array:
         assert fitted.n_features_in_ == X.shape[1]
     if tags.estimator_type == "classifier":
+        assert y is not None
         assert_array_equal(fitted.classes_, np.unique(y))
     if tags.input_tags.pairwise or tags.non_deterministic:
         return

@@ -2,13 +2,13 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Any
 
 
 def progress(
     items: Iterable[Any], *, total: int, description: str, verbose: int | bool
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Iterate over `items`, showing how far it is on standard error when `verbose`.
 
     Parameters

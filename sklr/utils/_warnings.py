@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from types import FrameType
 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
@@ -14,7 +15,8 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     category : type, default=UserWarning
         Kind of the warning.
     """
-    level, frame = 1, sys._getframe(0)
+    level = 1
+    frame: FrameType | None = sys._getframe(0)
     inside = ("sklr", "sklearn")
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in inside:
         frame = frame.f_back

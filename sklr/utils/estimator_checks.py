@@ -62,8 +62,9 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
         "n_filters": 3,
         "kernel_size": 5,
         "max_iter": 3,
+        "batch_size": 512,
     },
-    "SPDNetClassifier": {"max_iter": 3},
+    "SPDNetClassifier": {"max_iter": 3, "batch_size": 512},
     "GrassmannClassifier": {"max_iter": 15, "dtype": "float64"},
     "HeatGeodesicEmbedding": {"n_neighbors": 5, "t": 1.0, "order": 15},
     # In 30 dimensions the default maps each sample onto itself, and what else it does hangs on
@@ -294,7 +295,7 @@ def _twin_class(base: type, lift: Callable[[np.ndarray], np.ndarray]) -> type:
 
 
 def _empty_twin(base: type, lift: Callable[[np.ndarray], np.ndarray]) -> Any:
-    twin = _twin_class(base, lift)
+    twin: Any = _twin_class(base, lift)
     return twin.__new__(twin)
 
 
@@ -329,7 +330,7 @@ def as_tabular(estimator: Any, lift: Callable[[np.ndarray], np.ndarray] | None =
     >>> twin.fit_transform([[0.0, 1.0], [2.0, 3.0]]).shape
     (2, 4, 4)
     """
-    base = type(estimator)
+    base: Any = type(estimator)
     if get_tags(estimator).input_tags.two_d_array:
         raise ValueError(f"{base.__name__} takes tables already; as_tabular is for 3-D input.")
     twin = _twin_class(base, _default_lift(base) if lift is None else lift)

@@ -23,7 +23,7 @@ from sklr.manifold import (
     ShepardDisplay,
     heat_geodesic_distances,
 )
-from sklr.manifold._heat_distances import choose_time, heat_entropy
+from sklr.manifold._heat_distances import build_graph, choose_time, heat_entropy
 from sklr.manifold._smoothing import prune_short_cuts, smooth_points
 from sklr.metrics import geodesic_preservation_score
 
@@ -100,8 +100,9 @@ def test_short_times_count_hops_and_long_times_stay_finite():
     short = heat_geodesic_distances(W, 1e-6, affinity="precomputed", harnack=0.0)
     # Hops dominate the logarithm; how many paths there are adds a little.
     assert score(hops, short, metric="precomputed") > 0.97
-    for t in (1e3, 1e6):
-        d = heat_geodesic_distances(W, t, affinity="precomputed")
+    for t in (1e3, 1e5):
+        with pytest.warns(UserWarning, match="heat is even"):
+            d = heat_geodesic_distances(W, t, affinity="precomputed")
         assert np.isfinite(d).all()
 
 
@@ -162,12 +163,31 @@ def test_methods_give_the_same_distances(method):
 
 
 def test_entropy_of_heat():
-    assert_allclose(heat_entropy(np.eye(5)), 0.0)
-    assert_allclose(heat_entropy(np.full((5, 5), 0.2)), np.log(5))
-    L = graph_laplacian(cycle(50))
-    entropy = heat_entropy(heat_kernel(L, np.array([0.1, 1.0, 10.0, 1e4])))
-    assert (np.diff(entropy) > 0).all()
-    assert_allclose(entropy[-1], np.log(50), rtol=1e-6)
+    L = sp.csr_array(graph_laplacian(cycle(50)))
+    times = np.array([1e-6, 0.1, 1.0, 10.0, 1e4])
+    entropy = heat_entropy(heat_kernel(L, times), L, times, np.arange(50))
+    shares = np.exp(-times[:, None] * np.linalg.eigvalsh(L.toarray()))
+    shares /= shares.sum(axis=1, keepdims=True)
+    assert_allclose(entropy, -(shares * np.log(np.maximum(shares, 1e-300))).sum(1), atol=1e-9)
+    assert_allclose(entropy[[0, -1]], [np.log(50), 0.0], atol=1e-6)
+    # On a cycle all columns say the same.
+    some = np.array([3, 30])
+    heat = heat_kernel(L, times, np.eye(50)[:, some])
+    assert_allclose(heat_entropy(heat, L, times, some), entropy, atol=1e-9)
+
+
+def test_automatic_time_leaves_noise_behind():
+    X = np.random.default_rng(0).standard_normal((300, 10))
+    W, _ = build_graph(X)
+    L = graph_laplacian(W)
+    second = np.linalg.eigvalsh(L.toarray())[1]
+    t, _, _ = choose_time(L, rng=np.random.RandomState(0))
+    assert 2.0 < t * second < 8.0
+
+
+def test_even_heat_is_told():
+    with pytest.warns(UserWarning, match="At t=50 heat is even to .* Take a shorter t"):
+        heat_geodesic_distances(np.ones((6, 6)), 50.0, affinity="precomputed")
 
 
 # The estimator.
@@ -434,9 +454,10 @@ def test_bad_graphs_and_numbers():
 
 def test_no_knee_is_told():
     L = graph_laplacian(np.zeros((12, 12)))
-    with pytest.warns(UserWarning, match="t='auto'.*does not increase.*the middle of the grid"):
+    with pytest.warns(UserWarning, match="t='auto'.*does not fall.*the middle of the grid"):
         t, grid, entropy = choose_time(sp.csr_array(L))
-    assert t in grid and not entropy.any()
+    assert t in grid
+    assert_allclose(entropy, np.log(12))
 
 
 # Figures.

@@ -99,6 +99,19 @@ def test_rotation_translation_order_and_units_do_not_matter():
     assert_allclose(diffusion_spectral_entropy(moved, bandwidth=65.0), wanted, rtol=1e-9)
     median = diffusion_spectral_entropy(X)
     assert_allclose(diffusion_spectral_entropy(moved), median, rtol=1e-9)
+    far = 1e6 + X
+    assert_allclose(diffusion_spectral_entropy(far, bandwidth=1.3), wanted, rtol=1e-7)
+    labels = X[:, 0] > 0
+    information = diffusion_spectral_mutual_information(X, labels, random_state=0)
+    found = diffusion_spectral_mutual_information(far, labels, random_state=0)
+    assert_allclose(found, information, atol=1e-7)
+
+
+@pytest.mark.parametrize("solver", ["exact", "lanczos", "landmark"])
+def test_points_far_apart_stand_alone(solver):
+    X = 1e100 * np.random.default_rng(0).standard_normal((50, 3))
+    found = diffusion_spectral_entropy(X, bandwidth=1.0, solver=solver, random_state=0)
+    assert_allclose(found, np.log2(50), rtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +189,13 @@ def test_exact_spectrum_with_and_without_the_low_rank_way(dim, low):
     found = exact_eigenvalues(K.copy())
     assert (np.count_nonzero(found) < 450) == low
     assert_allclose(found, wanted, atol=1e-12)
+
+
+def test_exact_spectrum_of_few_points():
+    for n in (2, 3, 17):
+        A = np.random.default_rng(n).random((n, n))
+        K = (A + A.T) / 2
+        assert_allclose(exact_eigenvalues(K.copy()), np.linalg.eigvalsh(K)[::-1], atol=1e-14)
 
 
 def test_quadrature_integrates_polynomials_exactly():
@@ -360,6 +380,8 @@ def test_bad_parameters_are_refused_in_words(change, message):
         (np.ones((5, 2, 2, 2)), "Flatten activations"),
         (np.ones((1, 2)), "1 sample"),
         (np.array([[0.0], [np.nan]]), "NaN"),
+        (np.array([[1e200], [-1e200], [0.0]]), "too large.*1e\\+200. Scale it"),
+        (np.array([[1.7e308], [1.7e308], [0.0]]), "too large.*1.7e\\+308. Scale it"),
         (np.ones(5), "1D array"),
     ],
 )

@@ -81,10 +81,12 @@ def test_one_class_is_refused():
 
 
 def test_module_of_a_user_is_copied_and_gives_the_features():
-    module = nn.Sequential(nn.Linear(4, 10), nn.Tanh())
-    before = module[0].weight.detach().clone()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 10), nn.Tanh())
+    before = module[1].weight.detach().clone()
     fit = GrassmannClassifier(2, module=module, max_iter=20, random_state=0).fit(X, Y)
-    assert torch.equal(module[0].weight, before)
+    assert torch.equal(module[1].weight, before)
     assert fit.transform(X).shape == (150, 10) and fit.score(X, Y) > 0.8
     double = GrassmannClassifier(2, module=module.double(), max_iter=2).fit(X, Y)
     assert {p.dtype for p in double.module_.parameters()} == {torch.float64}
