@@ -136,7 +136,8 @@ class TorchEstimator(BaseEstimator):
         """Validate input as float32 or float64; tables, and more dimensions if `_allow_nd`."""
         dtype = self._dtypes()[0 if reset else 1]
         allow_nd = self._allow_nd()
-        out = validate_data(self, X, y, reset=reset, dtype=dtype, allow_nd=allow_nd, order="C")
+        with np.errstate(over="ignore"):  # what overflows is refused as infinite, with its reason
+            out = validate_data(self, X, y, reset=reset, dtype=dtype, allow_nd=allow_nd, order="C")
         if allow_nd:
             found = out[0] if isinstance(out, tuple) else out
             if 0 in found.shape[1:]:
