@@ -193,6 +193,8 @@ def _import_first(estimator: Any) -> None:
     import numba
 
     numba.get_num_threads()  # starts its threads, which sets OpenMP's number, which is torch's
+    if "torch" in sys.modules:
+        sys.modules["torch"].get_num_threads()  # its first call sets OpenMP's number once more
 
 
 def check_global_state(estimator: Any) -> None:
