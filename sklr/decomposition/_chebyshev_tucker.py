@@ -19,7 +19,6 @@ from sklr.decomposition._chebyshev import (
 )
 from sklr.decomposition._chebyshev_tucker_build import (
     FIRST_DEGREE,
-    MAX_CORE,
     MAX_NODES,
     N_CHECKS,
     Built,
@@ -42,6 +41,7 @@ from sklr.decomposition._chebyshev_tucker_inputs import (
     trim_factors,
 )
 from sklr.decomposition._tucker import (
+    MAX_CORE,
     check_products,
     check_ranks,
     check_tol,

@@ -14,13 +14,12 @@ from sklr.decomposition._chebyshev import (
     series,
     tail,
 )
-from sklr.decomposition._tucker import hosvd, rank_of, singular
+from sklr.decomposition._tucker import MAX_CORE, hosvd, rank_of, singular
 from sklr.utils._threads import single_blas_thread
 
 FIRST_DEGREE = 17
-# Nodes of the largest grid, and entries of the largest core.
+# Nodes of the largest grid.
 MAX_NODES = 20_000_000
-MAX_CORE = 20_000_000
 # Points that a function gets in one call.
 _CHUNK = 65_536
 N_CHECKS = 1000

@@ -11,6 +11,8 @@ from sklr.utils._threads import single_blas_thread
 _SMALLEST_TOL = 10 * np.finfo(np.float64).eps
 # Entries of the largest array that sums of products are collected in at once.
 _CHUNK = 4_000_000
+# Entries of the largest core.
+MAX_CORE = 20_000_000
 
 
 def mode_product(C, M, k):
@@ -295,6 +297,13 @@ def rhosvd(weights, factors, tol=1e-8, ranks=None):
             rank = rank_of(s, max(threshold, _SMALLEST_TOL * s[0]))
             bases.append(left[:, :rank])
             small.append(left[:, :rank].T @ U)
+        sizes = [len(U) for U in small]
+        if np.prod(sizes, dtype=float) > MAX_CORE:
+            raise ValueError(
+                f"the ranks {tuple(sizes)} that tol={tol:g} asks for make a core of "
+                f"{np.prod(sizes, dtype=float):.3g} entries, more than {MAX_CORE}: give a larger "
+                "tol, or fewer terms."
+            )
         core = sum_of_products(signs, small)
     core, turns = hosvd(core, 0.5 * tol)
     core, turns = _cut(core, turns, limits)

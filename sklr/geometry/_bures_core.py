@@ -39,6 +39,10 @@ def eigh(X, n_jobs=None):
     return tuple(np.concatenate([part[i] for part in parts]) for i in (0, 1))
 
 
+#: Products of two matrices occur.
+LARGEST = 1e-4 * float(np.sqrt(np.finfo(np.float64).max))
+
+
 def require_semidefinite(X, name="X", numbers=None):
     """Refuse a matrix with an eigenvalue below zero by more than rounding; say which one.
 
@@ -47,6 +51,11 @@ def require_semidefinite(X, name="X", numbers=None):
     flat = X.reshape(-1, *X.shape[-2:])
     n = flat.shape[-1]
     trace = np.trace(flat, axis1=1, axis2=2)
+    if len(trace) and np.abs(trace).max() > LARGEST:
+        raise ValueError(
+            f"{name} has a matrix of trace {np.abs(trace).max():.3g}, whose square overflows; "
+            "divide all matrices by a common number"
+        )
     if (trace >= 0).all():
         try:  # a third of the cost of eigenvalues
             shift = NEGATIVE * trace + np.finfo(float).tiny

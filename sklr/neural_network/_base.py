@@ -71,6 +71,8 @@ class TorchEstimator(BaseEstimator):
     _inference_dtype = "float64"
     # Samples of a batch where batch_size is "auto", at most.
     _auto_batch_size = 64
+    # torch's optimisers import it, and it adds warning filters: no fault of a fit.
+    _imports_first = ("torch._dynamo",)
     # Whether a last batch that is too small is left out.
     _drop_last = False
 
@@ -136,7 +138,10 @@ class TorchEstimator(BaseEstimator):
         """Validate input as float32 or float64; tables, and more dimensions if `_allow_nd`."""
         dtype = self._dtypes()[0 if reset else 1]
         allow_nd = self._allow_nd()
-        out = validate_data(self, X, y, reset=reset, dtype=dtype, allow_nd=allow_nd, order="C")
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # what overflows is refused as infinite, with its reason
+            out = validate_data(self, X, y, reset=reset, dtype=dtype, allow_nd=allow_nd, order="C")
         if allow_nd:
             found = out[0] if isinstance(out, tuple) else out
             if 0 in found.shape[1:]:

@@ -245,8 +245,8 @@ class SPDNetClassifier(_SPDNetBase):
     ruled by directions of large variance. That helps where small eigenvalues are noise, and
     fails where the classes differ in them, as the user guide's table shows. Compare both.
 
-    Everything is computed in double precision. An epoch costs O(n_samples n^3) with some four
-    decompositions a matrix and layer.
+    Everything is computed in double precision. An epoch costs O(n_samples n^3), with two
+    decompositions a matrix and normalised layer (four with a power), and one for the logarithm.
 
     References
     ----------

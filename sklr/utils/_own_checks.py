@@ -185,14 +185,16 @@ def _global_state() -> dict[str, Any]:
 
 def _import_first(estimator: Any) -> None:
     """Import what changes the process by being imported: that is not the estimator's doing."""
-    if type(estimator).__module__.startswith("sklr.neural_network"):
+    for name in getattr(estimator, "_imports_first", ()):
         try:
-            importlib.import_module("torch._dynamo")  # torch's optimisers do, it adds filters
+            importlib.import_module(name)
         except ImportError:
             pass
     import numba
 
     numba.get_num_threads()  # starts its threads, which sets OpenMP's number, which is torch's
+    if "torch" in sys.modules:
+        sys.modules["torch"].get_num_threads()  # its first call sets OpenMP's number once more
 
 
 def check_global_state(estimator: Any) -> None:

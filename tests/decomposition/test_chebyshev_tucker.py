@@ -405,6 +405,26 @@ def test_sum_of_products_in_many_dimensions():
     assert_allclose(f(X), np.cos(X).prod(axis=1) + np.sin(X).prod(axis=1), atol=1e-7)
 
 
+def test_core_of_a_sum_of_products_that_is_too_large_is_refused():
+    factors = [np.random.default_rng(k).standard_normal((12, 12)) for k in range(9)]
+    with pytest.raises(ValueError, match=r"core of 5.16e\+09 entries, more than 20000000"):
+        rhosvd(np.ones(12), factors)
+
+
+@pytest.mark.parametrize("max_degree", [65, 40, 10])
+def test_caps_that_are_no_power_of_two(max_degree):
+    def func(x, y):
+        return np.cos(12 * x) + y * np.exp(x)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if max_degree == 10 else "error")
+        f = ChebyshevTucker(max_degree=max_degree).fit_function(func, [(-1, 1)] * 2)
+        g = ChebyshevTucker(max_degree=max_degree, method="cross").fit_function(func, [(-1, 1)] * 2)
+    assert max(f.degree_) <= max_degree and max(g.degree_) <= max_degree
+    assert (relative_error(f, func, [(-1, 1)] * 2) < 1e-7) == (max_degree > 10)
+    assert (relative_error(g, func, [(-1, 1)] * 2) < 1e-7) == (max_degree > 10)
+
+
 def test_uniform_grid_is_limited_by_its_splines():
     def func(x, y):
         return np.exp(-2 * x**2 - y**2)
