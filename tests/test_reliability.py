@@ -189,3 +189,45 @@ def test_a_thousand_fits_leave_nothing_behind(estimator):
     print(f"{name}: {fits} fits, RSS {before[0]:.1f} -> {after[0]:.1f} MiB, {after[1:]}")
     assert after[0] - before[0] < 8
     assert after[1:] == before[1:]
+
+
+ARRAY_API = """
+import warnings
+
+import numpy as np
+import sklearn
+import torch
+from sklearn.base import clone
+
+from sklr.utils import all_estimators
+from sklr.utils._own_checks import _fitted
+from sklr.utils.estimator_checks import instance_for_checks, make_check_data
+
+warnings.simplefilter("ignore")
+for name, cls in all_estimators():
+    estimator = instance_for_checks(cls)
+    X, y = make_check_data(estimator)
+    tensors = torch.tensor(X), y if y is None or y.dtype.kind == "U" else torch.tensor(y)
+    for dispatch in (False, True):
+        with sklearn.config_context(array_api_dispatch=dispatch):
+            fitted = _fitted(estimator, *tensors)
+            for method in ("transform", "predict"):
+                if hasattr(fitted, method):
+                    out = getattr(fitted, method)(tensors[0])
+                    assert isinstance(out, np.ndarray), (name, method, dispatch, type(out))
+    print("ok", name)
+"""
+
+
+def test_tensors_are_taken_with_and_without_array_api_dispatch():
+    """Arrays of another library on the CPU go in, NumPy's come out, whatever the configuration."""
+    pytest.importorskip("torch", reason="needs the extra torch")
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(ARRAY_API)],
+        env=os.environ | {"SCIPY_ARRAY_API": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("ok ") == len(NATIVE)

@@ -8,7 +8,7 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from sklr.decomposition._completion import grouped, minimise, squared_loss
 from sklr.decomposition._parameters import (
@@ -19,6 +19,7 @@ from sklr.decomposition._parameters import (
     resolve_rank,
 )
 from sklr.utils._base import BaseEstimator
+from sklr.utils._validation import validate_data
 
 _CONTEXT_ROUNDS = 5
 

@@ -8,7 +8,7 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from sklr.decomposition._functional_tucker_fit import (
     Ascent,
@@ -23,6 +23,7 @@ from sklr.decomposition._functional_tucker_fit import (
 from sklr.utils._base import BaseEstimator
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread
+from sklr.utils._validation import validate_data
 
 # Larger cores take longer to invert than any data to be read, and a matrix of their square.
 _MAX_CORE = 4000
