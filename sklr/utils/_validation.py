@@ -26,6 +26,15 @@ def check_array(array: Any, *args: Any, **kwargs: Any) -> Any:
         return sklearn.utils.check_array(array, *args, **kwargs)
 
 
+def check_sample_weight(sample_weight: Any, X: Any, **kwargs: Any) -> np.ndarray:
+    """Check weights as scikit-learn does; weights of zero only are refused, in every version."""
+    with config_context(array_api_dispatch=False):
+        weights = sklearn.utils.validation._check_sample_weight(sample_weight, X, **kwargs)
+    if not weights.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return weights
+
+
 def as_trials_array(X: Any) -> Any:
     """Return the data of an ``mne.Epochs``-like object, anything else unchanged.
 
