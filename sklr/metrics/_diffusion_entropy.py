@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import check_array, check_consistent_length
+from sklearn.utils.validation import check_consistent_length
 
 from sklr.geometry._diffusion import diffusion_operator
 from sklr.geometry._kernel_spectrum import (
@@ -23,6 +23,7 @@ from sklr.geometry._kernel_spectrum import (
     spectral_sums,
 )
 from sklr.geometry._neighbors_graph import neighbors_graph
+from sklr.utils._validation import check_array
 
 SOLVERS = ("exact", "lanczos", "landmark")
 # Share of the powered trace outside the landmarks that is told.

@@ -4,13 +4,13 @@ import warnings
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array
 
 from sklr.transport import _newton, _problem
 from sklr.transport._cost import DenseCost
 from sklr.transport._solver import _check_options
 from sklr.utils._progress import progress
 from sklr.utils._threads import ChunkThreads, single_blas_thread
+from sklr.utils._validation import check_array
 
 # Pairs whose scalings are iterated as one matrix; fixed, so that results do not depend on threads.
 _BATCH = 64

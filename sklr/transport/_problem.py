@@ -9,12 +9,12 @@ import numpy as np
 from scipy.sparse import csr_array, issparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics.pairwise import PAIRWISE_DISTANCE_FUNCTIONS
-from sklearn.utils import check_array
 
 from sklr.transport import _newton, _scaling
 from sklr.transport._cost import Cost, DenseCost, PointCost, SparseCost
 from sklr.transport._result import TransportResult
 from sklr.transport._tiles import TileCost
+from sklr.utils._validation import check_array
 
 #: Entries above which costs between points are computed anew in each pass: 256 MiB.
 MAX_DENSE = 2**25

@@ -1,10 +1,10 @@
 """The doubly stochastic matrix of a table of scores."""
 
 import numpy as np
-from sklearn.utils import check_array
 
 from sklr.transport import _problem
 from sklr.transport._solver import sinkhorn_newton
+from sklr.utils._validation import check_array
 
 # Beyond this range of scores, in units of eta, a stored kernel would underflow.
 _LARGEST_RANGE = 200.0
