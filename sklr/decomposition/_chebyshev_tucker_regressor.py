@@ -196,8 +196,11 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
         shown = progress(jobs, total=len(jobs), description="fits", verbose=self.verbose)
         with single_blas_thread():
             for t, seed in shown:
-                scale = np.sqrt(np.average(targets[:, t] ** 2, weights=weights))
-                scale = scale if scale > 0 else 1.0
+                # Squares of the largest and smallest numbers would overflow, or be zero.
+                largest = np.abs(targets[:, t]).max()
+                largest = largest if largest > 0 else 1.0
+                scale = np.sqrt(np.average((targets[:, t] / largest) ** 2, weights=weights))
+                scale = largest * scale if scale > 0 else 1.0
                 run, settled = descend(
                     points, targets[:, t] / scale, roots, degrees, ranks, self.alpha,
                     self.max_iter, self.tol, np.random.default_rng(seed),

@@ -71,7 +71,8 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     cost_norm : {"max", "mean"} or None, default="max"
         Scale of the costs that `reg` refers to: the largest, the mean, or one.
     solver : {"auto", "sinkhorn-newton", "sinkhorn"}, default="sinkhorn-newton"
-        Newton steps, plain sweeps, or the latter where `reg` is at least 5 % of the range of costs.
+        Newton steps or plain sweeps. "auto" begins with `max_iter` sweeps where `reg` is at least
+        5 % of the range of costs, which mostly do.
     tol : float, default=1e-9
         Sum of the absolute errors of both marginals.
     max_iter : int, default=100
