@@ -29,7 +29,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklr.neural_network._callbacks import read_weights, write_weights
 from sklr.neural_network._device import resolve_device
-from sklr.neural_network._loop import TrainState, mean_loss, run_epoch, train
+from sklr.neural_network._loop import (
+    TrainState,
+    mean_loss,
+    require_finite_weights,
+    run_epoch,
+    train,
+)
 from sklr.neural_network._rng import derive_seeds, seeded
 from sklr.utils._base import BaseEstimator
 from sklr.utils._imports import import_optional
@@ -204,7 +210,9 @@ class TorchEstimator(BaseEstimator):
             train(self, state, validation, stop_early=early_stopping)
             module.eval()
             kept = self._finalise(module, state)
-        self.module_ = (module if kept is None else kept).eval()
+        kept = module if kept is None else kept
+        require_finite_weights(kept, state)
+        self.module_ = kept.eval()
         self.n_iter_ = len(state.loss_curve)
         self.loss_curve_ = state.loss_curve
         self.__dict__.pop("validation_scores_", None)
@@ -245,9 +253,18 @@ class TorchEstimator(BaseEstimator):
         loop_seed, *others = derive_seeds(self._seed, 2 + n_iter, 4)
         state = self._new_state(module, X, y, weights, device, others, n_epochs=None)
         for optimizer, former in zip(state.optimizers, getattr(self, "_optimizer_states", ())):
-            optimizer.load_state_dict(former)
+            # A copy: steps change momentum in place, and a failure must find it as it was. What is
+            # a parameter of the estimator (learning rates) may have been changed since.
+            given = [
+                {name: value for name, value in group.items() if name != "params"}
+                for group in optimizer.param_groups
+            ]
+            optimizer.load_state_dict(copy.deepcopy(former))
+            for group, options in zip(optimizer.param_groups, given):
+                group.update(options)
         with seeded(loop_seed, device):
             loss = run_epoch(self, state)
+        require_finite_weights(module, state)
         self._optimizer_states = [optimizer.state_dict() for optimizer in state.optimizers]
         self.module_ = module.eval()
         self.n_iter_ = n_iter + 1

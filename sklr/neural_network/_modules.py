@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 
@@ -34,6 +35,10 @@ def mlp(
     """
     from torch import nn
 
+    if any(isinstance(s, bool) or not isinstance(s, Integral) or s < 1 for s in hidden_layer_sizes):
+        raise ValueError(
+            f"hidden_layer_sizes must be integers of at least 1, got {hidden_layer_sizes!r}"
+        )
     layers: list[Any] = []
     width = n_in
     for size in hidden_layer_sizes:
