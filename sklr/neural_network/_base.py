@@ -176,10 +176,13 @@ class TorchEstimator(BaseEstimator):
         """Leave the estimator as it was (unfitted, or with its former fit) when the block fails.
 
         Also on KeyboardInterrupt, so that no half-trained network looks like a fitted one.
+        Gradients are on inside, where the caller may be under ``no_grad`` or ``inference_mode``.
         """
+        torch = self._torch()
         before = dict(vars(self))
         try:
-            yield
+            with torch.inference_mode(False), torch.enable_grad():
+                yield
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
@@ -278,7 +281,8 @@ class TorchEstimator(BaseEstimator):
         dtype = getattr(torch, self._dtypes()[0])
         with seeded(seed, torch.device("cpu")):
             module = self._build(n_in, n_out).to(dtype=dtype)
-            self._check_module(module, torch.tensor(X[:2], dtype=dtype), n_out)
+            some = torch.tensor(np.ascontiguousarray(X[:2]), dtype=dtype)
+            self._check_module(module, some, n_out)
         return module.to(device)
 
     def _new_state(
@@ -317,6 +321,7 @@ class TorchEstimator(BaseEstimator):
         if values is None:
             return None
         torch = self._torch()
+        values = np.ascontiguousarray(values)  # torch takes no negative strides (a flipped axis)
         dtype = torch.long if values.dtype.kind in "iu" else getattr(torch, self._dtypes()[0])
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
@@ -353,7 +358,7 @@ class TorchEstimator(BaseEstimator):
             module = module.to(device=device, dtype=dtype)
         module.eval()
         with torch.inference_mode():
-            data = torch.tensor(X, dtype=dtype)
+            data = torch.tensor(np.ascontiguousarray(X), dtype=dtype)
             out = _in_chunks(module, data, lambda m, xb, _: function(m, xb), device)
         return out.to(device="cpu", dtype=torch.float64).numpy()
 

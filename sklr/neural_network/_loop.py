@@ -163,7 +163,14 @@ def run_epoch(estimator: Any, state: TrainState) -> float:
         factor = estimator._learning_rate_factor(state)
         if factor is not None:
             set_learning_rates(state.optimizers, factor)
-        losses.append(estimator._step(module, estimator._views(xb, state.generator), yb, state))
+        try:
+            losses.append(estimator._step(module, estimator._views(xb, state.generator), yb, state))
+        except torch.linalg.LinAlgError as exc:
+            raise ValueError(
+                f"a decomposition failed in epoch {state.epoch + 1}: a matrix is zero, or not "
+                f"finite any more; lower learning_rate (now {_shown_rate(state)}), or leave out "
+                f"samples that are constant ({exc})"
+            ) from exc
         sizes.append(len(xb))
         state.number += 1
     # Losses stay on the device until here: one transfer an epoch.

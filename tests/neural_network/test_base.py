@@ -550,3 +550,25 @@ def test_batches_of_samples_and_targets_on_two_devices():
         patch.setattr(torch.Tensor, "index_select", spy)
         assert [len(yb) for _, yb in batches(state)] == [3, 3]
     assert moved == [True] * 4
+
+
+def test_a_callable_that_returns_one_network_carries_nothing_from_fit_to_fit():
+    network = mlp(6, (8,), 3)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    fits = [Perceptron(lambda n_in: network, random_state=0).fit(X, Y) for _ in range(2)]
+    assert same(*fits)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_a_network_that_cannot_be_copied_may_come_from_a_callable():
+    fit = Perceptron(lambda n: nn.utils.weight_norm(nn.Linear(n, 3)), random_state=0).fit(X, Y)
+    assert fit.loss_curve_[-1] < fit.loss_curve_[0]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_fits_where_the_caller_has_gradients_off(mode):
+    with mode():
+        fit = Perceptron(random_state=0).fit(X, Y).partial_fit(X, Y)
+        assert not torch.is_grad_enabled()
+    assert same(fit, Perceptron(random_state=0).fit(X, Y).partial_fit(X, Y))
