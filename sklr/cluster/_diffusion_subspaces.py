@@ -15,7 +15,7 @@ from sklearn.base import (
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions, validate_params
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from sklr.cluster._low_rank_mixture import LowRankMixture
 from sklr.cluster._subspace_fit import fit_partition
@@ -29,6 +29,7 @@ from sklr.cluster._subspaces import (
 )
 from sklr.utils._base import BaseEstimator
 from sklr.utils._threads import single_blas_thread
+from sklr.utils._validation import validate_data
 
 
 def _upright(bases, variances):

@@ -6,7 +6,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from sklr.geometry._bures_core import (
     Coordinates,
@@ -19,7 +19,7 @@ from sklr.geometry._bures_core import (
 from sklr.geometry._bures_wasserstein import _square_distance, warn_unless_converged
 from sklr.utils._base import BaseEstimator
 from sklr.utils._threads import single_blas_thread
-from sklr.utils._validation import check_spd_stack
+from sklr.utils._validation import check_sample_weight, check_spd_stack
 
 
 class BuresWassersteinScaler(TransformerMixin, BaseEstimator):
@@ -332,7 +332,7 @@ class BuresWassersteinScaler(TransformerMixin, BaseEstimator):
 
     @staticmethod
     def _weights(sample_weight, X):
-        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        weights = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         total = float(weights.sum())
         return weights / total, total
 

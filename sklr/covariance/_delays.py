@@ -4,11 +4,10 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 from joblib import effective_n_jobs
-from sklearn.utils.validation import check_array
 
 from sklr.geometry._spd import EIGENVALUE_NOISE
 from sklr.utils._threads import single_blas_thread, thread_map
-from sklr.utils._validation import as_trials_array, check_positive_int
+from sklr.utils._validation import as_trials_array, check_array, check_positive_int
 
 # Estimators that are a function of the scatter matrix alone: computed without the stack.
 _FROM_SCATTER = ("cov", "scm", "corr", "oas")

@@ -5,11 +5,12 @@ import warnings
 import numpy as np
 import scipy.sparse as sp
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import Bunch, check_array, check_random_state
+from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import validate_params
 
 from sklr.decomposition._completion import Half, minimise, squared_loss, transposed
 from sklr.decomposition._parameters import CONSTRAINTS, make_settings, not_converged, resolve_rank
+from sklr.utils._validation import check_array
 
 
 @validate_params(

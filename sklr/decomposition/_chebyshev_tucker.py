@@ -332,18 +332,27 @@ class ChebyshevTucker:
                 "coordinate is wanted."
             )
         weights = np.asarray(weights, dtype=np.float64)
-        columns, tails, n_evaluations = [], [], 0
+        columns, calls, tails, n_evaluations = [], {}, {}, 0
         for k, (given, side) in enumerate(zip(factors, box, strict=True)):
             if callable(given) or (len(given) and all(callable(g) for g in given)):
-                call = partial(call_terms, given, len(weights), k)
+                calls[k] = partial(call_terms, given, len(weights), k)
                 cap = self.max_degree if adaptive else degrees[k]
-                C, tail_k, n = resolve(call, weights, side, degrees[k], cap, tol)
+                C, tails[k], n = resolve(calls[k], weights, side, degrees[k], cap, tol)
                 columns.append(C)
-                tails.append(tail_k)
                 n_evaluations += n * len(weights)
             else:
                 columns.append(given)
         weights, columns = check_products(weights, columns)
+        sizes = [np.abs(C).max(axis=0) for C in columns]
+        sizes = [size / max(size.max(), 1e-300) for size in sizes]
+        for k in calls if adaptive else ():
+            # How large a term is, its functions of the other coordinates say as well.
+            whole = weights * np.prod(sizes[:k] + sizes[k + 1 :], axis=0)
+            columns[k], tails[k], n = resolve(
+                calls[k], whole, box[k], len(columns[k]), self.max_degree, tol, columns[k]
+            )
+            n_evaluations += n * len(weights)
+        tails = list(tails.values())
         core, V = rhosvd(
             weights, columns, tol, ranks and [min(r, len(C)) for r, C in zip(ranks, columns)]
         )
@@ -399,8 +408,13 @@ class ChebyshevTucker:
             moved = np.moveaxis(C, k, 0)
             if len(x) == 1:
                 coefficients = moved
-            elif are_chebyshev(x, box[k]) and (adaptive or degrees[k] == len(x)):
+            elif are_chebyshev(x, box[k]):
                 coefficients = cheb_values_to_coefficients(moved)
+                if not adaptive and degrees[k] > len(x):
+                    more = np.zeros((degrees[k] - len(x), *moved.shape[1:]))
+                    coefficients = np.concatenate([coefficients, more])
+                elif not adaptive:
+                    coefficients = coefficients[: degrees[k]]
             else:
                 spline = CubicSpline(x, moved) if len(x) > 3 else line(x, moved)
                 m, cap = degrees[k], degrees[k]

@@ -46,12 +46,16 @@ def call_terms(given, n_terms, k, x):
     return values
 
 
-def resolve(call, weights, side, m, cap, tol):
-    """Return coefficients of callables, their tail beside the largest, number of points."""
+def resolve(call, weights, side, m, cap, tol, C=None):
+    """Return coefficients of callables, their tail beside the largest, number of points.
+
+    `C` are coefficients that are there already.
+    """
     n = 0
     while True:
-        C = cheb_values_to_coefficients(call(cheb_points(m, side)))
-        n += m
+        if C is None or len(C) != m:
+            C = cheb_values_to_coefficients(call(cheb_points(m, side)))
+            n += m
         # A term whose coefficients are small, or whose weight is, need not be resolved as well.
         weighted = C * (np.abs(weights) / max(np.abs(weights).max(), 1e-300))
         last = tail(weighted) / max(np.abs(weighted).max(), 1e-300)

@@ -7,7 +7,7 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from sklr.decomposition._chebyshev_tucker import EXTRAPOLATE, ChebyshevTucker, check_box, outside
 from sklr.decomposition._chebyshev_tucker_als import descend
@@ -15,6 +15,7 @@ from sklr.decomposition._chebyshev_tucker_build import to_unit
 from sklr.utils._base import BaseEstimator
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread
+from sklr.utils._validation import check_sample_weight, validate_data
 from sklr.utils._warnings import warn_user
 
 # Share of a column's range that the box reaches beyond the samples.
@@ -177,7 +178,7 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
         y = y.astype(np.float64)
         if sample_weight is not None:
-            weights = _check_sample_weight(
+            weights = check_sample_weight(
                 sample_weight, X, dtype=np.float64, ensure_non_negative=True
             )
             X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
@@ -195,8 +196,11 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
         shown = progress(jobs, total=len(jobs), description="fits", verbose=self.verbose)
         with single_blas_thread():
             for t, seed in shown:
-                scale = np.sqrt(np.average(targets[:, t] ** 2, weights=weights))
-                scale = scale if scale > 0 else 1.0
+                # Squares of the largest and smallest numbers would overflow, or be zero.
+                largest = np.abs(targets[:, t]).max()
+                largest = largest if largest > 0 else 1.0
+                scale = np.sqrt(np.average((targets[:, t] / largest) ** 2, weights=weights))
+                scale = largest * scale if scale > 0 else 1.0
                 run, settled = descend(
                     points, targets[:, t] / scale, roots, degrees, ranks, self.alpha,
                     self.max_iter, self.tol, np.random.default_rng(seed),

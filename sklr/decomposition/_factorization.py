@@ -8,7 +8,7 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from sklr.decomposition._completion import grouped, minimise, squared_loss
 from sklr.decomposition._parameters import (
@@ -19,6 +19,7 @@ from sklr.decomposition._parameters import (
     resolve_rank,
 )
 from sklr.utils._base import BaseEstimator
+from sklr.utils._validation import check_sample_weight, validate_data
 
 _CONTEXT_ROUNDS = 5
 
@@ -200,7 +201,7 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
         y = y.astype(np.float32 if y.dtype == np.float32 else np.float64, copy=False)
         self._check_clip()
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(
+            sample_weight = check_sample_weight(
                 sample_weight, X, dtype=y.dtype, ensure_non_negative=True
             )
             used = sample_weight > 0

@@ -8,7 +8,7 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from sklr.decomposition._functional_tucker_fit import (
     Ascent,
@@ -23,6 +23,7 @@ from sklr.decomposition._functional_tucker_fit import (
 from sklr.utils._base import BaseEstimator
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread
+from sklr.utils._validation import check_sample_weight, validate_data
 
 # Larger cores take longer to invert than any data to be read, and a matrix of their square.
 _MAX_CORE = 4000
@@ -247,7 +248,7 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
         if np.isinf(X).any():
             raise ValueError("Input X contains infinity.")
         y = y.astype(np.float64)
-        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        weights = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
         self._check_parameters(X.shape[1])
         self._set_scales(X, y, weights)

@@ -9,9 +9,9 @@ import scipy.sparse as sp
 from sklearn.base import TransformerMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import MissingIndicator
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import MissingValues
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from sklr.decomposition._completion import (
     Half,
@@ -31,6 +31,7 @@ from sklr.decomposition._parameters import (
     resolve_rank,
 )
 from sklr.utils._base import BaseEstimator
+from sklr.utils._validation import check_array, validate_data
 
 
 def _is_nan(value):

@@ -9,7 +9,7 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from sklr.decomposition._sensing_operator import SensingOperator, is_symmetric, samples_entries
 from sklr.decomposition._sensing_solvers import (
@@ -22,7 +22,7 @@ from sklr.decomposition._sensing_solvers import (
 )
 from sklr.utils._base import BaseEstimator
 from sklr.utils._progress import progress
-from sklr.utils._validation import as_trials_array
+from sklr.utils._validation import as_trials_array, check_sample_weight, validate_data
 
 # F starts at this many times the scale of G: the difference of their sizes, which the descent
 # keeps, is what makes the surplus of the rank vanish.
@@ -274,7 +274,7 @@ sparse of shape (n_samples, n_features)
         """
         X, y, shape = self._check(X, y)
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(
+            sample_weight = check_sample_weight(
                 sample_weight, X, dtype=np.float64, ensure_non_negative=True
             )
             used = sample_weight > 0

@@ -10,12 +10,7 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import (
-    check_array,
-    check_consistent_length,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklr.gaussian_process._weight_space import (
     factor,
@@ -36,6 +31,7 @@ from sklr.geometry._neighbors_graph import nearest_neighbors, neighbors_graph
 from sklr.geometry._spectrum import lowest_eigenpairs
 from sklr.utils._base import BaseEstimator
 from sklr.utils._threads import single_blas_thread
+from sklr.utils._validation import check_array, validate_data
 
 # Features of points are made in batches of about this many numbers.
 _BATCH = 4_000_000

@@ -10,11 +10,10 @@ from numbers import Integral
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils.validation import check_array
 
 from sklr.geometry._diffusion import graph_laplacian, heat_kernel
 from sklr.geometry._neighbors_graph import nearest_neighbors, neighbors_graph
-from sklr.utils._validation import check_positive_int
+from sklr.utils._validation import check_array, check_positive_int
 
 # Neighbourhoods are decomposed in batches of about this many numbers.
 _BATCH = 4_000_000

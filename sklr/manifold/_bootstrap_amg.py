@@ -9,7 +9,6 @@ from sklearn.base import _fit_context
 from sklearn.neighbors import kneighbors_graph
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import validate_data
 
 from sklr.geometry._augmented_graph import (
     as_undirected,
@@ -21,6 +20,7 @@ from sklr.geometry._bootstrap_amg import FineMatrix, Hierarchy, as_multilevel_so
 from sklr.manifold._amg_embeddings import eigen_coordinates, ritz_coordinates, singular_coordinates
 from sklr.utils._base import BaseEstimator
 from sklr.utils._graph import check_adjacency, index_dtype, is_graph_object, to_adjacency
+from sklr.utils._validation import validate_data
 
 # Hierarchies where `max_hierarchies` is None. The paper's number where the smooth vectors are the
 # result; where they only help an eigen-solver, further ones cost more than they save.

@@ -3,10 +3,11 @@
 import numpy as np
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from sklr.metrics._diffusion_entropy import ENTROPY_CONSTRAINTS, Settings, entropy_of_cloud
 from sklr.utils._base import BaseEstimator
+from sklr.utils._validation import validate_data
 
 
 class DiffusionSpectralEntropy(BaseEstimator):

@@ -9,13 +9,14 @@ from scipy import sparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from sklr.manifold import _fastrp_core as core
 from sklr.utils._base import BaseEstimator
 from sklr.utils._graph import check_adjacency, is_graph_object, to_adjacency
 from sklr.utils._progress import progress
 from sklr.utils._threads import ChunkThreads
+from sklr.utils._validation import validate_data
 
 
 def check_weights(weights):

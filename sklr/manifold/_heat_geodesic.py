@@ -9,7 +9,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from sklr.geometry import graph_laplacian, heat_kernel
 from sklr.manifold._heat_distances import (
@@ -32,6 +32,7 @@ from sklr.manifold._mds import (
 from sklr.manifold._prototypes import interpolate_positions, kmeans_prototypes
 from sklr.manifold._smoothing import prune_short_cuts, smooth_points
 from sklr.utils._base import BaseEstimator
+from sklr.utils._validation import validate_data
 
 # Up to here every pair is used; above, distances to landmarks.
 _ALL_PAIRS = 1000

@@ -3,7 +3,8 @@
 from numbers import Real
 
 import numpy as np
-from sklearn.utils import check_array
+
+from sklr.utils._validation import check_array
 
 # Rows of a membership come from float32 scalings too.
 _ROW_SUM_TOLERANCE = 1e-4

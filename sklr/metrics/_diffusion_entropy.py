@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import check_array, check_consistent_length
+from sklearn.utils.validation import check_consistent_length
 
 from sklr.geometry._diffusion import diffusion_operator
 from sklr.geometry._kernel_spectrum import (
@@ -23,6 +23,7 @@ from sklr.geometry._kernel_spectrum import (
     spectral_sums,
 )
 from sklr.geometry._neighbors_graph import neighbors_graph
+from sklr.utils._validation import check_array
 
 SOLVERS = ("exact", "lanczos", "landmark")
 # Share of the powered trace outside the landmarks that is told.
@@ -89,12 +90,21 @@ def entropy_of_powers(eigenvalues, rest, n_rest, t, base):
     entropy, share : float
         The entropy, and the share of the rest in the sum of powers.
     """
-    powers = np.abs(eigenvalues) ** t
+    powers = _above_rounding(eigenvalues, len(eigenvalues) + n_rest) ** t
     each = (rest / n_rest) ** t if n_rest and rest > 0 else 0.0
     total = powers.sum() + n_rest * each
     p, q = powers[powers > 0] / total, each / total
     value = -(p * np.log(p)).sum() - (n_rest * q * np.log(q) if q > 0 else 0.0)
     return max(float(value / np.log(base)), 0.0), float(n_rest * q)
+
+
+def _above_rounding(eigenvalues, n):
+    """Sizes of eigenvalues of an operator of norm one, those that rounding makes of zero left out.
+
+    A small power of them would count: 1e-17 to the power 0.1 is 0.02, for each point.
+    """
+    size = np.abs(eigenvalues)
+    return np.where(size > n * np.finfo(np.float64).eps, size, 0.0)
 
 
 def entropy_of_cloud(X, settings, random_state):
@@ -140,7 +150,7 @@ def entropy_of_cloud(X, settings, random_state):
 
     def functions(nodes):
         # A full kernel has no eigenvalue below zero; rounding makes some.
-        size = np.abs(nodes) if sp.issparse(K) else np.maximum(nodes, 0.0)
+        size = _above_rounding(nodes if sp.issparse(K) else np.maximum(nodes, 0.0), n)
         powers = size**t
         return powers, powers * np.log(np.where(powers > 0, powers, 1.0))
 

@@ -2,7 +2,9 @@
 
 import numpy as np
 from scipy.spatial.distance import cdist
-from sklearn.utils import Bunch, check_array, check_random_state
+from sklearn.utils import Bunch, check_random_state
+
+from sklr.utils._validation import check_array
 
 
 def geodesic_preservation_score(

@@ -25,7 +25,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from sklr.neural_network._callbacks import read_weights, write_weights
 from sklr.neural_network._device import resolve_device
@@ -39,6 +39,7 @@ from sklr.neural_network._loop import (
 from sklr.neural_network._rng import derive_seeds, seeded
 from sklr.utils._base import BaseEstimator
 from sklr.utils._imports import import_optional
+from sklr.utils._validation import validate_data
 
 _POSITIVE = [Interval(Real, 0, None, closed="neither")]
 _COUNT = [Interval(Integral, 1, None, closed="left")]

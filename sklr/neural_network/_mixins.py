@@ -13,11 +13,12 @@ from sklearn.base import (
 )
 from sklearn.utils import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from sklr.neural_network._base import _in_chunks
 from sklr.neural_network._loop import TrainState
 from sklr.neural_network._modules import probe
+from sklr.utils._validation import check_sample_weight
 
 
 class TorchClassifierMixin(ClassifierMixin):
@@ -153,7 +154,7 @@ class TorchClassifierMixin(ClassifierMixin):
             return X, y, None
         weights = np.ones(len(X))
         if sample_weight is not None:
-            weights = _check_sample_weight(
+            weights = check_sample_weight(
                 sample_weight, X, dtype=np.float64, ensure_non_negative=True
             )
         if class_weight is not None:

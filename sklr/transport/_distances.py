@@ -4,13 +4,13 @@ import warnings
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array
 
 from sklr.transport import _newton, _problem
 from sklr.transport._cost import DenseCost
 from sklr.transport._solver import _check_options
 from sklr.utils._progress import progress
 from sklr.utils._threads import ChunkThreads, single_blas_thread
+from sklr.utils._validation import check_array
 
 # Pairs whose scalings are iterated as one matrix; fixed, so that results do not depend on threads.
 _BATCH = 64
@@ -68,11 +68,12 @@ def transport_distance(
     relative : bool, default=True
         Whether `reg` is a fraction of the range of the costs between `X` and `Y`.
     solver : {"auto", "sinkhorn-newton", "sinkhorn"}, default="auto"
-        Plain sweeps, Newton steps, or the former where `reg` is at least 5 % of the range.
+        Newton steps or plain sweeps. "auto" begins with `max_iter` sweeps where `reg` is at least
+        5 % of the range, which mostly do.
     tol : float, default=1e-9
         Marginal error, as a part of the total mass.
     max_iter : int, default=100
-        Most Newton steps; a hundred times as many sweeps of plain Sinkhorn.
+        Most Newton steps; a hundred times as many sweeps with ``solver="sinkhorn"``.
     max_dense : int, default=2**25
         Entries up to which costs are stored.
     n_jobs : int, default=None
@@ -159,11 +160,12 @@ def sinkhorn_divergence(
     relative : bool, default=True
         Whether `reg` is a fraction of the range of the costs between `X` and `Y`.
     solver : {"auto", "sinkhorn-newton", "sinkhorn"}, default="auto"
-        Plain sweeps, Newton steps, or the former where `reg` is at least 5 % of the range.
+        Newton steps or plain sweeps. "auto" begins with `max_iter` sweeps where `reg` is at least
+        5 % of the range, which mostly do.
     tol : float, default=1e-9
         Marginal error, as a part of the total mass.
     max_iter : int, default=100
-        Most Newton steps; a hundred times as many sweeps of plain Sinkhorn.
+        Most Newton steps; a hundred times as many sweeps with ``solver="sinkhorn"``.
     max_dense : int, default=2**25
         Entries up to which costs are stored.
     n_jobs : int, default=None
@@ -219,6 +221,8 @@ def _check(reg, tol, max_iter, solver, max_dense):
         raise ValueError(f"solver must be 'auto', 'sinkhorn-newton' or 'sinkhorn', got {solver!r}.")
     reg = _problem.check_positive(reg, "reg")
     options = _check_options("auto", "auto", max_iter, tol, "adaptive", None, 0)
+    if solver == "sinkhorn":
+        options.max_iter *= 100
     return reg, options, _problem.check_count(max_dense, "max_dense", 0)
 
 

@@ -6,7 +6,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from sklr.transport import _problem
 from sklr.transport._cost import PointCost
@@ -14,6 +14,7 @@ from sklr.transport._distances import sinkhorn_divergence
 from sklr.transport._newton import Options
 from sklr.utils._base import BaseEstimator
 from sklr.utils._threads import ChunkThreads, single_blas_thread
+from sklr.utils._validation import check_sample_weight, validate_data
 
 
 def _check_domain(sample_domain, n_samples):
@@ -70,7 +71,8 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     cost_norm : {"max", "mean"} or None, default="max"
         Scale of the costs that `reg` refers to: the largest, the mean, or one.
     solver : {"auto", "sinkhorn-newton", "sinkhorn"}, default="sinkhorn-newton"
-        Newton steps, plain sweeps, or the latter where `reg` is at least 5 % of the range of costs.
+        Newton steps or plain sweeps. "auto" begins with `max_iter` sweeps where `reg` is at least
+        5 % of the range of costs, which mostly do.
     tol : float, default=1e-9
         Sum of the absolute errors of both marginals.
     max_iter : int, default=100
@@ -205,7 +207,7 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32])
         check_reg = _problem.check_positive(self.reg, "reg")
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
+        weights = None if sample_weight is None else check_sample_weight(sample_weight, X)
         source = target = X
         a = b = weights
         if sample_domain is not None:

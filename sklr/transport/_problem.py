@@ -9,12 +9,12 @@ import numpy as np
 from scipy.sparse import csr_array, issparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics.pairwise import PAIRWISE_DISTANCE_FUNCTIONS
-from sklearn.utils import check_array
 
 from sklr.transport import _newton, _scaling
 from sklr.transport._cost import Cost, DenseCost, PointCost, SparseCost
 from sklr.transport._result import TransportResult
 from sklr.transport._tiles import TileCost
+from sklr.utils._validation import check_array
 
 #: Entries above which costs between points are computed anew in each pass: 256 MiB.
 MAX_DENSE = 2**25
@@ -171,14 +171,24 @@ def check_init(init, problem: Problem):
 def solve(problem: Problem, options, init=None, *, solver="sinkhorn-newton", verbose=0):
     """Run a solver, and warn when it did not get where it should."""
     init = check_init(init, problem)
-    if solver == "auto":  # from here on a few dozen sweeps do
+    arguments = (problem.cost, problem.a, problem.b, problem.reg, options)
+    before = None
+    if solver == "auto":  # from here on a few dozen sweeps do, mostly
         large = problem.reg >= 0.05 * (problem.extent[1] - problem.extent[0])
-        solver = "sinkhorn" if large else "sinkhorn-newton"
-    arguments = (problem.cost, problem.a, problem.b, problem.reg, options, init)
-    if solver == "sinkhorn":
-        state = _scaling.solve(*arguments, verbose=verbose)
+        solver = "sinkhorn-newton"
+        if large:
+            before = _scaling.solve(*arguments, init, verbose=verbose)
+            init = before.u * before.reg, before.v * before.reg
+    if before is not None and before.error < options.tol:
+        state = before
+    elif solver == "sinkhorn":
+        state = _scaling.solve(*arguments, init, verbose=verbose)
     else:
-        state = _newton.solve(*arguments, extent=problem.extent, verbose=verbose)
+        state = _newton.solve(*arguments, init, extent=problem.extent, verbose=verbose)
+        if before is not None:
+            state.n_sweeps += before.n_sweeps
+            for name in ("errors", "values", "regs"):
+                setattr(state, name, getattr(before, name) + getattr(state, name))
     if not state.error < options.tol:
         floor = 1e-16 * max(map(abs, problem.extent)) / problem.reg
         hint = (

@@ -1,16 +1,14 @@
 """The doubly stochastic matrix of a table of scores."""
 
 import numpy as np
-from sklearn.utils import check_array
 
 from sklr.transport import _problem
-from sklr.transport._solver import sinkhorn, sinkhorn_newton
+from sklr.transport._solver import sinkhorn_newton
+from sklr.utils._validation import check_array
 
 # Beyond this range of scores, in units of eta, a stored kernel would underflow.
 _LARGEST_RANGE = 200.0
-# Sweeps alone are quick where eta is at least this part of the range of the scores.
-_LARGE = 0.05
-# One scaling for both sides has no acceleration: where it is slow the solvers take over.
+# One scaling for both sides has no acceleration: where it is slow the solver takes over.
 _MOST_PRODUCTS = 500
 
 
@@ -31,8 +29,7 @@ def sinkhorn_projection(S, eta, *, max_iter=10_000, tol=1e-9, n_jobs=None):
         Weight of the entropy, in units of `S`, above 0. Large: every entry is 1 / n. Small: the
         best assignment.
     max_iter : int, default=10000
-        Most sweeps; a hundredth of it for Newton steps, which are taken where `eta` is below 5 %
-        of the range of the scores.
+        A hundred times the most Newton steps, which are taken where sweeps are slow.
     tol : float, default=1e-9
         Sum of the absolute errors of the row and column sums, divided by n.
     n_jobs : int, default=None
@@ -85,11 +82,9 @@ def sinkhorn_projection(S, eta, *, max_iter=10_000, tol=1e-9, n_jobs=None):
         Gamma = _scale_symmetric(S, eta, max_iter, tol)
         if Gamma is not None:
             return Gamma
-    options = {"tol": tol, "n_jobs": n_jobs}
-    if eta >= _LARGE * (S.max() - S.min()):
-        result = sinkhorn(None, None, -S, eta, max_iter=max_iter, **options)
-    else:
-        result = sinkhorn_newton(None, None, -S, eta, max_iter=-(-max_iter // 100), **options)
+    result = sinkhorn_newton(
+        None, None, -S, eta, max_iter=-(-max_iter // 100), tol=tol, n_jobs=n_jobs
+    )
     Gamma = result.plan * len(S)
     return (Gamma + Gamma.T) / 2 if symmetric else Gamma
 

@@ -4,6 +4,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import tokenize
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,6 +190,10 @@ def open_graph(folder, *, check: bool = True) -> MappedGraph:
     return graph
 
 
+# NumPy reads a header as Python source: a damaged one fails in every way that source can.
+_UNREADABLE = (ValueError, TypeError, EOFError, OSError, SyntaxError, tokenize.TokenError)
+
+
 def _map(path: pathlib.Path, *, optional: bool) -> np.ndarray | None:
     if not path.is_file():
         if optional:
@@ -200,11 +205,11 @@ def _map(path: pathlib.Path, *, optional: bool) -> np.ndarray | None:
     try:
         # Copy on write: nothing is ever written, but compiled kernels have one type the fewer.
         array = np.load(path, mmap_mode="c", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as exc:
+    except _UNREADABLE as exc:
         if path.stat().st_size > 0:
             try:
                 array = np.load(path, allow_pickle=False)  # an array without elements has no map
-            except (ValueError, EOFError, OSError):
+            except _UNREADABLE:
                 array = None
             if array is not None and array.size == 0:
                 return array

@@ -4,7 +4,35 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import validate_data
+import sklearn.utils
+import sklearn.utils.validation
+from sklearn import config_context
+
+
+def validate_data(estimator: Any, X: Any = "no_validation", *args: Any, **kwargs: Any) -> Any:
+    """Validate as scikit-learn does; arrays of other libraries become NumPy's.
+
+    With scikit-learn's ``array_api_dispatch`` they would stay what they are, and nothing here
+    computes with those. One on an accelerator is refused by its own library, which says how to
+    bring it to the CPU.
+    """
+    with config_context(array_api_dispatch=False):
+        return sklearn.utils.validation.validate_data(estimator, X, *args, **kwargs)
+
+
+def check_array(array: Any, *args: Any, **kwargs: Any) -> Any:
+    """Check one array as scikit-learn does; as in :func:`validate_data`, NumPy's come out."""
+    with config_context(array_api_dispatch=False):
+        return sklearn.utils.check_array(array, *args, **kwargs)
+
+
+def check_sample_weight(sample_weight: Any, X: Any, **kwargs: Any) -> np.ndarray:
+    """Check weights as scikit-learn does; weights of zero only are refused, in every version."""
+    with config_context(array_api_dispatch=False):
+        weights = sklearn.utils.validation._check_sample_weight(sample_weight, X, **kwargs)
+    if not weights.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return weights
 
 
 def as_trials_array(X: Any) -> Any:

@@ -708,3 +708,24 @@ def test_cross_approximation_of_a_large_rank_is_refused():
         ChebyshevTucker(tol=1e-10, method="cross", max_degree=65).fit_function(
             lambda *x: np.cos(40 * np.sqrt(sum((c + 0.1) ** 2 for c in x))), [(-1, 1)] * 6
         )
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1.0, 1e6])
+def test_scale_may_be_moved_between_weights_and_functions_of_a_term(scale):
+    bounds = [(0, 1), (-1, 2)]
+    terms = [
+        [lambda x: np.cos(40 * x), lambda x: x],
+        [lambda y: y / scale, lambda y: np.ones_like(y)],
+    ]
+    f = ChebyshevTucker().fit_cp([scale, 1.0], terms, bounds)
+    assert relative_error(f, lambda x, y: np.cos(40 * x) * y + x, bounds) < 1e-8
+
+
+@pytest.mark.parametrize("degree", [30, 15, (12, 25)])
+def test_values_at_chebyshev_points_go_to_any_degree_without_splines(degree):
+    bounds = [(0, 1), (-1, 2)]
+    axes = [cheb_points(20, b) for b in bounds]
+    values = np.exp(axes[0])[:, None] * np.sin(axes[1])
+    f = ChebyshevTucker(degree=degree, tol=1e-12).fit_grid(values, axes)
+    assert f.degree_ == tuple(np.broadcast_to(degree, 2))
+    assert relative_error(f, lambda x, y: np.exp(x) * np.sin(y), bounds) < 1e-10

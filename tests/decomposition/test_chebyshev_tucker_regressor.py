@@ -241,3 +241,12 @@ def test_no_settling_is_said_with_numbers():
     with pytest.warns(ConvergenceWarning, match=r"max_iter=1 sweeps.*relative residual"):
         model = ChebyshevTuckerRegressor(7, 3, max_iter=1, random_state=0).fit(X, y)
     assert model.n_iter_ == len(model.loss_curve_)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e200])
+def test_targets_whose_squares_are_no_numbers(scale):
+    X = np.random.default_rng(0).uniform(-1, 1, (200, 2))
+    y = np.cos(X.sum(axis=1))
+    model = ChebyshevTuckerRegressor(rank=2, random_state=0)
+    wanted = model.fit(X, y).predict(X)
+    assert_allclose(model.fit(X, y * scale).predict(X) / scale, wanted, atol=1e-6)

@@ -406,3 +406,11 @@ def test_bad_targets_are_refused_in_words(y, kw, message):
     X = np.random.default_rng(0).standard_normal((20, 2))
     with pytest.raises(ValueError, match=message):
         diffusion_spectral_mutual_information(X, y, **kw)
+
+
+@pytest.mark.parametrize("solver", ["exact", "lanczos", "landmark"])
+@pytest.mark.parametrize("t", [0.01, 0.1, 0.5])
+def test_what_rounding_makes_of_zero_eigenvalues_does_not_count_at_small_times(t, solver):
+    X = np.repeat(10 * np.eye(5), 20, axis=0)
+    found = diffusion_spectral_entropy(X, bandwidth=1.0, t=t, solver=solver, random_state=0)
+    assert_allclose(found, np.log2(5), atol=1e-9)

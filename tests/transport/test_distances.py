@@ -1,5 +1,7 @@
 """Distances between samples and between histograms."""
 
+import warnings
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -180,3 +182,20 @@ def test_pairs_that_do_not_converge_are_counted():
 def test_progress_is_shown(capsys):
     pairwise_transport_distances(np.eye(3), C=line_cost(3), reg=0.1, verbose=1)
     assert "pairs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("n", [2, 3, 60])
+def test_auto_goes_on_with_newton_steps_where_sweeps_are_slow(n):
+    rng = np.random.default_rng(1)
+    X, Y = rng.standard_normal((n, 2)), rng.standard_normal((n, 2)) + 1
+    for call in (transport_distance, sinkhorn_divergence):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = call(X, Y, reg=0.05)
+            assert_allclose(found, call(X, Y, reg=0.05, solver="sinkhorn-newton"), rtol=1e-7)
+
+
+def test_plain_sweeps_are_a_hundred_times_max_iter():
+    X = np.random.default_rng(1).standard_normal((3, 2))
+    with pytest.warns(ConvergenceWarning, match="after 700 sweeps and 0 Newton steps"):
+        transport_distance(X, X[::-1] + 1, reg=1e-3, solver="sinkhorn", max_iter=7)

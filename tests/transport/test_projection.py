@@ -60,3 +60,11 @@ def test_constants_of_rows_and_columns_do_not_matter():
 def test_bad_input(S, eta, message):
     with pytest.raises(ValueError, match=message):
         sinkhorn_projection(S, eta)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_few_scores_with_a_clear_assignment_reach_the_tolerance(n):
+    # Sweeps alone need more than ten thousand here.
+    S = np.random.default_rng(1).standard_normal((n, n))
+    G = sinkhorn_projection(S, 0.05 * np.ptp(S))
+    assert np.abs(G.sum(axis=0) - 1).sum() + np.abs(G.sum(axis=1) - 1).sum() < 1e-9 * n
