@@ -171,7 +171,7 @@ class TorchClassifierMixin(ClassifierMixin):
         return X, y, weights / weights.mean()
 
     def _codes(self, y: Any, name: str) -> np.ndarray:
-        y = column_or_1d(y)
+        y = column_or_1d(np.asarray(y))
         known = np.isin(y, self.classes_)
         if not known.all():
             raise ValueError(
