@@ -29,7 +29,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklr.neural_network._callbacks import read_weights, write_weights
 from sklr.neural_network._device import resolve_device
-from sklr.neural_network._loop import TrainState, mean_loss, run_epoch, train
+from sklr.neural_network._loop import (
+    TrainState,
+    mean_loss,
+    require_finite_weights,
+    run_epoch,
+    train,
+)
 from sklr.neural_network._rng import derive_seeds, seeded
 from sklr.utils._base import BaseEstimator
 from sklr.utils._imports import import_optional
@@ -171,10 +177,13 @@ class TorchEstimator(BaseEstimator):
         """Leave the estimator as it was (unfitted, or with its former fit) when the block fails.
 
         Also on KeyboardInterrupt, so that no half-trained network looks like a fitted one.
+        Gradients are on inside, where the caller may be under ``no_grad`` or ``inference_mode``.
         """
+        torch = self._torch()
         before = dict(vars(self))
         try:
-            yield
+            with torch.inference_mode(False), torch.enable_grad():
+                yield
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
@@ -205,7 +214,9 @@ class TorchEstimator(BaseEstimator):
             train(self, state, validation, stop_early=early_stopping)
             module.eval()
             kept = self._finalise(module, state)
-        self.module_ = (module if kept is None else kept).eval()
+        kept = module if kept is None else kept
+        require_finite_weights(kept, state)
+        self.module_ = kept.eval()
         self.n_iter_ = len(state.loss_curve)
         self.loss_curve_ = state.loss_curve
         self.__dict__.pop("validation_scores_", None)
@@ -246,9 +257,18 @@ class TorchEstimator(BaseEstimator):
         loop_seed, *others = derive_seeds(self._seed, 2 + n_iter, 4)
         state = self._new_state(module, X, y, weights, device, others, n_epochs=None)
         for optimizer, former in zip(state.optimizers, getattr(self, "_optimizer_states", ())):
-            optimizer.load_state_dict(former)
+            # A copy: steps change momentum in place, and a failure must find it as it was. What is
+            # a parameter of the estimator (learning rates) may have been changed since.
+            given = [
+                {name: value for name, value in group.items() if name != "params"}
+                for group in optimizer.param_groups
+            ]
+            optimizer.load_state_dict(copy.deepcopy(former))
+            for group, options in zip(optimizer.param_groups, given):
+                group.update(options)
         with seeded(loop_seed, device):
             loss = run_epoch(self, state)
+        require_finite_weights(module, state)
         self._optimizer_states = [optimizer.state_dict() for optimizer in state.optimizers]
         self.module_ = module.eval()
         self.n_iter_ = n_iter + 1
@@ -262,7 +282,8 @@ class TorchEstimator(BaseEstimator):
         dtype = getattr(torch, self._dtypes()[0])
         with seeded(seed, torch.device("cpu")):
             module = self._build(n_in, n_out).to(dtype=dtype)
-            self._check_module(module, torch.tensor(X[:2], dtype=dtype), n_out)
+            some = torch.tensor(np.ascontiguousarray(X[:2]), dtype=dtype)
+            self._check_module(module, some, n_out)
         return module.to(device)
 
     def _new_state(
@@ -301,6 +322,7 @@ class TorchEstimator(BaseEstimator):
         if values is None:
             return None
         torch = self._torch()
+        values = np.ascontiguousarray(values)  # torch takes no negative strides (a flipped axis)
         dtype = torch.long if values.dtype.kind in "iu" else getattr(torch, self._dtypes()[0])
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
@@ -337,7 +359,7 @@ class TorchEstimator(BaseEstimator):
             module = module.to(device=device, dtype=dtype)
         module.eval()
         with torch.inference_mode():
-            data = torch.tensor(X, dtype=dtype)
+            data = torch.tensor(np.ascontiguousarray(X), dtype=dtype)
             out = _in_chunks(module, data, lambda m, xb, _: function(m, xb), device)
         return out.to(device="cpu", dtype=torch.float64).numpy()
 

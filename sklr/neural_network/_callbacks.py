@@ -2,7 +2,7 @@
 
 import os
 import sys
-import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +119,9 @@ def write_weights(module: Any, path: Any) -> None:
 
     path = Path(path)
     state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-    handle, temporary = tempfile.mkstemp(dir=path.parent or ".", prefix=f".{path.name}.")
-    os.close(handle)
+    # Not by tempfile, whose files are for their owner alone: others may read weights.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import save_file

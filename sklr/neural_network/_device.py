@@ -28,7 +28,7 @@ def resolve_device(device: str) -> Any:
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as exc:
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as exc:
         raise ValueError(
             f"device={device!r} does not exist here; use 'auto', 'cpu', or one that torch finds"
         ) from exc

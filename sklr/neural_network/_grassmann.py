@@ -235,7 +235,7 @@ class GrassmannClassifier(
         training = "float32"
         if self.dtype != "auto":
             training = self.dtype
-        elif self.module is not None and hasattr(self.module, "parameters"):
+        elif hasattr(self.module, "parameters") and not isinstance(self.module, type):
             kinds = {str(p.dtype).removeprefix("torch.") for p in self.module.parameters()}
             training = "float64" if kinds == {"float64"} else "float32"
         return training, "float64" if self.module is None else training

@@ -112,7 +112,9 @@ def batches(state: TrainState) -> Iterator[tuple[Any, Any]]:
     for rows in order[: bounds[-1]].split(sizes):
         state.index = rows
         xb, yb, state.batch_weights = (
-            None if values is None else _moved(values.index_select(0, rows), state.device)
+            None
+            if values is None  # samples may be on the CPU, where they do not fit, and targets not
+            else _moved(values.index_select(0, _moved(rows, values.device)), state.device)
             for values in (state.X, state.y, state.weights)
         )
         yield xb, yb
@@ -161,7 +163,14 @@ def run_epoch(estimator: Any, state: TrainState) -> float:
         factor = estimator._learning_rate_factor(state)
         if factor is not None:
             set_learning_rates(state.optimizers, factor)
-        losses.append(estimator._step(module, estimator._views(xb, state.generator), yb, state))
+        try:
+            losses.append(estimator._step(module, estimator._views(xb, state.generator), yb, state))
+        except torch.linalg.LinAlgError as exc:
+            raise ValueError(
+                f"a decomposition failed in epoch {state.epoch + 1}: a matrix is zero, or not "
+                f"finite any more; lower learning_rate (now {_shown_rate(state)}), or leave out "
+                f"samples that are constant ({exc})"
+            ) from exc
         sizes.append(len(xb))
         state.number += 1
     # Losses stay on the device until here: one transfer an epoch.
@@ -172,6 +181,23 @@ def run_epoch(estimator: Any, state: TrainState) -> float:
             f"(now {_shown_rate(state)}), or scale the features"
         )
     return mean
+
+
+def require_finite_weights(module: Any, state: TrainState) -> None:
+    """Refuse a network that the last step has broken: no loss was computed after it.
+
+    Raises
+    ------
+    ValueError
+        A weight is not finite.
+    """
+    for name, value in module.named_parameters():
+        if not bool(value.isfinite().all()):
+            raise ValueError(
+                f"{name} is not finite after the last step of epoch {state.epoch + 1}, though the "
+                f"loss was; lower learning_rate (now {_shown_rate(state)}), scale the features, "
+                "or look for a gradient that is not finite (a root or a norm at zero)"
+            )
 
 
 def _shown_rate(state: TrainState) -> str:
@@ -244,7 +270,7 @@ def train(estimator: Any, state: TrainState, validation: Any, *, stop_early: boo
 def _call(callbacks: list[Any], name: str, estimator: Any, info: dict[str, Any]) -> bool:
     """Call what there is under `name`; return whether one of them said True."""
     said = [getattr(c, name)(estimator, info) for c in callbacks if hasattr(c, name)]
-    return any(answer is True for answer in said)
+    return any(isinstance(answer, (bool, np.bool_)) and bool(answer) for answer in said)
 
 
 def _copied(module: Any) -> dict[str, Any]:

@@ -351,7 +351,9 @@ class ManifoldLinearizingClustering(
         else:
             backbone = own_module(self.backbone, n_in).float()
             shape = (n_in,) if isinstance(n_in, int) else n_in
-            width = probe(backbone, torch.zeros(2, *shape), what="backbone").shape[1]
+            width = probe(
+                backbone, torch.zeros(2, *shape, dtype=torch.float32), what="backbone"
+            ).shape[1]
         feature_head = nn.Linear(width, self.n_components)
         code_head = nn.Linear(width, self.n_components)
         return nn.ModuleDict(

@@ -75,7 +75,8 @@ def _leading_vectors(share: np.ndarray, number: int, rng: Any) -> np.ndarray:
     """
     n = len(share)
     if n <= _DENSE or number >= n // 2:
-        return eigh(share, subset_by_index=[max(0, n - number), n - 1])[1]
+        # All of them: asked for some of nearly equal eigenvalues, LAPACK may find none, silently.
+        return eigh(share, driver="evd")[1][:, -number:]
     values, vectors = eigsh(share, k=number, which="LA", v0=rng.standard_normal(n))
     return vectors[:, np.argsort(values)]
 

@@ -13,7 +13,7 @@ from sklearn.base import (
 )
 from sklearn.utils import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from sklr.neural_network._base import _in_chunks
 from sklr.neural_network._loop import TrainState
@@ -171,7 +171,7 @@ class TorchClassifierMixin(ClassifierMixin):
         return X, y, weights / weights.mean()
 
     def _codes(self, y: Any, name: str) -> np.ndarray:
-        y = np.asarray(y)
+        y = column_or_1d(np.asarray(y))
         known = np.isin(y, self.classes_)
         if not known.all():
             raise ValueError(

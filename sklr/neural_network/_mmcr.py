@@ -379,7 +379,9 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
         else:
             encoder = _image_encoder(n_in, self.n_components)
         shape = (n_in,) if isinstance(n_in, int) else n_in
-        width = probe(encoder.float(), torch.zeros(2, *shape), what="encoder").shape[1]
+        width = probe(
+            encoder.float(), torch.zeros(2, *shape, dtype=torch.float32), what="encoder"
+        ).shape[1]
         parts = {"encoder": encoder, "projector": _projector(width, self.projector)}
         if self.momentum is not None:
             slow = nn.Sequential(*copy.deepcopy(list(parts.values())))

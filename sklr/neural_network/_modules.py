@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 
@@ -34,6 +35,10 @@ def mlp(
     """
     from torch import nn
 
+    if any(isinstance(s, bool) or not isinstance(s, Integral) or s < 1 for s in hidden_layer_sizes):
+        raise ValueError(
+            f"hidden_layer_sizes must be integers of at least 1, got {hidden_layer_sizes!r}"
+        )
     layers: list[Any] = []
     width = n_in
     for size in hidden_layer_sizes:
@@ -95,7 +100,7 @@ def own_module(module: Any, n_in: int | tuple[int, ...]) -> Any:
     ----------
     module : torch.nn.Module or callable
         A Module is copied, with its weights, and never changed. A callable gets the number of
-        features, or the shape of a sample of more dimensions.
+        features, or the shape of a sample of more dimensions; what it makes is copied too.
     n_in : int or tuple of int
         What a callable is called with.
 
@@ -115,7 +120,11 @@ def own_module(module: Any, n_in: int | tuple[int, ...]) -> Any:
     if callable(module):
         made = module(n_in)
         if isinstance(made, nn.Module):
-            return made
+            # It may return one network each time, which must not carry one fit into the next.
+            try:
+                return copy.deepcopy(made)
+            except RuntimeError:  # torch copies no tensor that was computed (weight_norm)
+                return made
         raise TypeError(
             f"the callable given as module must return a torch.nn.Module, "
             f"got {type(made).__name__} for the input {n_in}"

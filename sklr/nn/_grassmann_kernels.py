@@ -54,6 +54,10 @@ def _cos_sinc(A, C, N, work, eps):
             square += A[i, j] * A[i, j]
     halvings = 0
     norm = math.sqrt(square)
+    if not math.isfinite(norm):  # halving it would never end
+        C[:] = math.nan
+        N[:] = math.nan
+        return
     while norm > 0.25:
         norm *= 0.25
         halvings += 1

@@ -19,7 +19,7 @@ from torch import nn  # noqa: E402
 
 from sklr.neural_network import Checkpoint, GrassmannClassifier, ProgressPrinter  # noqa: E402
 from sklr.neural_network._base import TorchEstimator, training_constraints  # noqa: E402
-from sklr.neural_network._loop import batch_bounds  # noqa: E402
+from sklr.neural_network._loop import TrainState, batch_bounds, batches  # noqa: E402
 from sklr.neural_network._mixins import (  # noqa: E402
     TorchClassifierMixin,
     TorchClustererMixin,
@@ -447,3 +447,128 @@ def test_search_and_cross_validation_with_two_processes():
     two = clone(search).set_params(n_jobs=2).fit(X, Y).cv_results_["mean_test_score"]
     np.testing.assert_array_equal(one, two)
     assert cross_val_score(GrassmannClassifier(2, max_iter=4), X, Y, cv=2, n_jobs=2).shape == (2,)
+
+
+class Once(Perceptron):
+    """Its second step is interrupted when told so."""
+
+    interrupted = False
+
+    def _step(self, module, xb, yb, step):
+        if self.interrupted and step.number == 1:
+            raise KeyboardInterrupt
+        return super()._step(module, xb, yb, step)
+
+
+def test_interrupted_partial_fit_leaves_the_momentum_too():
+    wanted = Once(random_state=0).partial_fit(X, Y, classes=[0, 1, 2]).partial_fit(X, Y)
+    found = Once(random_state=0).partial_fit(X, Y, classes=[0, 1, 2])
+    found.interrupted = True
+    with pytest.raises(KeyboardInterrupt):
+        found.partial_fit(X, Y)
+    found.interrupted = False
+    assert same(found.partial_fit(X, Y), wanted)
+
+
+def test_partial_fit_takes_the_learning_rate_that_is_set_now():
+    one = Perceptron(random_state=0).partial_fit(X, Y, classes=[0, 1, 2])
+    before = {name: value.clone() for name, value in one.module_.state_dict().items()}
+    one.set_params(learning_rate=1e-12).partial_fit(X, Y)
+    for name, value in one.module_.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=1e-7)
+
+
+class Rooted(nn.Module):
+    """Its loss is finite where its gradient is not: a root at zero."""
+
+    def __init__(self, n_in=6):
+        super().__init__()
+        self.linear = nn.Linear(n_in, 3)
+
+    def forward(self, x):
+        return self.linear(x) + (0 * self.linear(x)).square().sqrt()
+
+
+def test_a_last_step_that_breaks_the_weights_is_refused():
+    estimator = Perceptron(Rooted(), batch_size=len(X), max_iter=1, random_state=0)
+    with pytest.raises(ValueError, match=r"linear.weight is not finite .*lower learning_rate"):
+        estimator.fit(X, Y)
+    with pytest.raises(ValueError, match="is not finite after the last step"):
+        estimator.partial_fit(X, Y, classes=[0, 1, 2])
+    assert not hasattr(estimator, "module_")
+
+
+@pytest.mark.filterwarnings("ignore:A column-vector y was passed")
+def test_labels_of_validation_data_as_a_column_are_scored_alike():
+    wanted = Perceptron(random_state=0).fit(X, Y, X_val=X[:20], y_val=Y[:20])
+    found = Perceptron(random_state=0).fit(X, Y, X_val=X[:20], y_val=Y[:20, None])
+    assert found.validation_scores_ == wanted.validation_scores_
+    with pytest.raises(ValueError, match="1d array"):
+        Perceptron().fit(X, Y, X_val=X[:1], y_val=0)
+
+
+def test_a_callback_may_say_true_by_numpy():
+    class Low:
+        def on_epoch_end(self, estimator, info):
+            return np.mean([info["loss"]]) < np.inf
+
+    assert Perceptron(random_state=0, callbacks=[Low()]).fit(X, Y).n_iter_ == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_weights_have_the_permissions_of_other_files(tmp_path):
+    fit = Perceptron(max_iter=1, random_state=0).fit(X, Y)
+    fit.save_weights(tmp_path / "weights.pt")
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "weights.pt").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_widths_of_layers_are_checked():
+    for wrong in [(0,), (8.5,), (-3, 4), [[8]]]:
+        with pytest.raises(ValueError, match="hidden_layer_sizes must be integers"):
+            GrassmannClassifier(2, hidden_layer_sizes=wrong).fit(X, Y)
+    assert len(mlp(3, np.array([4, 5]))) == 4
+
+
+def test_batches_of_samples_and_targets_on_two_devices():
+    # As where samples do not fit on the device: "meta" has shapes alone.
+    rows = torch.arange(6)
+    state = TrainState(
+        module=None, optimizers=[], X=torch.empty(6, 2), y=rows.to("meta"), weights=None,
+        device=torch.device("meta"), generator=None, shuffle=torch.Generator(), rng=None,
+        batch_size=3, n_epochs=1,
+    )  # fmt: skip
+    moved = []
+    index_select = torch.Tensor.index_select
+
+    def spy(self, dim, index):
+        moved.append(self.device == index.device)
+        return index_select(self, dim, index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.Tensor, "index_select", spy)
+        assert [len(yb) for _, yb in batches(state)] == [3, 3]
+    assert moved == [True] * 4
+
+
+def test_a_callable_that_returns_one_network_carries_nothing_from_fit_to_fit():
+    network = mlp(6, (8,), 3)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    fits = [Perceptron(lambda n_in: network, random_state=0).fit(X, Y) for _ in range(2)]
+    assert same(*fits)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_a_network_that_cannot_be_copied_may_come_from_a_callable():
+    fit = Perceptron(lambda n: nn.utils.weight_norm(nn.Linear(n, 3)), random_state=0).fit(X, Y)
+    assert fit.loss_curve_[-1] < fit.loss_curve_[0]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_fits_where_the_caller_has_gradients_off(mode):
+    with mode():
+        fit = Perceptron(random_state=0).fit(X, Y).partial_fit(X, Y)
+        assert not torch.is_grad_enabled()
+    assert same(fit, Perceptron(random_state=0).fit(X, Y).partial_fit(X, Y))

@@ -11,7 +11,7 @@ def test_auto_is_a_device_that_exists():
     assert resolve_device("cpu") == torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", ["cuda:77", "tpu", "cpu:x"])
+@pytest.mark.parametrize("name", ["cuda:77", "tpu", "cpu:x", "hpu"])
 def test_a_device_that_does_not_exist_is_named(name):
     with pytest.raises(ValueError, match=f"device='{name}' does not exist"):
         resolve_device(name)

@@ -143,3 +143,18 @@ def test_suite_of_scikit_learn_with_the_default_precision():
                 continue
         done += 1
     assert done > 50
+
+
+class Backbone(nn.Module):
+    def __init__(self, n_in):
+        super().__init__()
+        self.linear = nn.Linear(n_in, 8)
+
+    def forward(self, x):
+        return self.linear(x).relu()
+
+
+def test_a_class_of_networks_is_a_callable_as_well():
+    one = GrassmannClassifier(2, module=Backbone, max_iter=3, random_state=0).fit(X, Y)
+    two = GrassmannClassifier(2, module=lambda n: Backbone(n), max_iter=3, random_state=0).fit(X, Y)
+    np.testing.assert_array_equal(one.predict_proba(X), two.predict_proba(X))

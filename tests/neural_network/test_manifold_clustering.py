@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch", reason="needs the extra torch")
 
 from sklr.metrics import coding_rate, rate_reduction  # noqa: E402
 from sklr.neural_network import ManifoldLinearizingClustering  # noqa: E402
+from sklr.neural_network._membership import _leading_vectors, membership  # noqa: E402
 from sklr.nn import GaussianNoise, RandomAffine2d, doubly_stochastic  # noqa: E402
 
 QUICK = {
@@ -200,3 +201,14 @@ def test_bad_input(parameters, message):
     with pytest.raises(ValueError, match=message):
         model.fit(X)
     assert not [name for name in vars(model) if name.endswith("_")]
+
+
+def test_a_membership_that_leaves_each_sample_alone_is_cut_nevertheless():
+    # Nearly the identity: LAPACK, asked for the last two of its vectors, returned none.
+    codes = np.random.default_rng(0).standard_normal((60, 8))
+    codes /= np.linalg.norm(codes, axis=1, keepdims=True)
+    for eta in (1e-4, 1e-3, 1e-2):
+        share = membership(codes, eta)
+        vectors = _leading_vectors(share, 2, np.random.RandomState(0))
+        assert vectors.shape == (60, 2)
+        assert_allclose(share @ vectors, vectors, atol=1e-3)  # values near 1

@@ -171,3 +171,19 @@ def test_real_ssvep_learns_in_a_few_epochs(data_folder):
     X, y = content["x_test"], content["y_test"].ravel()
     fit = EEGSPDNetClassifier(16, max_iter=10, random_state=0).fit(X[:300], y[:300])
     assert fit.score(X[300:], y[300:]) > 0.5
+
+
+def test_flipped_axes_are_taken():
+    X, y = wishart_classes(30)
+    fit = SPDNetClassifier(max_iter=1, random_state=0).fit(X[:, ::-1, ::-1], y)
+    wanted = SPDNetClassifier(max_iter=1, random_state=0).fit(X[:, ::-1, ::-1].copy(), y)
+    assert_array_equal(fit.predict_proba(X[::-1]), wanted.predict_proba(X[::-1].copy()))
+    trials, labels = oscillations(20)
+    EEGSPDNetClassifier(max_iter=1, **SMALL).fit(trials[..., ::-1], labels).predict(trials[::-1])
+
+
+def test_a_zero_matrix_under_the_affine_invariant_metric_is_told():
+    X, y = wishart_classes(30)
+    X[0] = 0.0
+    with pytest.raises(ValueError, match=r"decomposition failed in epoch .* a matrix is zero"):
+        SPDNetClassifier(norm="airm", max_iter=3, random_state=0).fit(X, y)

@@ -4,6 +4,8 @@ import copy
 import io
 import math
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -352,3 +354,19 @@ def test_stacks_of_other_shapes_and_layouts(shape):
     RiemannianSGD([parameter], 0.1, momentum=0).step()
     wanted = by_svd(S, project_horizontal(S, parameter.grad), 0.1)
     torch.testing.assert_close(parameter.detach(), wanted)
+
+
+@pytest.mark.parametrize("size", [1e22, math.inf, math.nan])
+def test_gradients_that_overflow_end_the_step_with_what_is_no_number(size):
+    # In a process of its own, with a limit: halving an infinite norm would never end.
+    code = (
+        "import torch; from sklr.nn import GrassmannLinear, RiemannianSGD; "
+        "head = GrassmannLinear(8, 3, 2); "
+        f"head.weight.grad = torch.ones(3, 8, 2) * float('{size}'); "
+        "RiemannianSGD(head.parameters(), lr=0.1).step(); "
+        "print(bool(head.weight.isfinite().any()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.strip() == "False"
