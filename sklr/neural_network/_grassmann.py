@@ -232,11 +232,11 @@ class GrassmannClassifier(
         return cosine_factor(step)
 
     def _dtypes(self) -> tuple[str, str]:
-        training = "float32"
+        training, module = "float32", self.module
         if self.dtype != "auto":
             training = self.dtype
-        elif hasattr(self.module, "parameters") and not isinstance(self.module, type):
-            kinds = {str(p.dtype).removeprefix("torch.") for p in self.module.parameters()}
+        elif module is not None and hasattr(module, "parameters") and not isinstance(module, type):
+            kinds = {str(p.dtype).removeprefix("torch.") for p in module.parameters()}
             training = "float64" if kinds == {"float64"} else "float32"
         return training, "float64" if self.module is None else training
 
