@@ -5,7 +5,12 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
+from sklearn.base import (
+    ClassNamePrefixFeaturesOutMixin,
+    ClusterMixin,
+    TransformerMixin,
+    _fit_context,
+)
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -14,7 +19,6 @@ from sklearn.utils.validation import check_is_fitted
 from sklr.neural_network._base import TorchEstimator, training_constraints
 from sklr.neural_network._loop import TrainState
 from sklr.neural_network._membership import label_by_membership, membership
-from sklr.neural_network._mixins import TorchClustererMixin
 from sklr.neural_network._modules import mlp, own_module, probe
 from sklr.neural_network._rng import derive_seeds
 
@@ -23,7 +27,7 @@ _NOISE, _NEIGHBORS, _MEASURED = 0.5, 10, 2000
 
 
 class ManifoldLinearizingClustering(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchClustererMixin, TorchEstimator
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, TorchEstimator
 ):
     r"""Clustering of samples on several non-linear manifolds, by rate reduction.
 

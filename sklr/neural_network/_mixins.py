@@ -7,7 +7,6 @@ from scipy.special import softmax
 from sklearn.base import (
     ClassifierMixin,
     ClassNamePrefixFeaturesOutMixin,
-    ClusterMixin,
     TransformerMixin,
     _fit_context,
 )
@@ -281,50 +280,3 @@ class TorchTransformerMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """
         check_is_fitted(self)
         return self._infer(self._validate(X, reset=False), self._embed)
-
-
-class TorchClustererMixin(ClusterMixin):
-    """Clustering: ``_assign`` gives a score of each cluster, the largest is the label."""
-
-    def _assign(self, module: Any, xb: Any) -> Any:
-        """Return scores of the clusters for a batch, of shape (n_samples, n_clusters)."""
-        return module(xb)
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None) -> Any:
-        """Train the network, and label the samples.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Training samples.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-        """
-        self._torch()
-        with self._undone_on_failure():
-            X = self._validate(X, reset=True)
-            self._fit_network(X)
-            self.labels_ = self._infer(X, self._assign).argmax(axis=1)
-        return self
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the cluster of each sample.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Samples.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            Numbers of clusters.
-        """
-        check_is_fitted(self)
-        return self._infer(self._validate(X, reset=False), self._assign).argmax(axis=1)

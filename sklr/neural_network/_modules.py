@@ -54,45 +54,6 @@ def mlp(
     return nn.Sequential(*layers)
 
 
-def conv_net(
-    shape: tuple[int, int, int], channels: Sequence[int] = (32, 64), n_out: int | None = None
-) -> Any:
-    """Return a small network for images: convolution, normalisation, ReLU, pooling; then the mean.
-
-    Parameters
-    ----------
-    shape : tuple of three int
-        Channels, height and width of an image.
-    channels : sequence of int, default=(32, 64)
-        Output channels of each block. Each block but the last halves height and width, as long
-        as they are 4 or more.
-    n_out : int, default=None
-        Width of a last linear layer; None leaves the features of the last block.
-
-    Returns
-    -------
-    module : torch.nn.Sequential
-    """
-    from torch import nn
-
-    width, *size = shape
-    layers: list[Any] = []
-    for number, wanted in enumerate(channels):
-        layers += [
-            nn.Conv2d(width, wanted, 3, padding=1, bias=False),
-            nn.BatchNorm2d(wanted),
-            nn.ReLU(),
-        ]
-        if number < len(channels) - 1 and min(size) >= 4:
-            layers.append(nn.MaxPool2d(2))
-            size = [side // 2 for side in size]
-        width = wanted
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    if n_out is not None:
-        layers.append(nn.Linear(width, n_out))
-    return nn.Sequential(*layers)
-
-
 def own_module(module: Any, n_in: int | tuple[int, ...]) -> Any:
     """Return a network from the parameter ``module``: a deep copy, or what the callable makes.
 

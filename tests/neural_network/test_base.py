@@ -22,10 +22,9 @@ from sklr.neural_network._base import TorchEstimator, training_constraints  # no
 from sklr.neural_network._loop import TrainState, batch_bounds, batches  # noqa: E402
 from sklr.neural_network._mixins import (  # noqa: E402
     TorchClassifierMixin,
-    TorchClustererMixin,
     TorchTransformerMixin,
 )
-from sklr.neural_network._modules import conv_net, mlp, own_module  # noqa: E402
+from sklr.neural_network._modules import mlp, own_module  # noqa: E402
 
 X, Y = make_classification(120, 6, n_informative=4, n_classes=3, random_state=0)
 NAMES = np.array(["ant", "bee", "cat"])
@@ -104,27 +103,14 @@ class Shrink(TorchTransformerMixin, TorchEstimator):
         self.epochs_ = step.memory["epochs"]
 
 
-class Split(TorchClustererMixin, TorchEstimator):
-    """Two clusters by the sign of the first feature; drops the last batch."""
+class WholeBatches(Shrink):
+    """Drops the last batch, which is smaller."""
 
     _drop_last = True
-    _parameter_constraints = training_constraints("max_iter", "batch_size", "device")
-
-    def __init__(self, max_iter=2, batch_size=50, random_state=None, device="cpu"):
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.random_state = random_state
-        self.device = device
-
-    def _build(self, n_in, n_out):
-        return nn.Linear(n_in, 2)
-
-    def _optimizers(self, module):
-        return torch.optim.SGD(module.parameters(), 0.01)
 
     def _loss(self, module, xb, yb, step):
         assert len(xb) == 50
-        return module(xb).square().mean()
+        return super()._loss(module, xb, yb, step)
 
 
 def same(a, b):
@@ -391,7 +377,13 @@ def test_images_by_a_callable_that_gets_their_shape():
     rng = np.random.RandomState(0)
     images = rng.standard_normal((60, 1, 8, 8)) + (np.arange(60) % 2)[:, None, None, None]
     labels = np.arange(60) % 2
-    fit = Perceptron(lambda shape: conv_net(shape, (4, 8), 2), random_state=0, max_iter=15)
+
+    def network(shape):
+        assert shape == (1, 8, 8)
+        layers = nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(8, 2))
+
+    fit = Perceptron(network, random_state=0, max_iter=15)
     fit.fit(images, labels)
     assert fit.score(images, labels) > 0.9 and fit.n_features_in_ == 1
     with pytest.raises(ValueError, match=r"samples of shape \(1, 8, 7\).*\(1, 8, 8\)"):
@@ -416,7 +408,7 @@ def test_batch_bounds(n, size, drop, wanted):
     assert batch_bounds(n, size, drop) == wanted
 
 
-def test_transformer_and_clustering_call_their_hooks():
+def test_transformer_calls_its_hooks_and_drops_the_last_batch_where_asked():
     fit = Shrink(random_state=0).fit(X)
     assert [epoch for epoch, _ in fit.epochs_] == [0, 1, 2]
     assert fit.transform(X).shape == (120, 2)
@@ -425,9 +417,7 @@ def test_transformer_and_clustering_call_their_hooks():
     assert same(fit, again) and fit.epochs_ == again.epochs_
     np.testing.assert_array_equal(fit.fit_transform(X), again.transform(X))
     assert len(Shrink(random_state=0).fit(X, X_val=X[:9]).validation_scores_) == 3
-    groups = Split(random_state=0).fit(X)
-    assert groups.labels_.shape == (120,) and groups.labels_.dtype.kind == "i"
-    np.testing.assert_array_equal(groups.predict(X), groups.labels_)
+    assert WholeBatches(batch_size=50, random_state=0).fit(X).n_iter_ == 3
 
 
 def test_pickles_hold_no_tensor_of_a_device_and_load_where_it_is_missing():
