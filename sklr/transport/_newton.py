@@ -24,6 +24,8 @@ _REACH, _COARSE_TOL = 1.0, 1e-4
 _LONGEST_STEP = 100.0
 # While the last sweeps say that so many more will do, a Newton step is not worth its price.
 _FEW_SWEEPS = 20
+# Sums of exponentials below this may be those of exponents that were cut.
+_UNREACHED = 1e-280
 # Share of the plan's entries above which small ones are dropped whatever the error.
 _MOST_KEPT = 0.3
 
@@ -38,6 +40,13 @@ class Options:
     tol: float = 1e-9
     sparsify: str = "adaptive"
     density: float | None = None
+
+    def target(self, error: float) -> float:
+        """Return the error to go on to: a little below `tol`, if it is not below already.
+
+        So that a plan, or a start from its potentials, is not above it by rounding.
+        """
+        return self.tol if error < self.tol else 0.9 * self.tol
 
 
 @dataclass
@@ -87,8 +96,11 @@ class _Rung:
     def sweep(self):
         """Update the columns, then the rows."""
         state = self.state
-        # A column that no row reaches has nothing to be scaled; it is moved as far as is safe.
         v = state.v + self.log_b - np.log(np.maximum(state.sums, 1e-300))
+        # Columns that no row reaches have nothing to be scaled.
+        far = np.flatnonzero(state.sums < _UNREACHED)
+        if len(far) > 0:
+            v[far] = self.cost.column_update(self.inv_reg, state.u, self.b, far)
         self.move(v, self.evaluate(v, state.u))
         state.n_sweeps += 1
 
@@ -235,7 +247,8 @@ def solve(cost, a, b, reg, options, init=None, extent=None, verbose=0):
         state.reg = rung_reg
         rung = _Rung(cost, a, b, state)
         rung.start()
-        tol = options.tol if k == len(regs) - 1 else max(_RUNG_TOL, options.tol)
+        last = k == len(regs) - 1
+        tol = options.target(state.error) if last else max(_RUNG_TOL, options.tol)
         if isinstance(options.n_warmup, str):
             rung.sweeps(10 if k == 0 and new else 3, 1000, tol)
         else:
