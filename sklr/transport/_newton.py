@@ -13,13 +13,16 @@ from sklr.transport import _linear
 from sklr.transport._cost import Cost
 from sklr.transport._tiles import TileCost
 
-# Rungs start at this fraction of the range of costs, and are left at this marginal error.
-_TOP, _RUNG_TOL = 2e-2, 1e-2
+# Rungs start at this fraction of the range of costs, and are left at this marginal error; lower
+# ones at this many times their fraction: steps saved there cost more further down.
+_TOP, _RUNG_TOL, _RUNG_FALL = 2e-2, 1e-2, 25.0
 # Ladders of "auto" begin below this fraction of the range.
 _LADDER_BELOW = 1e-2
 # Groups of neighbours stand for their points where `reg` is this many times their reach; and the
 # error to which they do.
 _REACH, _COARSE_TOL = 1.0, 1e-4
+# Columns below this part of their sum are led to it as if they were alone.
+_FAR = 0.1
 # Bound of a Newton step, in units of the regularisation.
 _LONGEST_STEP = 100.0
 # While the last sweeps say that so many more will do, a Newton step is not worth its price.
@@ -73,7 +76,7 @@ class _Rung:
         self.cost, self.a, self.b, self.state = cost, a, b, state
         self.inv_reg = 1.0 / state.reg
         self.log_b = np.log(b)
-        self.factor = False
+        self.factor = self.gained = False
 
     def evaluate(self, v, u):
         """Return the exact `u`, the column sums and the marginal error at `v`."""
@@ -149,11 +152,11 @@ class _Rung:
         """Make one Newton step; False if no step along its direction gains anything."""
         state = self.state
         rhs = self.b - state.sums
-        # Columns below their sum get the curvature that leads exactly to it where they are alone.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            mean = rhs / (self.log_b - np.log(state.sums))
-        near = np.abs(rhs) < 1e-6 * self.b
-        d = np.maximum(state.sums, np.where(near, 0.5 * (self.b + state.sums), mean))
+        # Columns far below their sum get the curvature that leads exactly to it where they are
+        # alone; elsewhere it would hold up columns that hang together by next to nothing.
+        d = state.sums.copy()
+        far = np.flatnonzero(d < _FAR * self.b)
+        d[far] = rhs[far] / (self.log_b[far] - np.log(np.maximum(d[far], 1e-300)))
         # No step of a column is then longer than this: beyond, the linear model means nothing.
         d = np.maximum(d + np.abs(rhs) / _LONGEST_STEP, 1e-300)
         tol = min(0.1, np.sqrt(state.error))
@@ -175,6 +178,7 @@ class _Rung:
                 abs(gain) <= rounding and evaluated[2] < 2 * state.error
             ):
                 self.move(v, evaluated)
+                self.gained = gain > rounding
                 state.n_newton += 1
                 return True
             length *= 0.5
@@ -190,8 +194,9 @@ class _Rung:
                 for _ in range(10):
                     self.sweep()
                 state.n_newton += 1
+                self.gained = False
             # At the floor of rounding, steps go round in circles.
-            stalls = 0 if state.error < 0.7 * best else stalls + (state.error < 1e-7)
+            stalls = 0 if self.gained or state.error < 0.7 * best else stalls + 1
             best = min(best, state.error)
 
 
@@ -232,7 +237,9 @@ def solve(cost, a, b, reg, options, init=None, extent=None, verbose=0):
     state : State
         Scaled potentials at `reg`, rows exact.
     """
-    regs = [reg] if init is not None else ladder(reg, options.annealing, extent or cost.extent())
+    extent = extent or cost.extent()
+    spread = extent[1] - extent[0]
+    regs = [reg] if init is not None else ladder(reg, options.annealing, extent)
     n, m = cost.shape
     u, v = (np.zeros(n), np.zeros(m)) if init is None else (init[0] / reg, init[1] / reg)
     new = init is None
@@ -248,7 +255,8 @@ def solve(cost, a, b, reg, options, init=None, extent=None, verbose=0):
         rung = _Rung(cost, a, b, state)
         rung.start()
         last = k == len(regs) - 1
-        tol = options.target(state.error) if last else max(_RUNG_TOL, options.tol)
+        rung_tol = min(_RUNG_TOL, _RUNG_FALL * rung_reg / spread) if not last else 0.0
+        tol = options.target(state.error) if last else max(rung_tol, options.tol)
         if isinstance(options.n_warmup, str):
             rung.sweeps(10 if k == 0 and new else 3, 1000, tol)
         else:
