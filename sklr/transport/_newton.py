@@ -21,9 +21,10 @@ _LADDER_BELOW = 1e-2
 # Groups of neighbours stand for their points where `reg` is this many times their reach; and the
 # error to which they do.
 _REACH, _COARSE_TOL = 1.0, 1e-4
-# Columns below this part of their sum are led to it as if they were alone.
-_FAR = 0.1
-# Bound of a Newton step, in units of the regularisation.
+# Columns below this part of their sum are led to it as if they were alone, in the first steps of
+# a rung: with weights over many orders of magnitude that goes on and on.
+_FAR, _PATIENCE = 0.1, 15
+# Bound of a Newton step, in units of the regularisation; it grows while whole steps gain.
 _LONGEST_STEP = 100.0
 # While the last sweeps say that so many more will do, a Newton step is not worth its price.
 _FEW_SWEEPS = 20
@@ -77,6 +78,7 @@ class _Rung:
         self.inv_reg = 1.0 / state.reg
         self.log_b = np.log(b)
         self.factor = self.gained = False
+        self.longest, self.n_steps = _LONGEST_STEP, 0
 
     def evaluate(self, v, u):
         """Return the exact `u`, the column sums and the marginal error at `v`."""
@@ -151,14 +153,15 @@ class _Rung:
     def newton(self, options):
         """Make one Newton step; False if no step along its direction gains anything."""
         state = self.state
+        self.n_steps += 1
         rhs = self.b - state.sums
         # Columns far below their sum get the curvature that leads exactly to it where they are
         # alone; elsewhere it would hold up columns that hang together by next to nothing.
         d = state.sums.copy()
-        far = np.flatnonzero(d < _FAR * self.b)
+        far = np.flatnonzero(d < (_FAR if self.n_steps < _PATIENCE else 0.0) * self.b)
         d[far] = rhs[far] / (self.log_b[far] - np.log(np.maximum(d[far], 1e-300)))
-        # No step of a column is then longer than this: beyond, the linear model means nothing.
-        d = np.maximum(d + np.abs(rhs) / _LONGEST_STEP, 1e-300)
+        # No step of a column is then longer than this.
+        d = np.maximum(d + np.abs(rhs) / self.longest, 1e-300)
         tol = min(0.1, np.sqrt(state.error))
         step, n_cg, self.factor = _linear.solve(
             self.kept(options), 1.0 / self.a, d, rhs, tol, self.cost.run, factor=self.factor
@@ -179,6 +182,10 @@ class _Rung:
             ):
                 self.move(v, evaluated)
                 self.gained = gain > rounding
+                if length < 1.0:
+                    self.longest = max(_LONGEST_STEP, self.longest * length)
+                elif np.abs(step).max() > 0.5 * self.longest:
+                    self.longest *= 4.0
                 state.n_newton += 1
                 return True
             length *= 0.5
