@@ -78,8 +78,9 @@ class DiffusionSubspaceClustering(
     center : bool, default=False
         Whether the mean of the data is subtracted; otherwise subspaces go through the origin.
     n_init : int, default=10
-        Random starts of ``init="spectral"`` and "random", and of exchanges (see Notes). "spectral" goes on to its next kind of
-        start only while the best so far leaves more unexplained than noise can be.
+        Random starts of ``init="spectral"`` and "random", and of exchanges (see Notes).
+        "spectral" goes on to its next kind of start only while the best so far leaves more
+        unexplained than noise can be.
     max_iter : int, default=300
         Largest number of iterations of each start, of expectation-maximisation, and epochs of
         "sgd".
