@@ -108,6 +108,9 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
     delta_ : float
         Residual at which the loss turned from square to absolute value in the last sweep,
         infinity for the squared loss.
+    cut_ : float
+        Residual beyond which Huber's loss left values out in the last sweeps; infinity for the
+        others.
     training_rmse_ : float
         Root mean square residual of the observed values.
     indicator_ : :class:`~sklearn.impute.MissingIndicator`
@@ -249,6 +252,7 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
         self.objective_ = np.array(model.history)
         self.scale_ = model.scale
         self.delta_ = float(model.delta)
+        self.cut_ = float(model.cut)
         self.training_rmse_ = float(np.sqrt(squared_loss(rows, model, settings) / len(rows.values)))
         self.indicator_ = indicator
         return self
@@ -467,6 +471,7 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
             row_bias=np.zeros(rows.n, dtype=dtype),
             col_bias=self.feature_bias_.astype(dtype),
             delta=self.delta_,
+            cut=self.cut_,
         )
         exact_rows(rows, model, self._settings(model))
         return model
