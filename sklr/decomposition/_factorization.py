@@ -353,6 +353,8 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
                     f"ids must be integers, got {X[wrong][0]} in column "
                     f"{int(np.argwhere(wrong)[0, 1])} of X (64 bits at most)."
                 )
+        elif X.dtype.kind == "u" and X.max() >= 2**63:
+            raise ValueError(f"ids must be below 2 ** 63, got {X.max()}.")
         ids = X.astype(np.int64, copy=False)
         if self.shape is not None:
             if len(self.shape) != 2 or not all(

@@ -60,9 +60,11 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
     alpha_scaling : {"none", "count"}, default="none"
         "count" multiplies both ridges by the number of values of a row or column.
     loss : {"squared", "huber", "absolute"}, default="squared"
-        "huber" and "absolute" resist gross outliers among the observed values. Both are fitted
-        by re-weighting, with the turning point from square to absolute value at 1.345 ("huber")
-        or 0.1 ("absolute") robust standard deviations of the present residuals.
+        "huber" and "absolute" resist gross outliers among the observed values. "huber" starts from
+        nearly absolute values, and ends with squares up to 2.5 robust standard deviations of the
+        residuals, absolute values from there, and nothing beyond 3.5 deviations or a fifth of
+        `scale_`, whichever is more: such values are left out. "absolute" turns from square to
+        absolute value at 0.1 deviations, and leaves nothing out.
     solver : {"auto", "cg", "cholesky"}, default="auto"
         "cg" takes `n_inner` preconditioned conjugate gradient steps for each row and column, from
         where they stand. "cholesky" solves their normal equations. "auto" is "cholesky" up to 16
@@ -427,6 +429,11 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
 
     def _check(self, X, *, reset):
         nan = _is_nan(self.missing_values)
+        if sp.issparse(X) and X.dtype.kind == "f" and np.isnan(X.tocsr().data).any():
+            raise ValueError(
+                "X is sparse and stores NaN. Its stored entries are the observed values; leave out "
+                "what is missing."
+            )
         return validate_data(
             self,
             X,
@@ -520,7 +527,9 @@ def _as_missing(X, mask):
 
 
 def _check_positions(given, name, size):
-    found = check_array(given, ensure_2d=False, dtype=None)
+    found = check_array(given, ensure_2d=False, dtype=None, ensure_min_samples=0)
+    if len(found) == 0:
+        return np.empty(0, dtype=np.int64)
     if found.ndim != 1 or found.dtype.kind not in "iu":
         raise ValueError(f"{name} must be a list of integers, got {found.dtype}, {found.ndim}-D.")
     if found.min() < 0 or found.max() >= size:

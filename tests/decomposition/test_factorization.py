@@ -203,6 +203,8 @@ def test_other_bad_input(pairs):
         MatrixFactorizationRegressor(1, shape=(3, 0)).fit(X, y)
     with pytest.raises(ValueError, match="must be at most"):
         MatrixFactorizationRegressor(31).fit(X, y)
+    with pytest.raises(ValueError, match=r"below 2 \*\* 63"):
+        MatrixFactorizationRegressor(1).fit(X.astype(np.uint64) + np.uint64(2**63), y)
 
 
 def test_ratings_against_the_biases(data_folder):
