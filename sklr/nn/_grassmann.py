@@ -102,6 +102,9 @@ class GrassmannLinear(nn.Module):
         logits : Tensor of shape (n_samples, n_classes)
             Between 0 and ``scale``.
         """
+        if torch.is_autocast_enabled(features.device.type):  # the logits stay exact
+            with torch.autocast(features.device.type, enabled=False):
+                return self.forward(features.to(self.weight.dtype))
         if features.dtype == self.weight.dtype and features.ndim == 2 and not _transformed():
             return _Lengths.apply(features, self.weight, self.scale)
         return _lengths(features, self.weight, self.scale)
