@@ -213,6 +213,11 @@ class GrassmannClassifier(
         head = GrassmannLinear(width, n_out, self.n_components, self.scale)
         return nn.Sequential(OrderedDict(features=features, head=head))
 
+    def _loss(self, module: Any, xb: Any, yb: Any, step: TrainState) -> Any:
+        if step.batch_weights is not None:
+            return super()._loss(module, xb, yb, step)
+        return module.head.cross_entropy(module.features(xb), yb)
+
     def _optimizers(self, module: Any) -> list[Any]:
         import torch
 
