@@ -44,7 +44,6 @@ SETTINGS = {
     "sparse": dict(mean_degree=3, mixing=0.2, noise=0.4),
     "dense, one attribute": dict(mean_degree=30, mixing=0.65, n_attributes=1, noise=0.5),
 }  # fmt: skip
-DEVELOPMENT_SEEDS = range(5)
 TEST_SEEDS = range(100, 110)
 
 SLOW_SEEDS = 3  # of the test seeds, for the methods with forty hierarchies

@@ -22,11 +22,12 @@ from sklearn.utils._testing import SkipTest, ignore_warnings
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 from sklr.utils import all_estimators
-from sklr.utils._own_checks import OWN_CHECKS
+from sklr.utils._own_checks import OWN_CHECKS, _fitted, _outputs
 from sklr.utils.estimator_checks import (
     CHECK_PARAMS,
     EXPECTED_FAILED_CHECKS,
     instance_for_checks,
+    make_check_data,
     missing_extra,
 )
 
@@ -135,6 +136,19 @@ def test_more_than_twenty_checks_ran(estimator):
             except (Exception, pytest.skip.Exception):
                 continue
     assert ENDED[name]["passed"] > 20, dict(ENDED[name])
+
+
+@pytest.mark.parametrize("estimator", NATIVE, ids=lambda estimator: type(estimator).__name__)
+def test_checks_see_more_than_one_result(estimator):
+    """An estimator that says the same of every sample would pass most checks whatever it does."""
+    extra = missing_extra(estimator)
+    if extra is not None:
+        pytest.skip(f"{type(estimator).__name__} needs the extra {extra!r}")
+    X, y = make_check_data(estimator)
+    with ignore_warnings(category=ConvergenceWarning):
+        found = _outputs(_fitted(estimator, X, y), X)
+    of_samples = [value for value in found.values() if len(value) == len(X)]
+    assert any((value != value[0]).any() for value in of_samples), found
 
 
 def test_every_estimator_class_in_the_modules_is_public():

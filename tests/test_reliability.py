@@ -197,7 +197,8 @@ def test_a_thousand_fits_leave_nothing_behind(estimator):
     name = type(estimator).__name__
     print(f"{name}: {fits} fits, RSS {before[0]:.1f} -> {after[0]:.1f} MiB, {after[1:]}")
     assert after[0] - before[0] < 8
-    assert after[1:] == before[1:]
+    # Fewer is right: the idle workers of an earlier test's pool leave after five minutes.
+    assert after[1] <= before[1] and after[2] <= before[2]
 
 
 ARRAY_API = """

@@ -42,10 +42,6 @@ class BlockData:
             [self.rows[samples][:, None], self.values[self.codes[samples]]], axis=1
         )
 
-    def concatenated(self):
-        """Return the samples as one table of shape (n, (p + 1) h): what the blocks stand for."""
-        return self.centers_of(np.arange(len(self.rows))).reshape(len(self.rows), -1)
-
 
 def block_kmeans(
     data, n_clusters, *, init, n_init, max_iter, selection, adjacency, rng, n_jobs, verbose

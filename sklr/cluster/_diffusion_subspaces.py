@@ -78,8 +78,9 @@ class DiffusionSubspaceClustering(
     center : bool, default=False
         Whether the mean of the data is subtracted; otherwise subspaces go through the origin.
     n_init : int, default=10
-        Random starts of ``init="spectral"`` and "random". "spectral" goes on to its next kind of
-        start only while the best so far leaves more unexplained than noise can be.
+        Random starts of ``init="spectral"`` and "random", and of exchanges (see Notes).
+        "spectral" goes on to its next kind of start only while the best so far leaves more
+        unexplained than noise can be.
     max_iter : int, default=300
         Largest number of iterations of each start, of expectation-maximisation, and epochs of
         "sgd".
@@ -144,8 +145,9 @@ class DiffusionSubspaceClustering(
     the most probable component. `predict_proba` also counts the weights, and can differ on
     samples near two subspaces. Zero rows lie in every subspace and go to the first cluster.
 
-    A cluster needs at least as many samples as dimensions, and subspaces that are not orthogonal
-    to each other one more: below, any partition fits as well.
+    A cluster needs at least as many samples as dimensions. Where no cluster has more than that,
+    any partition fits exactly, and the one whose clusters span the smallest volumes is taken
+    (unless ``orthogonal=True``): it is the most likely one, with a spectrum for each cluster.
 
     References
     ----------

@@ -12,6 +12,7 @@ from sklr.cluster._subspace_init import (
     shape_interaction_labels,
     thresholded_angle_labels,
 )
+from sklr.cluster._subspace_volume import smallest_volume
 from sklr.cluster._subspaces import (
     energies,
     hard_mixture,
@@ -209,4 +210,13 @@ def fit_partition(X, n_clusters, rule, *, init, n_init, rng, n_jobs, verbose, jo
         merit = _merit(X, found[0], rule)
         if best is None or merit > best_merit + 1e-9 * abs(best_merit):
             best, best_merit, winner = found, merit, name
-    return best[0], winner, best[1]
+    part = best[0]
+    sizes = np.bincount(part.labels, minlength=n_clusters)
+    exact = part.objective >= energy * (1 - 1e-12)
+    if plain and exact and n_clusters > 1 and sizes.max() <= dims[0] and not joint:
+        labels = smallest_volume(
+            X, part.labels, n_clusters, n_random=n_init, rng=rng, max_iter=max_iter
+        )
+        part.bases = [leading_rows(X[labels == k], d) for k, d in enumerate(dims)]
+        part.labels = labels
+    return part, winner, best[1]

@@ -10,9 +10,28 @@ from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread, thread_map
 
 LOSSES = {"squared": 0, "huber": 1, "absolute": 1}
-# Where the loss turns from square to absolute value, in robust standard deviations of the
-# residuals: 95 % efficiency under normal noise, or nearly the absolute value itself.
-_DELTA = {"squared": 0.0, "huber": 1.345, "absolute": 0.1}
+# Where "absolute" turns from square to absolute value, in robust standard deviations of the
+# residuals: nearly the absolute value itself.
+_ABSOLUTE_DELTA = 0.1
+# Robust losses start from nearly absolute values with at least this ridge: with less, a row or
+# column of a small table can take a factor for its outliers, and keeps it.
+_FAR_RIDGE = 1.0
+_FAR_SWEEPS = 20
+# "huber" then goes on with squares, and leaves out residuals beyond these parts of the values'
+# spread, or _CUT deviations, one after the other. What is wrong by less than the last part pulls no
+# more than _LAST_DELTA deviations do.
+_CUTS = (1.0, 0.5, 0.2)
+_NEAR_SWEEPS = 10
+_CUT = 3.5
+_LAST_DELTA = 2.5
+# What a ridge leaves is no outlier: neither left out nor weighed down, more would be left. That is
+# about one part of each row, with tails.
+_TAIL_CUT, _TAIL_DELTA = 20.0, 10.0
+# Where the noise is estimated it starts at this part of the values' variance: from all of it, small
+# tables did not get out of a model without factors.
+_FIRST_NOISE = 0.2
+# Below this part there is none.
+_NO_NOISE = 1e-12
 # Up to here the normal equations of a row, made by BLAS, cost less than three steps of CG.
 _CHOLESKY_UP_TO = 16
 # Multiply-adds below which a half-sweep is not worth the start of a thread.
@@ -124,6 +143,7 @@ class Settings:
     solver: str = "auto"
     n_inner: int = 3
     fit_bias: bool = False
+    uncertainty: bool = False
     max_iter: int = 50
     tol: float = 1e-5
     n_jobs: int | None = None
@@ -131,9 +151,9 @@ class Settings:
     @property
     def resolved_solver(self):
         """The solver that "auto" stands for."""
-        if self.solver == "auto":
+        if self.solver == "auto" and not self.uncertainty:
             return "cholesky" if self.rank <= _CHOLESKY_UP_TO else "cg"
-        return self.solver
+        return "cg" if self.solver == "auto" else self.solver
 
 
 @dataclass
@@ -147,6 +167,8 @@ class Model:
     row_bias: np.ndarray
     col_bias: np.ndarray
     delta: float = np.inf
+    cut: float = np.inf
+    noise_share: float = 1.0
     history: list = field(default_factory=list)
     converged: bool = False
 
@@ -180,7 +202,7 @@ def scaled(settings, model):
     Products of factors have that unit, so squares of factors have it too. Weights of the absolute
     loss are around its delta, those of the others around one.
     """
-    weight = 0.1 if settings.loss == "absolute" else 1.0
+    weight = _unit(settings)
     return replace(
         settings,
         alpha=settings.alpha * model.scale * weight,
@@ -188,8 +210,18 @@ def scaled(settings, model):
     )
 
 
-def half_sweep(half, mass, F, offset, X, bias, model, settings, *, solver, n_steps, tol=0.0):
+def _unit(settings):
+    """What the weight of an entry is about in the loss."""
+    return 0.1 if settings.loss == "absolute" else 1.0
+
+
+def half_sweep(
+    half, mass, F, offset, X, bias, model, settings, *, solver, n_steps, tol=0.0, spread=None,
+    side=0,
+):  # fmt: skip
     """Solve for every row of `half` with the other side fixed; X and bias are written to.
+
+    With `spread`, of which `half` is one side, what F is uncertain by adds to the ridge.
 
     Returns F, X and the rotation Q that both came out turned by (None for "cholesky"), the loss
     before, and the sum of what the rows' objectives fell by.
@@ -198,14 +230,21 @@ def half_sweep(half, mass, F, offset, X, bias, model, settings, *, solver, n_ste
 
     number = model.dtype.type
     out = np.empty((half.n, 2))
-    tail = (
-        number(settings.alpha), number(settings.bias_alpha), settings.power, settings.fit_bias,
-        LOSSES[settings.loss], number(model.delta), n_steps, tol,
-    )  # fmt: skip
     mean = number(model.mean)
     Q = None
     if solver == "cg":
         F, X, Q, spectrum, sums = _rotate(F, X, mass)
+    share, more = 1.0, np.empty((0, F.shape[1]), F.dtype)
+    if spread is not None:
+        if Q is not None:
+            spread.turn(Q)
+        share, more = spread.share, spread.ridge(side)
+    tail = (
+        number(settings.alpha * share), number(settings.bias_alpha * share), settings.power,
+        settings.fit_bias, LOSSES[settings.loss], number(model.delta), number(model.cut),
+        more * number(spread.unit) if spread is not None else more, n_steps, tol,
+    )  # fmt: skip
+    if solver == "cg":
         work = 4 * F.shape[1] * (n_steps + 1)
         _run(
             cg_rows, half, work, settings.n_jobs, mean, offset, F, spectrum, sums, *tail, X, bias,
@@ -214,6 +253,8 @@ def half_sweep(half, mass, F, offset, X, bias, model, settings, *, solver, n_ste
     else:
         work = F.shape[1] ** 2
         _run(cholesky_rows, half, work, settings.n_jobs, mean, offset, F, *tail, X, bias, out)
+    if spread is not None:
+        spread.update(side, F, X, more, settings.alpha)
     return F, X, Q, out[:, 0].sum(), out[:, 1].sum()
 
 
@@ -402,6 +443,40 @@ def _settle_gauge(U, V, model, settings, seen):
     return balanced(U, V)
 
 
+@dataclass
+class _Stage:
+    """A stretch of sweeps: where the loss bends, in deviations, and the ridge.
+
+    The loss ends at `cut` parts of the values' spread. `tail` is what a ridge leaves at most.
+    """
+
+    delta: float
+    settings: Settings
+    tol: float
+    max_iter: int
+    cut: float = np.inf
+    tail: float = 1.0
+
+
+def _stages(given, model):
+    """Return the stages of a run, the last of which has the settings that were given."""
+    settings = scaled(given, model)
+    limit = given.max_iter
+    if given.loss == "squared":
+        return [_Stage(0.0, settings, given.tol, limit)]
+    far = replace(given, loss="absolute", alpha=max(given.alpha, _FAR_RIDGE), power=0.0)
+    near = given
+    if given.uncertainty:  # is for the end: here it would take outliers for noise
+        far = replace(far, alpha=_FAR_RIDGE)
+        near = replace(given, alpha=min(given.alpha, _FAR_RIDGE))
+    stages = [_Stage(_ABSOLUTE_DELTA, scaled(far, model), 1e-3, _FAR_SWEEPS)]
+    if given.loss == "absolute":
+        return [*stages, _Stage(_ABSOLUTE_DELTA, settings, given.tol, limit)]
+    near = scaled(near, model)
+    stages += [_Stage(np.inf, near, 1e-2, _NEAR_SWEEPS, cut) for cut in _CUTS[:-1]]
+    return [*stages, _Stage(_LAST_DELTA, settings, given.tol, limit, _CUTS[-1], _TAIL_DELTA)]
+
+
 @single_blas_thread()
 def minimise(rows, cols, settings, rng, *, verbose=0, callback=None):
     """Alternate between rows and columns until the objective stays; return the model."""
@@ -421,47 +496,76 @@ def minimise(rows, cols, settings, rng, *, verbose=0, callback=None):
         model.converged = True
         model.history.append(0.0)
         return model
-    settings = scaled(settings, model)
+    stages = _stages(settings, model)
+    n_sweeps, solver = settings.max_iter, settings.resolved_solver
+    n_steps = settings.n_inner if solver == "cg" else 1
+    stage = stages.pop(0)
+    settings = stage.settings
     U, V = spectral_start(rows, cols, masses, model, settings, rng, clip)
-    solver = settings.resolved_solver
     eps = np.finfo(dtype).eps
     floor = masses[0].sum() * (16 * eps * model.scale) ** 2
     fewest = masses[0].sum() / max(rows.n, cols.n)
-    share = _DELTA[settings.loss]
-
     seen = [mass > 0 for mass in masses]
-    scaling = [mass**settings.power for mass in masses]
+    spread = None
+
+    def with_spread(share):
+        from sklr.decomposition._completion_spread import Spread
+
+        return Spread(
+            rows, cols, U, V, settings.alpha, model.scale**2, share=share, unit=_unit(settings)
+        )
+
+    if settings.uncertainty and not stages:
+        spread = with_spread(_FIRST_NOISE)
 
     def penalty():
-        total = 0.0
-        for ridge, X, bias in zip(scaling, (U, V), (model.row_bias, model.col_bias), strict=True):
+        total, share = 0.0, 1.0 if spread is None else spread.share
+        for mass, X, bias in zip(masses, (U, V), (model.row_bias, model.col_bias), strict=True):
             squares = settings.alpha * np.einsum("ij,ij->i", X, X)
-            total += ridge @ (squares + settings.bias_alpha * bias.astype(np.float64) ** 2)
-        return float(total)
+            squares += settings.bias_alpha * bias.astype(np.float64) ** 2
+            total += mass**settings.power @ squares
+        return float(total) * share
 
-    for sweep in progress(
-        range(settings.max_iter), total=settings.max_iter, description="sweeps", verbose=verbose
-    ):
-        if share:
-            size = 1.4826 * _median_size(rows, model, U, V)
-            # What the ridge leaves of a row is no outlier: weighed down, more would be left.
-            spread = model.row_bias.std() + model.col_bias.std()
-            left = (settings.alpha + settings.bias_alpha * spread) / fewest
-            model.delta = float(max(share * size, 4 * left, 64 * eps * model.scale))
+    def deviation():
+        """Robust standard deviation of the residuals."""
+        return 1.4826 * _median_size(rows, model, U, V)
+
+    def left():
+        """What the ridge leaves of a row."""
+        spreads = model.row_bias.std() + model.col_bias.std()
+        share = 1.0 if spread is None else spread.share
+        return 4 * share * (settings.alpha + settings.bias_alpha * spreads) / fewest
+
+    in_stage, size = 0, None
+    for sweep in progress(range(n_sweeps), total=n_sweeps, description="sweeps", verbose=verbose):
+        if stage.delta:
+            size = deviation()
+            least = max(stage.tail * left(), 64 * eps * model.scale)
+            bend = np.inf if np.isinf(stage.delta) else stage.delta * size
+            model.delta = float(max(bend, least))
         before = penalty()
         # With a new rank the columns are solved from the start's V, then the rows from its U.
-        U, V, _, loss, fell_c = half_sweep(
+        U, V, Q, loss, fell_c = half_sweep(
             cols, masses[0], U, model.row_bias, V, model.col_bias, model, settings,
-            solver=solver, n_steps=settings.n_inner if solver == "cg" else 1,
+            solver=solver, n_steps=n_steps, spread=spread, side=1,
         )  # fmt: skip
         before += loss
         V, U, _, loss, fell_r = half_sweep(
             rows, masses[1], V, model.col_bias, U, model.row_bias, model, settings,
-            solver=solver, n_steps=settings.n_inner if solver == "cg" else 1,
+            solver=solver, n_steps=n_steps, spread=spread, side=0,
         )  # fmt: skip
         fell = fell_c + fell_r
         model.history.append(before - fell)
-        if settings.alpha > 0 and settings.power == 0:
+        settled = True
+        if spread is not None:
+            # Of a robust loss, the middle of the residuals: outliers are not the noise.
+            settled = spread.note_noise(
+                loss if size is None else size**2 * masses[0].sum() * spread.unit
+            )
+            model.noise_share = spread.share
+            if Q is None:
+                U, V = spread.align(U, V)
+        elif settings.alpha > 0 and settings.power == 0:
             U, V = _settle_gauge(U, V, model, settings, seen)
         model.U, model.V = U, V
         if callback is not None:
@@ -471,9 +575,23 @@ def minimise(rows, cols, settings, rng, *, verbose=0, callback=None):
                 f"alternating minimisation overflowed in sweep {sweep + 1} "
                 f"({dtype.name}); scale the values down."
             )
-        if fell <= settings.tol * before or loss <= floor:
+        in_stage += 1
+        if spread is not None and sweep:
+            # What both sides can exchange goes on with hardly a change of the objective.
+            fell = min(fell, abs(model.history[-2] - model.history[-1]))
+        stays = (fell <= stage.tol * before and settled) or loss <= floor
+        stays = stays or model.noise_share <= _NO_NOISE
+        if not stages and stays:
             model.converged = True
             break
+        if stages and (stays or in_stage >= stage.max_iter):
+            stage, in_stage = stages.pop(0), 0
+            settings = stage.settings
+            size = deviation()
+            if settings.uncertainty and not stages:
+                spread = with_spread(min(1.0, (size / model.scale) ** 2))
+            if np.isfinite(stage.cut):
+                model.cut = float(max(_CUT * size, _TAIL_CUT * left(), stage.cut * model.scale))
     return model
 
 
@@ -488,10 +606,13 @@ def exact_rows(rows, model, settings):
     # Where nothing is known of the rows, every column counts alike in the preconditioner.
     mass = np.ones(len(model.V))
     if settings.rank <= _EXACT_UP_TO or robust:
-        half_sweep(
-            rows, mass, model.V, model.col_bias, model.U, model.row_bias, model, settings,
-            solver="cholesky", n_steps=100 if robust else 1, tol=1e-12,
-        )  # fmt: skip
+        # Nothing can be left out before something is known of the rows.
+        for cut in (np.inf, model.cut) if np.isfinite(model.cut) else (np.inf,):
+            half_sweep(
+                rows, mass, model.V, model.col_bias, model.U, model.row_bias,
+                replace(model, cut=cut), settings, solver="cholesky",
+                n_steps=100 if robust else 1, tol=1e-12,
+            )  # fmt: skip
         return
     tol = 1e-22 if model.dtype == np.float64 else 1e-12
     _, U, Q, _, _ = half_sweep(
@@ -510,7 +631,7 @@ def leave_one_out(rows, model, settings):
     _run(
         leave_one_out_rows, rows, settings.rank**2, settings.n_jobs, number(model.mean),
         model.col_bias, model.V, number(settings.alpha), number(settings.bias_alpha),
-        settings.power, settings.fit_bias, LOSSES[settings.loss], number(model.delta), model.U,
-        model.row_bias, out,
+        settings.power, settings.fit_bias, LOSSES[settings.loss], number(model.delta),
+        number(model.cut), model.U, model.row_bias, out,
     )  # fmt: skip
     return (float(total) for total in out.sum(axis=0))

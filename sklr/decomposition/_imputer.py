@@ -60,9 +60,11 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
     alpha_scaling : {"none", "count"}, default="none"
         "count" multiplies both ridges by the number of values of a row or column.
     loss : {"squared", "huber", "absolute"}, default="squared"
-        "huber" and "absolute" resist gross outliers among the observed values. Both are fitted
-        by re-weighting, with the turning point from square to absolute value at 1.345 ("huber")
-        or 0.1 ("absolute") robust standard deviations of the present residuals.
+        "huber" and "absolute" resist gross outliers among the observed values. "huber" starts from
+        nearly absolute values, and ends with squares up to 2.5 robust standard deviations of the
+        residuals, absolute values from there, and nothing beyond 3.5 deviations or a fifth of
+        `scale_`, whichever is more: such values are left out. "absolute" turns from square to
+        absolute value at 0.1 deviations, and leaves nothing out.
     solver : {"auto", "cg", "cholesky"}, default="auto"
         "cg" takes `n_inner` preconditioned conjugate gradient steps for each row and column, from
         where they stand. "cholesky" solves their normal equations. "auto" is "cholesky" up to 16
@@ -108,6 +110,9 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
     delta_ : float
         Residual at which the loss turned from square to absolute value in the last sweep,
         infinity for the squared loss.
+    cut_ : float
+        Residual beyond which Huber's loss left values out in the last sweeps; infinity for the
+        others.
     training_rmse_ : float
         Root mean square residual of the observed values.
     indicator_ : :class:`~sklearn.impute.MissingIndicator`
@@ -249,6 +254,7 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
         self.objective_ = np.array(model.history)
         self.scale_ = model.scale
         self.delta_ = float(model.delta)
+        self.cut_ = float(model.cut)
         self.training_rmse_ = float(np.sqrt(squared_loss(rows, model, settings) / len(rows.values)))
         self.indicator_ = indicator
         return self
@@ -423,6 +429,11 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
 
     def _check(self, X, *, reset):
         nan = _is_nan(self.missing_values)
+        if sp.issparse(X) and X.dtype.kind == "f" and np.isnan(X.tocsr().data).any():
+            raise ValueError(
+                "X is sparse and stores NaN. Its stored entries are the observed values; leave out "
+                "what is missing."
+            )
         return validate_data(
             self,
             X,
@@ -467,6 +478,7 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
             row_bias=np.zeros(rows.n, dtype=dtype),
             col_bias=self.feature_bias_.astype(dtype),
             delta=self.delta_,
+            cut=self.cut_,
         )
         exact_rows(rows, model, self._settings(model))
         return model
@@ -515,7 +527,9 @@ def _as_missing(X, mask):
 
 
 def _check_positions(given, name, size):
-    found = check_array(given, ensure_2d=False, dtype=None)
+    found = check_array(given, ensure_2d=False, dtype=None, ensure_min_samples=0)
+    if len(found) == 0:
+        return np.empty(0, dtype=np.int64)
     if found.ndim != 1 or found.dtype.kind not in "iu":
         raise ValueError(f"{name} must be a list of integers, got {found.dtype}, {found.ndim}-D.")
     if found.min() < 0 or found.max() >= size:

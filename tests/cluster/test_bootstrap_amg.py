@@ -119,14 +119,19 @@ def blocks():
     return BlockData(rng.standard_normal((200, 5)), codes, 0.5 * rng.standard_normal((7, 5)), owner)
 
 
+def one_table(blocks):
+    """What the blocks stand for."""
+    return blocks.centers_of(np.arange(len(blocks.rows))).reshape(len(blocks.rows), -1)
+
+
 def test_block_distances_are_those_of_the_concatenated_table(blocks):
     centers = np.random.default_rng(1).standard_normal((6, 3, 5))
-    wanted = cdist(blocks.concatenated(), centers.reshape(6, -1), "sqeuclidean")
+    wanted = cdist(one_table(blocks), centers.reshape(6, -1), "sqeuclidean")
     assert_allclose(block_distances(*blocks.arrays, centers), wanted, rtol=1e-12)
 
 
 def test_labels_are_those_of_kmeans_from_the_same_centres(blocks):
-    table = blocks.concatenated()
+    table = one_table(blocks)
     for seed in range(5):
         start = blocks.centers_of(np.random.default_rng(seed).choice(200, 4, replace=False))
         peer = KMeans(4, init=start.reshape(4, -1), n_init=1, max_iter=100, tol=0).fit(table)
