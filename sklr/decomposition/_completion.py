@@ -6,15 +6,38 @@ import numpy as np
 from joblib import effective_n_jobs
 from scipy.sparse import csr_array
 
+from sklr.decomposition import _completion_plain as plain
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread, thread_map
 
 LOSSES = {"squared": 0, "huber": 1, "absolute": 1}
-# Where the loss turns from square to absolute value, in robust standard deviations of the
-# residuals: 95 % efficiency under normal noise, or nearly the absolute value itself.
-_DELTA = {"squared": 0.0, "huber": 1.345, "absolute": 0.1}
+# Where "absolute" turns from square to absolute value, in robust standard deviations of the
+# residuals: nearly the absolute value itself.
+_ABSOLUTE_DELTA = 0.1
+# Robust losses start from nearly absolute values with at least this ridge: with less, a row or
+# column of a small table can take a factor for its outliers, and keeps it.
+_FAR_RIDGE = 1.0
+_FAR_SWEEPS = 20
+# "huber" then goes on with squares, and leaves out residuals beyond these parts of the values'
+# spread, or _CUT deviations, one after the other. What is wrong by less than the last part pulls no
+# more than _LAST_DELTA deviations do.
+_CUTS = (1.0, 0.5, 0.2)
+_NEAR_SWEEPS = 10
+_CUT = 3.5
+_LAST_DELTA = 2.5
+# What a ridge leaves is no outlier: neither left out nor weighed down, more would be left. That is
+# about one part of each row, with tails.
+_TAIL_CUT, _TAIL_DELTA = 20.0, 10.0
+# Where the noise is estimated it starts at this part of the values' variance: from all of it, small
+# tables did not get out of a model without factors.
+_FIRST_NOISE = 0.2
+# Below this part there is none.
+_NO_NOISE = 1e-12
 # Up to here the normal equations of a row, made by BLAS, cost less than three steps of CG.
 _CHOLESKY_UP_TO = 16
+# Multiply-adds of the normal equations below which NumPy does a half-sweep, and nothing has to be
+# compiled.
+_SMALL = 4_000_000
 # Multiply-adds below which a half-sweep is not worth the start of a thread.
 _WORTH_A_THREAD = 2_000_000
 # Up to here rows are solved to the end by their normal equations, then by CG.
@@ -124,6 +147,7 @@ class Settings:
     solver: str = "auto"
     n_inner: int = 3
     fit_bias: bool = False
+    uncertainty: bool = False
     max_iter: int = 50
     tol: float = 1e-5
     n_jobs: int | None = None
@@ -131,9 +155,9 @@ class Settings:
     @property
     def resolved_solver(self):
         """The solver that "auto" stands for."""
-        if self.solver == "auto":
+        if self.solver == "auto" and not self.uncertainty:
             return "cholesky" if self.rank <= _CHOLESKY_UP_TO else "cg"
-        return self.solver
+        return "cg" if self.solver == "auto" else self.solver
 
 
 @dataclass
@@ -147,6 +171,8 @@ class Model:
     row_bias: np.ndarray
     col_bias: np.ndarray
     delta: float = np.inf
+    cut: float = np.inf
+    noise_share: float = 1.0
     history: list = field(default_factory=list)
     converged: bool = False
 
@@ -161,6 +187,11 @@ def _run(kernel, half, per_entry, n_jobs, *args):
     worth = len(half.values) * per_entry > _WORTH_A_THREAD
     n_parts = 4 * effective_n_jobs(n_jobs) if worth and effective_n_jobs(n_jobs) > 1 else 1
     thread_map(lambda cut: kernel(*cut, *half.arrays, *args), half.ranges(n_parts), n_jobs)
+
+
+def _is_small(half, settings):
+    """Whether a half-sweep is done by NumPy."""
+    return settings.solver == "auto" and len(half.values) * (settings.rank + 1) ** 2 <= _SMALL
 
 
 def _rotate(F, X, mass):
@@ -180,7 +211,7 @@ def scaled(settings, model):
     Products of factors have that unit, so squares of factors have it too. Weights of the absolute
     loss are around its delta, those of the others around one.
     """
-    weight = 0.1 if settings.loss == "absolute" else 1.0
+    weight = _unit(settings)
     return replace(
         settings,
         alpha=settings.alpha * model.scale * weight,
@@ -188,32 +219,55 @@ def scaled(settings, model):
     )
 
 
-def half_sweep(half, mass, F, offset, X, bias, model, settings, *, solver, n_steps, tol=0.0):
+def _unit(settings):
+    """What the weight of an entry is about in the loss."""
+    return 0.1 if settings.loss == "absolute" else 1.0
+
+
+def half_sweep(
+    half, mass, F, offset, X, bias, model, settings, *, solver, n_steps, tol=0.0, spread=None,
+    side=0,
+):  # fmt: skip
     """Solve for every row of `half` with the other side fixed; X and bias are written to.
+
+    With `spread`, of which `half` is one side, what F is uncertain by adds to the ridge.
 
     Returns F, X and the rotation Q that both came out turned by (None for "cholesky"), the loss
     before, and the sum of what the rows' objectives fell by.
     """
-    from sklr.decomposition._completion_kernels import cg_rows, cholesky_rows
-
     number = model.dtype.type
     out = np.empty((half.n, 2))
-    tail = (
-        number(settings.alpha), number(settings.bias_alpha), settings.power, settings.fit_bias,
-        LOSSES[settings.loss], number(model.delta), n_steps, tol,
-    )  # fmt: skip
     mean = number(model.mean)
     Q = None
     if solver == "cg":
         F, X, Q, spectrum, sums = _rotate(F, X, mass)
+    share, more = 1.0, np.empty((0, F.shape[1]), F.dtype)
+    if spread is not None:
+        if Q is not None:
+            spread.turn(Q)
+        share, more = spread.share, spread.ridge(side)
+    tail = (
+        number(settings.alpha * share), number(settings.bias_alpha * share), settings.power,
+        settings.fit_bias, LOSSES[settings.loss], number(model.delta), number(model.cut),
+        more * number(spread.unit) if spread is not None else more, n_steps, tol,
+    )  # fmt: skip
+    if solver == "plain":
+        plain.solve_rows(half, mean, offset, F, *tail, X, bias, out)
+    elif solver == "cg":
+        from sklr.decomposition._completion_kernels import cg_rows
+
         work = 4 * F.shape[1] * (n_steps + 1)
         _run(
             cg_rows, half, work, settings.n_jobs, mean, offset, F, spectrum, sums, *tail, X, bias,
             out,
         )  # fmt: skip
     else:
+        from sklr.decomposition._completion_kernels import cholesky_rows
+
         work = F.shape[1] ** 2
         _run(cholesky_rows, half, work, settings.n_jobs, mean, offset, F, *tail, X, bias, out)
+    if spread is not None:
+        spread.update(side, F, X, more, settings.alpha)
     return F, X, Q, out[:, 0].sum(), out[:, 1].sum()
 
 
@@ -242,13 +296,19 @@ def spectral_start(rows, cols, masses, model, settings, rng, clip):
     One power step of a Gaussian sketch. Rows and columns are scaled by the root of how often
     they were seen, without which few heavy rows would fill the leading directions.
     """
-    from sklr.decomposition._completion_kernels import residual_product
-
     dtype, number = model.dtype, model.dtype.type
     low, high = (number(value) for value in clip)
     damp_r, damp_c = ((1.0 / np.sqrt(m + m.mean())).astype(dtype) for m in masses)
 
+    small = _is_small(rows, settings)
+
     def times(half, bias, offset, scale, B):
+        if small:
+            return plain.residual_product(
+                half, number(model.mean), bias, offset, low, high, scale, B
+            )
+        from sklr.decomposition._completion_kernels import residual_product
+
         out = np.empty((half.n, B.shape[1]), dtype=dtype)
         _run(
             residual_product, half, B.shape[1], settings.n_jobs, number(model.mean), bias, offset,
@@ -292,11 +352,15 @@ def _sampled(half):
     return step, half.weights[::step]
 
 
-def _sample_residuals(rows, model, U, V):
+def _sample_residuals(rows, model, U, V, small):
     """Residuals of a sample of the entries, and their weights."""
+    step, weights = _sampled(rows)
+    number = model.dtype.type
+    if small:
+        found = plain.residuals(rows, number(model.mean), model.row_bias, model.col_bias, U, V)
+        return found[::step], weights
     from sklr.decomposition._completion_kernels import entry_residuals
 
-    step, weights = _sampled(rows)
     out = np.empty(-(-len(rows.values) // step), dtype=model.dtype)
     entry_residuals(
         rows.indptr, rows.indices, rows.values, model.dtype.type(model.mean), model.row_bias,
@@ -305,9 +369,9 @@ def _sample_residuals(rows, model, U, V):
     return out, weights
 
 
-def _median_size(rows, model, U, V):
+def _median_size(rows, model, U, V, small):
     """Median size of the residuals."""
-    residuals, weights = _sample_residuals(rows, model, U, V)
+    residuals, weights = _sample_residuals(rows, model, U, V, small)
     return weighted_median(np.abs(residuals), weights)
 
 
@@ -325,6 +389,12 @@ def _row_medians(half, mean, offset, ridge):
 
 def squared_loss(rows, model, settings):
     """Weighted sum of squared residuals."""
+    if _is_small(rows, settings):
+        number = model.dtype.type
+        r = plain.residuals(
+            rows, number(model.mean), model.row_bias, model.col_bias, model.U, model.V
+        ).astype(np.float64)
+        return float(r**2 @ rows.weights if len(rows.weights) else r @ r)
     from sklr.decomposition._completion_kernels import row_losses
 
     out = np.empty(rows.n)
@@ -367,7 +437,9 @@ def _start_biases(rows, cols, masses, settings, dtype):
     clip = (-np.inf, np.inf)
     model.scale = float(np.sqrt(squared_loss(rows, model, settings) / masses[0].sum()))
     if robust:
-        residuals, weights = _sample_residuals(rows, model, model.U, model.V)
+        residuals, weights = _sample_residuals(
+            rows, model, model.U, model.V, _is_small(rows, settings)
+        )
         # Gross outliers would turn the start towards themselves.
         clip = tuple(np.quantile(residuals, _CLIP).tolist())
         model.scale = 1.4826 * weighted_median(np.abs(residuals), weights) or model.scale
@@ -402,6 +474,40 @@ def _settle_gauge(U, V, model, settings, seen):
     return balanced(U, V)
 
 
+@dataclass
+class _Stage:
+    """A stretch of sweeps: where the loss bends, in deviations, and the ridge.
+
+    The loss ends at `cut` parts of the values' spread. `tail` is what a ridge leaves at most.
+    """
+
+    delta: float
+    settings: Settings
+    tol: float
+    max_iter: int
+    cut: float = np.inf
+    tail: float = 1.0
+
+
+def _stages(given, model):
+    """Return the stages of a run, the last of which has the settings that were given."""
+    settings = scaled(given, model)
+    limit = given.max_iter
+    if given.loss == "squared":
+        return [_Stage(0.0, settings, given.tol, limit)]
+    far = replace(given, loss="absolute", alpha=max(given.alpha, _FAR_RIDGE), power=0.0)
+    near = given
+    if given.uncertainty:  # is for the end: here it would take outliers for noise
+        far = replace(far, alpha=_FAR_RIDGE)
+        near = replace(given, alpha=min(given.alpha, _FAR_RIDGE))
+    stages = [_Stage(_ABSOLUTE_DELTA, scaled(far, model), 1e-3, _FAR_SWEEPS)]
+    if given.loss == "absolute":
+        return [*stages, _Stage(_ABSOLUTE_DELTA, settings, given.tol, limit)]
+    near = scaled(near, model)
+    stages += [_Stage(np.inf, near, 1e-2, _NEAR_SWEEPS, cut) for cut in _CUTS[:-1]]
+    return [*stages, _Stage(_LAST_DELTA, settings, given.tol, limit, _CUTS[-1], _TAIL_DELTA)]
+
+
 @single_blas_thread()
 def minimise(rows, cols, settings, rng, *, verbose=0, callback=None):
     """Alternate between rows and columns until the objective stays; return the model."""
@@ -421,47 +527,77 @@ def minimise(rows, cols, settings, rng, *, verbose=0, callback=None):
         model.converged = True
         model.history.append(0.0)
         return model
-    settings = scaled(settings, model)
+    stages = _stages(settings, model)
+    small = _is_small(rows, settings)
+    n_sweeps, solver = settings.max_iter, "plain" if small else settings.resolved_solver
+    n_steps = settings.n_inner if solver == "cg" else 1
+    stage = stages.pop(0)
+    settings = stage.settings
     U, V = spectral_start(rows, cols, masses, model, settings, rng, clip)
-    solver = settings.resolved_solver
     eps = np.finfo(dtype).eps
     floor = masses[0].sum() * (16 * eps * model.scale) ** 2
     fewest = masses[0].sum() / max(rows.n, cols.n)
-    share = _DELTA[settings.loss]
-
     seen = [mass > 0 for mass in masses]
-    scaling = [mass**settings.power for mass in masses]
+    spread = None
+
+    def with_spread(share):
+        from sklr.decomposition._completion_spread import Spread
+
+        return Spread(
+            rows, cols, U, V, settings.alpha, model.scale**2, share=share, unit=_unit(settings)
+        )
+
+    if settings.uncertainty and not stages:
+        spread = with_spread(_FIRST_NOISE)
 
     def penalty():
-        total = 0.0
-        for ridge, X, bias in zip(scaling, (U, V), (model.row_bias, model.col_bias), strict=True):
+        total, share = 0.0, 1.0 if spread is None else spread.share
+        for mass, X, bias in zip(masses, (U, V), (model.row_bias, model.col_bias), strict=True):
             squares = settings.alpha * np.einsum("ij,ij->i", X, X)
-            total += ridge @ (squares + settings.bias_alpha * bias.astype(np.float64) ** 2)
-        return float(total)
+            squares += settings.bias_alpha * bias.astype(np.float64) ** 2
+            total += mass**settings.power @ squares
+        return float(total) * share
 
-    for sweep in progress(
-        range(settings.max_iter), total=settings.max_iter, description="sweeps", verbose=verbose
-    ):
-        if share:
-            size = 1.4826 * _median_size(rows, model, U, V)
-            # What the ridge leaves of a row is no outlier: weighed down, more would be left.
-            spread = model.row_bias.std() + model.col_bias.std()
-            left = (settings.alpha + settings.bias_alpha * spread) / fewest
-            model.delta = float(max(share * size, 4 * left, 64 * eps * model.scale))
+    def deviation():
+        """Robust standard deviation of the residuals."""
+        return 1.4826 * _median_size(rows, model, U, V, small)
+
+    def left():
+        """What the ridge leaves of a row."""
+        spreads = model.row_bias.std() + model.col_bias.std()
+        share = 1.0 if spread is None else spread.share
+        return 4 * share * (settings.alpha + settings.bias_alpha * spreads) / fewest
+
+    in_stage, size = 0, None
+    for sweep in progress(range(n_sweeps), total=n_sweeps, description="sweeps", verbose=verbose):
+        if stage.delta:
+            size = deviation()
+            least = max(stage.tail * left(), 64 * eps * model.scale)
+            bend = np.inf if np.isinf(stage.delta) else stage.delta * size
+            model.delta = float(max(bend, least))
         before = penalty()
         # With a new rank the columns are solved from the start's V, then the rows from its U.
-        U, V, _, loss, fell_c = half_sweep(
+        U, V, Q, loss, fell_c = half_sweep(
             cols, masses[0], U, model.row_bias, V, model.col_bias, model, settings,
-            solver=solver, n_steps=settings.n_inner if solver == "cg" else 1,
+            solver=solver, n_steps=n_steps, spread=spread, side=1,
         )  # fmt: skip
         before += loss
         V, U, _, loss, fell_r = half_sweep(
             rows, masses[1], V, model.col_bias, U, model.row_bias, model, settings,
-            solver=solver, n_steps=settings.n_inner if solver == "cg" else 1,
+            solver=solver, n_steps=n_steps, spread=spread, side=0,
         )  # fmt: skip
         fell = fell_c + fell_r
         model.history.append(before - fell)
-        if settings.alpha > 0 and settings.power == 0:
+        settled = True
+        if spread is not None:
+            # Of a robust loss, the middle of the residuals: outliers are not the noise.
+            settled = spread.note_noise(
+                loss if size is None else size**2 * masses[0].sum() * spread.unit
+            )
+            model.noise_share = spread.share
+            if Q is None:
+                U, V = spread.align(U, V)
+        elif settings.alpha > 0 and settings.power == 0:
             U, V = _settle_gauge(U, V, model, settings, seen)
         model.U, model.V = U, V
         if callback is not None:
@@ -471,9 +607,23 @@ def minimise(rows, cols, settings, rng, *, verbose=0, callback=None):
                 f"alternating minimisation overflowed in sweep {sweep + 1} "
                 f"({dtype.name}); scale the values down."
             )
-        if fell <= settings.tol * before or loss <= floor:
+        in_stage += 1
+        if spread is not None and sweep:
+            # What both sides can exchange goes on with hardly a change of the objective.
+            fell = min(fell, abs(model.history[-2] - model.history[-1]))
+        stays = (fell <= stage.tol * before and settled) or loss <= floor
+        stays = stays or model.noise_share <= _NO_NOISE
+        if not stages and stays:
             model.converged = True
             break
+        if stages and (stays or in_stage >= stage.max_iter):
+            stage, in_stage = stages.pop(0), 0
+            settings = stage.settings
+            size = deviation()
+            if settings.uncertainty and not stages:
+                spread = with_spread(min(1.0, (size / model.scale) ** 2))
+            if np.isfinite(stage.cut):
+                model.cut = float(max(_CUT * size, _TAIL_CUT * left(), stage.cut * model.scale))
     return model
 
 
@@ -487,11 +637,15 @@ def exact_rows(rows, model, settings):
     model.row_bias[:] = 0
     # Where nothing is known of the rows, every column counts alike in the preconditioner.
     mass = np.ones(len(model.V))
-    if settings.rank <= _EXACT_UP_TO or robust:
-        half_sweep(
-            rows, mass, model.V, model.col_bias, model.U, model.row_bias, model, settings,
-            solver="cholesky", n_steps=100 if robust else 1, tol=1e-12,
-        )  # fmt: skip
+    small = _is_small(rows, settings)
+    if settings.rank <= _EXACT_UP_TO or robust or small:
+        # Nothing can be left out before something is known of the rows.
+        for cut in (np.inf, model.cut) if np.isfinite(model.cut) else (np.inf,):
+            half_sweep(
+                rows, mass, model.V, model.col_bias, model.U, model.row_bias,
+                replace(model, cut=cut), settings, solver="plain" if small else "cholesky",
+                n_steps=100 if robust else 1, tol=1e-12,
+            )  # fmt: skip
         return
     tol = 1e-22 if model.dtype == np.float64 else 1e-12
     _, U, Q, _, _ = half_sweep(
@@ -503,14 +657,17 @@ def exact_rows(rows, model, settings):
 
 def leave_one_out(rows, model, settings):
     """Sums of squared and absolute residuals of entries left out of their row's regression."""
-    from sklr.decomposition._completion_kernels import leave_one_out_rows
-
     number = model.dtype.type
     out = np.empty((rows.n, 2))
-    _run(
-        leave_one_out_rows, rows, settings.rank**2, settings.n_jobs, number(model.mean),
-        model.col_bias, model.V, number(settings.alpha), number(settings.bias_alpha),
-        settings.power, settings.fit_bias, LOSSES[settings.loss], number(model.delta), model.U,
-        model.row_bias, out,
+    args = (
+        number(model.mean), model.col_bias, model.V, number(settings.alpha),
+        number(settings.bias_alpha), settings.power, settings.fit_bias, LOSSES[settings.loss],
+        number(model.delta), number(model.cut), model.U, model.row_bias, out,
     )  # fmt: skip
+    if _is_small(rows, settings):
+        plain.leave_one_out_rows(rows, *args)
+    else:
+        from sklr.decomposition._completion_kernels import leave_one_out_rows
+
+        _run(leave_one_out_rows, rows, settings.rank**2, settings.n_jobs, *args)
     return (float(total) for total in out.sum(axis=0))

@@ -44,6 +44,7 @@ def make_settings(estimator, rank):
         alpha=float(estimator.alpha),
         bias_alpha=float(estimator.bias_alpha),
         power=1.0 if estimator.alpha_scaling == "count" else 0.0,
+        uncertainty=estimator.alpha_scaling == "uncertainty",
         loss=estimator.loss,
         solver=estimator.solver,
         n_inner=int(estimator.n_inner),

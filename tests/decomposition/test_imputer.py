@@ -125,8 +125,9 @@ def test_sparse_entries_are_the_observed_ones(table):
     double = sp.coo_matrix((np.r_[1.0, 2.0, 3.0], ([0, 0, 1], [0, 0, 1])), shape=(2, 2)).tocsr()
     assert LowRankImputer(1, random_state=0).fit_transform(double)[0, 0] == 3.0  # as SciPy has it
     S.data[0] = np.nan
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match="sparse and stores NaN"):
         LowRankImputer(2).fit(S)
+    assert len(dense.predict_entries(X, [], [])) == 0
 
 
 def test_another_mark_of_missing_values(table):

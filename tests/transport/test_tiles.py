@@ -57,7 +57,7 @@ def test_passes_are_those_of_the_matrix(points, metric, inv_reg):
         ):
             # Exponents are differences of large numbers.
             assert_allclose(got, wanted, rtol=1e-9)
-    assert_allclose(tiles.paid(inv_reg, u, v), matrix.paid(inv_reg, u, v), rtol=1e-11)
+    assert_allclose(tiles.paid(inv_reg, u, v, a), matrix.paid(inv_reg, u, v, a), rtol=1e-11)
     assert tiles.entries(inv_reg, u, v, -500.0, most=3) is None
 
 
@@ -78,9 +78,9 @@ def test_plans_come_in_the_order_of_the_points(points, few, monkeypatch):
     a, v = np.full(150, 1 / 150), np.zeros(210)
     u, _ = matrix.row_update(50.0, v, a, np.zeros(150))
     wanted = np.empty((150, 210))
-    wanted[np.ix_(tiles.rows, tiles.columns)] = matrix.plan(50.0, u, v)
-    assert_allclose(tiles.first_plan(50.0, u, v), wanted, rtol=1e-11)
-    plan = tiles.sparse_plan(50.0, u, v, 1e-9)
+    wanted[np.ix_(tiles.rows, tiles.columns)] = matrix.plan(50.0, u, v, a)
+    assert_allclose(tiles.first_plan(50.0, u, v, a), wanted, rtol=1e-11)
+    plan = tiles.sparse_plan(50.0, u, v, a, 1e-9)
     assert plan.has_canonical_format
     assert_allclose(plan.toarray(), np.where(wanted >= 1e-9, wanted, 0.0), rtol=1e-11)
 
