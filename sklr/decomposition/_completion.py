@@ -6,6 +6,7 @@ import numpy as np
 from joblib import effective_n_jobs
 from scipy.sparse import csr_array
 
+from sklr.decomposition import _completion_plain as plain
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread, thread_map
 
@@ -34,6 +35,9 @@ _FIRST_NOISE = 0.2
 _NO_NOISE = 1e-12
 # Up to here the normal equations of a row, made by BLAS, cost less than three steps of CG.
 _CHOLESKY_UP_TO = 16
+# Multiply-adds of the normal equations below which NumPy does a half-sweep, and nothing has to be
+# compiled.
+_SMALL = 4_000_000
 # Multiply-adds below which a half-sweep is not worth the start of a thread.
 _WORTH_A_THREAD = 2_000_000
 # Up to here rows are solved to the end by their normal equations, then by CG.
@@ -185,6 +189,11 @@ def _run(kernel, half, per_entry, n_jobs, *args):
     thread_map(lambda cut: kernel(*cut, *half.arrays, *args), half.ranges(n_parts), n_jobs)
 
 
+def _is_small(half, settings):
+    """Whether a half-sweep is done by NumPy."""
+    return settings.solver == "auto" and len(half.values) * (settings.rank + 1) ** 2 <= _SMALL
+
+
 def _rotate(F, X, mass):
     """Turn both factors so that the weighted Gram of F is diagonal.
 
@@ -226,8 +235,6 @@ def half_sweep(
     Returns F, X and the rotation Q that both came out turned by (None for "cholesky"), the loss
     before, and the sum of what the rows' objectives fell by.
     """
-    from sklr.decomposition._completion_kernels import cg_rows, cholesky_rows
-
     number = model.dtype.type
     out = np.empty((half.n, 2))
     mean = number(model.mean)
@@ -244,13 +251,19 @@ def half_sweep(
         settings.fit_bias, LOSSES[settings.loss], number(model.delta), number(model.cut),
         more * number(spread.unit) if spread is not None else more, n_steps, tol,
     )  # fmt: skip
-    if solver == "cg":
+    if solver == "plain":
+        plain.solve_rows(half, mean, offset, F, *tail, X, bias, out)
+    elif solver == "cg":
+        from sklr.decomposition._completion_kernels import cg_rows
+
         work = 4 * F.shape[1] * (n_steps + 1)
         _run(
             cg_rows, half, work, settings.n_jobs, mean, offset, F, spectrum, sums, *tail, X, bias,
             out,
         )  # fmt: skip
     else:
+        from sklr.decomposition._completion_kernels import cholesky_rows
+
         work = F.shape[1] ** 2
         _run(cholesky_rows, half, work, settings.n_jobs, mean, offset, F, *tail, X, bias, out)
     if spread is not None:
@@ -283,13 +296,19 @@ def spectral_start(rows, cols, masses, model, settings, rng, clip):
     One power step of a Gaussian sketch. Rows and columns are scaled by the root of how often
     they were seen, without which few heavy rows would fill the leading directions.
     """
-    from sklr.decomposition._completion_kernels import residual_product
-
     dtype, number = model.dtype, model.dtype.type
     low, high = (number(value) for value in clip)
     damp_r, damp_c = ((1.0 / np.sqrt(m + m.mean())).astype(dtype) for m in masses)
 
+    small = _is_small(rows, settings)
+
     def times(half, bias, offset, scale, B):
+        if small:
+            return plain.residual_product(
+                half, number(model.mean), bias, offset, low, high, scale, B
+            )
+        from sklr.decomposition._completion_kernels import residual_product
+
         out = np.empty((half.n, B.shape[1]), dtype=dtype)
         _run(
             residual_product, half, B.shape[1], settings.n_jobs, number(model.mean), bias, offset,
@@ -333,11 +352,15 @@ def _sampled(half):
     return step, half.weights[::step]
 
 
-def _sample_residuals(rows, model, U, V):
+def _sample_residuals(rows, model, U, V, small):
     """Residuals of a sample of the entries, and their weights."""
+    step, weights = _sampled(rows)
+    number = model.dtype.type
+    if small:
+        found = plain.residuals(rows, number(model.mean), model.row_bias, model.col_bias, U, V)
+        return found[::step], weights
     from sklr.decomposition._completion_kernels import entry_residuals
 
-    step, weights = _sampled(rows)
     out = np.empty(-(-len(rows.values) // step), dtype=model.dtype)
     entry_residuals(
         rows.indptr, rows.indices, rows.values, model.dtype.type(model.mean), model.row_bias,
@@ -346,9 +369,9 @@ def _sample_residuals(rows, model, U, V):
     return out, weights
 
 
-def _median_size(rows, model, U, V):
+def _median_size(rows, model, U, V, small):
     """Median size of the residuals."""
-    residuals, weights = _sample_residuals(rows, model, U, V)
+    residuals, weights = _sample_residuals(rows, model, U, V, small)
     return weighted_median(np.abs(residuals), weights)
 
 
@@ -366,6 +389,12 @@ def _row_medians(half, mean, offset, ridge):
 
 def squared_loss(rows, model, settings):
     """Weighted sum of squared residuals."""
+    if _is_small(rows, settings):
+        number = model.dtype.type
+        r = plain.residuals(
+            rows, number(model.mean), model.row_bias, model.col_bias, model.U, model.V
+        ).astype(np.float64)
+        return float(r**2 @ rows.weights if len(rows.weights) else r @ r)
     from sklr.decomposition._completion_kernels import row_losses
 
     out = np.empty(rows.n)
@@ -408,7 +437,9 @@ def _start_biases(rows, cols, masses, settings, dtype):
     clip = (-np.inf, np.inf)
     model.scale = float(np.sqrt(squared_loss(rows, model, settings) / masses[0].sum()))
     if robust:
-        residuals, weights = _sample_residuals(rows, model, model.U, model.V)
+        residuals, weights = _sample_residuals(
+            rows, model, model.U, model.V, _is_small(rows, settings)
+        )
         # Gross outliers would turn the start towards themselves.
         clip = tuple(np.quantile(residuals, _CLIP).tolist())
         model.scale = 1.4826 * weighted_median(np.abs(residuals), weights) or model.scale
@@ -497,7 +528,8 @@ def minimise(rows, cols, settings, rng, *, verbose=0, callback=None):
         model.history.append(0.0)
         return model
     stages = _stages(settings, model)
-    n_sweeps, solver = settings.max_iter, settings.resolved_solver
+    small = _is_small(rows, settings)
+    n_sweeps, solver = settings.max_iter, "plain" if small else settings.resolved_solver
     n_steps = settings.n_inner if solver == "cg" else 1
     stage = stages.pop(0)
     settings = stage.settings
@@ -528,7 +560,7 @@ def minimise(rows, cols, settings, rng, *, verbose=0, callback=None):
 
     def deviation():
         """Robust standard deviation of the residuals."""
-        return 1.4826 * _median_size(rows, model, U, V)
+        return 1.4826 * _median_size(rows, model, U, V, small)
 
     def left():
         """What the ridge leaves of a row."""
@@ -605,12 +637,13 @@ def exact_rows(rows, model, settings):
     model.row_bias[:] = 0
     # Where nothing is known of the rows, every column counts alike in the preconditioner.
     mass = np.ones(len(model.V))
-    if settings.rank <= _EXACT_UP_TO or robust:
+    small = _is_small(rows, settings)
+    if settings.rank <= _EXACT_UP_TO or robust or small:
         # Nothing can be left out before something is known of the rows.
         for cut in (np.inf, model.cut) if np.isfinite(model.cut) else (np.inf,):
             half_sweep(
                 rows, mass, model.V, model.col_bias, model.U, model.row_bias,
-                replace(model, cut=cut), settings, solver="cholesky",
+                replace(model, cut=cut), settings, solver="plain" if small else "cholesky",
                 n_steps=100 if robust else 1, tol=1e-12,
             )  # fmt: skip
         return
@@ -624,14 +657,17 @@ def exact_rows(rows, model, settings):
 
 def leave_one_out(rows, model, settings):
     """Sums of squared and absolute residuals of entries left out of their row's regression."""
-    from sklr.decomposition._completion_kernels import leave_one_out_rows
-
     number = model.dtype.type
     out = np.empty((rows.n, 2))
-    _run(
-        leave_one_out_rows, rows, settings.rank**2, settings.n_jobs, number(model.mean),
-        model.col_bias, model.V, number(settings.alpha), number(settings.bias_alpha),
-        settings.power, settings.fit_bias, LOSSES[settings.loss], number(model.delta),
-        number(model.cut), model.U, model.row_bias, out,
+    args = (
+        number(model.mean), model.col_bias, model.V, number(settings.alpha),
+        number(settings.bias_alpha), settings.power, settings.fit_bias, LOSSES[settings.loss],
+        number(model.delta), number(model.cut), model.U, model.row_bias, out,
     )  # fmt: skip
+    if _is_small(rows, settings):
+        plain.leave_one_out_rows(rows, *args)
+    else:
+        from sklr.decomposition._completion_kernels import leave_one_out_rows
+
+        _run(leave_one_out_rows, rows, settings.rank**2, settings.n_jobs, *args)
     return (float(total) for total in out.sum(axis=0))

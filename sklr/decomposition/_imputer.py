@@ -23,6 +23,7 @@ from sklr.decomposition._completion import (
     squared_loss,
     transposed,
 )
+from sklr.decomposition._completion_plain import predict_pairs
 from sklr.decomposition._parameters import (
     CONSTRAINTS,
     canonical,
@@ -368,14 +369,15 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
         chosen = np.zeros(X.shape[0], dtype=bool)
         chosen[wanted] = True
         model = self._rows(_select(entries, chosen))
-        from sklr.decomposition._completion_kernels import predict_pairs
-
-        out = np.empty(len(rows), dtype=model.dtype)
-        predict_pairs(
-            rows, cols, model.dtype.type(model.mean), model.row_bias, model.col_bias, model.U,
-            model.V, out,
-        )  # fmt: skip
-        return out
+        return predict_pairs(
+            rows,
+            cols,
+            model.dtype.type(model.mean),
+            model.row_bias,
+            model.col_bias,
+            model.U,
+            model.V,
+        )
 
     def score(self, X, y=None):
         """Return how well each observed value is predicted from the others of its row.
