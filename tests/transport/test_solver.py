@@ -592,3 +592,10 @@ def test_a_start_from_potentials_meets_the_same_tolerance():
             first = sinkhorn_newton(None, None, C, reg)
             again = sinkhorn_newton(None, None, C, reg, init=first.potentials)
             assert (again.n_warmup, again.n_newton) == (0, 0) and again.converged
+
+
+def test_weights_next_to_nothing_raise_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = sinkhorn_newton([1e-310, 1.0, 1.0], None, random_assignment(3), 0.1)
+    assert result.converged and (result.plan[0] == 0).all()
