@@ -8,7 +8,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import validate_params
 
-from sklr.decomposition._completion import Half, minimise, squared_loss, transposed
+from sklr.decomposition._completion import minimise
+from sklr.decomposition._completion_data import Half, transposed
+from sklr.decomposition._completion_start import squared_loss
 from sklr.decomposition._parameters import CONSTRAINTS, make_settings, not_converged, resolve_rank
 from sklr.utils._validation import check_array
 

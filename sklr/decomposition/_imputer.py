@@ -13,17 +13,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import MissingValues
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
-from sklr.decomposition._completion import (
-    Half,
-    Model,
-    exact_rows,
-    leave_one_out,
-    minimise,
-    scaled,
-    squared_loss,
-    transposed,
-)
+from sklr.decomposition._completion import exact_rows, leave_one_out, minimise, scaled
+from sklr.decomposition._completion_data import Half, Model, transposed
 from sklr.decomposition._completion_plain import predict_pairs
+from sklr.decomposition._completion_start import squared_loss
 from sklr.decomposition._parameters import (
     CONSTRAINTS,
     canonical,

@@ -5,7 +5,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklr.decomposition._completion import Settings
+from sklr.decomposition._completion_data import Settings
 
 CONSTRAINTS: dict = {
     "n_components": [Interval(Integral, 1, None, closed="left"), None],
