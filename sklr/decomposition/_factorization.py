@@ -10,8 +10,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklr.decomposition._completion import grouped, minimise, squared_loss
+from sklr.decomposition._completion import minimise
+from sklr.decomposition._completion_data import grouped
 from sklr.decomposition._completion_plain import predict_pairs
+from sklr.decomposition._completion_start import squared_loss
 from sklr.decomposition._parameters import (
     CONSTRAINTS,
     canonical,
@@ -145,7 +147,6 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         **CONSTRAINTS,
-        "alpha_scaling": [StrOptions({"none", "count", "uncertainty"})],
         "shape": [tuple, list, None],
         "clip": [tuple, list, None],
         "context": [StrOptions({"refuse", "bias"})],

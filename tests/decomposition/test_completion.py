@@ -5,18 +5,16 @@ import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sklr.decomposition import LowRankImputer, _completion, alternating_minimization
-from sklr.decomposition._completion import (
-    Half,
-    Model,
-    Settings,
-    balanced,
-    grouped,
-    half_sweep,
-    transposed,
-    weighted_median,
+from sklr.decomposition import (
+    LowRankImputer,
+    _completion,
+    _completion_data,
+    alternating_minimization,
 )
+from sklr.decomposition._completion import balanced, half_sweep
+from sklr.decomposition._completion_data import Half, Model, Settings, grouped, transposed
 from sklr.decomposition._completion_spread import Spread
+from sklr.decomposition._completion_start import weighted_median
 
 
 def low_rank(m, n, k, share, *, seed=0, scales=1.0, noise=0.0):
@@ -299,8 +297,8 @@ def test_small_problems_without_kernels_give_the_same(loss, monkeypatch):
     R[::7, ::5] += 20.0 * (loss == "huber")
     options = {"loss": loss, "random_state": 0, "tol": 1e-9, "max_iter": 500}
     imputers = []
-    for limit in (_completion._SMALL, 0):
-        monkeypatch.setattr(_completion, "_SMALL", limit)
+    for limit in (_completion_data._SMALL, 0):
+        monkeypatch.setattr(_completion_data, "_SMALL", limit)
         imputer = LowRankImputer(2, **options).fit(R)
         imputers.append((imputer.transform(R), imputer.score(R), imputer.training_rmse_))
     for small, large in zip(*imputers, strict=True):
@@ -350,7 +348,7 @@ def test_sparse_entries_are_observations_zeros_included(kind):
 
 
 def test_threads_change_nothing(monkeypatch):
-    monkeypatch.setattr(_completion, "_WORTH_A_THREAD", 0)
+    monkeypatch.setattr(_completion_data, "_WORTH_A_THREAD", 0)
     _, R = low_rank(70, 50, 3, 0.4, noise=0.2)
     one, two = (
         alternating_minimization(R, 3, alpha=0.5, solver="cg", n_jobs=n_jobs, random_state=0)
