@@ -32,8 +32,11 @@ def linear_head():
     from torch import nn
 
     from sklr.neural_network import GrassmannClassifier
+    from sklr.neural_network._mixins import TorchClassifierMixin
 
     class LinearHead(GrassmannClassifier):
+        _loss = TorchClassifierMixin._loss
+
         def _build(self, n_in, n_out):
             network = super()._build(n_in, n_out)
             network.head = nn.Linear(network.head.in_features, n_out)
@@ -122,15 +125,18 @@ def bench_epochs(repeats):
     import torch
     from sklearn.datasets import load_digits
 
-    from sklr.neural_network._modules import conv_net
-
     torch.set_num_threads(1)
     X, y = load_digits(return_X_y=True)
     X = (X / 16).astype("float32")
     images = X.reshape(-1, 1, 8, 8)
 
     def convolutions(shape):
-        return conv_net(shape, (32, 128))
+        nn = torch.nn
+        first = nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU()
+        second = nn.Conv2d(32, 128, 3, padding=1, bias=False), nn.BatchNorm2d(128), nn.ReLU()
+        return nn.Sequential(
+            *first, nn.MaxPool2d(2), *second, nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
 
     networks = {
         "perceptron 64-128-128": (X, {"hidden_layer_sizes": (128, 128)}, 10),
@@ -196,17 +202,19 @@ def bench_step(repeats):
         M = 0.1 * torch.randn(C, D, k, generator=generator)
 
         def step_of(kind, **options):
-            parameter = torch.nn.Parameter(S.clone())
+            # Basis vectors along the memory for ours, as its layer has them.
+            own = (lambda A: A.mT.contiguous().mT) if kind is RiemannianSGD else torch.clone
+            parameter = torch.nn.Parameter(own(S))
             parameter.manifold = "grassmann"
-            parameter.grad = M.clone()
+            parameter.grad = own(M)
             return kind([parameter], lr=1e-3, momentum=0, **options).step
 
-        ours, by_gram, has_kernel = (*[step_of(RiemannianSGD)] * 2, _riemannian._has_kernel)
+        ours, by_gram, has_kernel = (*[step_of(RiemannianSGD)] * 2, _riemannian.has_kernel)
 
         def without_kernel():
-            _riemannian._has_kernel = lambda parameter: False
+            _riemannian.has_kernel = lambda parameter: False
             by_gram()
-            _riemannian._has_kernel = has_kernel
+            _riemannian.has_kernel = has_kernel
 
         candidates = {
             "svd": step_of(svd_optimizer()),

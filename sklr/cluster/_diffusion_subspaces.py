@@ -78,8 +78,9 @@ class DiffusionSubspaceClustering(
     center : bool, default=False
         Whether the mean of the data is subtracted; otherwise subspaces go through the origin.
     n_init : int, default=10
-        Random starts of ``init="spectral"`` and "random". "spectral" goes on to its next kind of
-        start only while the best so far leaves more unexplained than noise can be.
+        Random starts of ``init="spectral"`` and "random", and of exchanges (see Notes).
+        "spectral" goes on to its next kind of start only while the best so far leaves more
+        unexplained than noise can be.
     max_iter : int, default=300
         Largest number of iterations of each start, of expectation-maximisation, and epochs of
         "sgd".
@@ -144,8 +145,9 @@ class DiffusionSubspaceClustering(
     the most probable component. `predict_proba` also counts the weights, and can differ on
     samples near two subspaces. Zero rows lie in every subspace and go to the first cluster.
 
-    A cluster needs at least as many samples as dimensions, and subspaces that are not orthogonal
-    to each other one more: below, any partition fits as well.
+    A cluster needs at least as many samples as dimensions. Where no cluster has more than that,
+    any partition fits exactly, and the one whose clusters span the smallest volumes is taken
+    (unless ``orthogonal=True``): it is the most likely one, with a spectrum for each cluster.
 
     References
     ----------
@@ -247,7 +249,7 @@ class DiffusionSubspaceClustering(
             to be orthogonal to each other.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=1)
-        X = X.astype(np.float64)  # also a copy: it is centred in place
+        X = X.astype(np.float64, copy=self.center)  # it is centred in place
         self._check_sizes(X)
         mean = X.mean(axis=0) if self.center else np.zeros(X.shape[1])
         if self.center:
@@ -551,8 +553,9 @@ class DiffusionSubspaceClustering(
                 tol=self.tol,
             )
             labels = (energies(X, bases) - handicap).argmax(axis=1)
+        found = spectra(X, labels, bases)
         mixture, noise = hard_mixture(
-            X, labels, bases, spectrum=self.spectrum, noise=self.noise_variance
+            X, labels, bases, spectrum=self.spectrum, noise=self.noise_variance, found=found
         )
         if self.soft:
             mixture, noise, history, converged = soft_em(
@@ -564,9 +567,10 @@ class DiffusionSubspaceClustering(
                 **settings,
             )
             labels = mixture.posterior(X, noise).argmax(axis=1)
+            found = spectra(X, labels, mixture.bases)
         self._warn(part, converged, history)
         bases, variances = _upright(mixture.bases, mixture.variances)
-        inside, outside, sizes = spectra(X, labels, bases)
+        inside, outside, sizes = found
         captured = np.array([values.sum() for values in inside]) * sizes
         same = len({len(basis) for basis in bases}) == 1
         return {

@@ -12,6 +12,7 @@ from sklr.cluster._subspace_init import (
     shape_interaction_labels,
     thresholded_angle_labels,
 )
+from sklr.cluster._subspace_volume import smallest_volume
 from sklr.cluster._subspaces import (
     energies,
     hard_mixture,
@@ -166,7 +167,12 @@ def fit_partition(X, n_clusters, rule, *, init, n_init, rng, n_jobs, verbose, jo
     settings = {"joint": joint, "max_iter": max_iter, "tol": tol}
     dims = _first_dims(X, n_clusters, rule, joint)
     plain = _is_given(rule) and len(set(dims)) == 1
-    energy = float(np.vdot(X, X))
+    with np.errstate(over="ignore"):
+        energy = float(np.vdot(X, X))
+    if not np.isfinite(energy):
+        raise ValueError(
+            f"X has entries up to {np.abs(X).max():.2g}, whose squares are no numbers: divide X."
+        )
     some = X  # starts need not see all rows
     enough = int(np.clip(10 * np.sum(dims), *N_LANDMARKS))
     if len(X) > enough and n_clusters > 1:
@@ -209,4 +215,13 @@ def fit_partition(X, n_clusters, rule, *, init, n_init, rng, n_jobs, verbose, jo
         merit = _merit(X, found[0], rule)
         if best is None or merit > best_merit + 1e-9 * abs(best_merit):
             best, best_merit, winner = found, merit, name
-    return best[0], winner, best[1]
+    part = best[0]
+    sizes = np.bincount(part.labels, minlength=n_clusters)
+    exact = part.objective >= energy * (1 - 1e-12)
+    if plain and exact and n_clusters > 1 and sizes.max() <= dims[0] and not joint:
+        labels = smallest_volume(
+            X, part.labels, n_clusters, n_random=n_init, rng=rng, max_iter=max_iter
+        )
+        part.bases = [leading_rows(X[labels == k], d) for k, d in enumerate(dims)]
+        part.labels = labels
+    return part, winner, best[1]

@@ -67,41 +67,24 @@ def row_losses(start, stop, indptr, indices, values, weights, mean, bias, offset
         out[i] = total
 
 
-@nb.njit(cache=True, nogil=True, fastmath=_FAST)
-def predict_pairs(rows, cols, mean, bias, offset, X, F, out):
-    """Write the model's value at each (row, column) pair; negative indices have no factor."""
-    k = F.shape[1]
-    for e in range(len(rows)):
-        i, j = rows[e], cols[e]
-        t = mean
-        if i >= 0:
-            t += bias[i]
-        if j >= 0:
-            t += offset[j]
-        if i >= 0 and j >= 0:
-            s = F.dtype.type(0)
-            for c in range(k):
-                s += X[i, c] * F[j, c]
-            t += s
-        out[e] = t
-
-
 @nb.njit(cache=True, nogil=True)
-def _weight(r, delta, one):
-    """Weight of a residual in the quadratic that lies above Huber's loss and touches it there."""
+def _weight(r, delta, cut, one):
+    """Weight of a residual in the quadratic that lies above the loss and touches it there."""
     size = abs(r)
+    if size > cut:
+        return one - one
     return one if size <= delta else delta / size
 
 
 @nb.njit(cache=True, nogil=True)
-def _rho(r, delta):
-    """Huber's loss of a residual, r ** 2 up to delta."""
-    size = abs(r)
+def _rho(r, delta, cut):
+    """Huber's loss of a residual, r ** 2 up to delta, and constant above cut."""
+    size = min(abs(r), cut)
     return r * r if size <= delta else delta * (size + size - delta)
 
 
 @nb.njit(cache=True, nogil=True, fastmath=_FAST)
-def _start_row(start, stop, indices, values, weights, shift, offset, F, x, loss, delta, w, g):
+def _start_row(start, stop, indices, values, weights, shift, offset, F, x, loss, delta, cut, w, g):
     """Residuals of one row at x: weights into w, gradient into g.
 
     Returns the loss, the sum of the weights, and the bias's gradient.
@@ -133,12 +116,12 @@ def _start_row(start, stop, indices, values, weights, shift, offset, F, x, loss,
         if loss == 0:
             total += (w0 * t0 * t0 + w1 * t1 * t1) + (w2 * t2 * t2 + w3 * t3 * t3)
         else:
-            total += w0 * _rho(t0, delta) + w1 * _rho(t1, delta)
-            total += w2 * _rho(t2, delta) + w3 * _rho(t3, delta)
-            w0 *= _weight(t0, delta, one)
-            w1 *= _weight(t1, delta, one)
-            w2 *= _weight(t2, delta, one)
-            w3 *= _weight(t3, delta, one)
+            total += w0 * _rho(t0, delta, cut) + w1 * _rho(t1, delta, cut)
+            total += w2 * _rho(t2, delta, cut) + w3 * _rho(t3, delta, cut)
+            w0 *= _weight(t0, delta, cut, one)
+            w1 *= _weight(t1, delta, cut, one)
+            w2 *= _weight(t2, delta, cut, one)
+            w3 *= _weight(t3, delta, cut, one)
         w[o], w[o + 1], w[o + 2], w[o + 3] = w0, w1, w2, w3
         mass += (w0 + w1) + (w2 + w3)
         t0 *= w0
@@ -158,8 +141,8 @@ def _start_row(start, stop, indices, values, weights, shift, offset, F, x, loss,
         if loss == 0:
             total += we * t * t
         else:
-            total += we * _rho(t, delta)
-            we *= _weight(t, delta, one)
+            total += we * _rho(t, delta, cut)
+            we *= _weight(t, delta, cut, one)
         w[e - start] = we
         mass += we
         t *= we
@@ -172,7 +155,7 @@ def _start_row(start, stop, indices, values, weights, shift, offset, F, x, loss,
 @nb.njit(cache=True, nogil=True, fastmath=_FAST)
 def cg_rows(
     start, stop, indptr, indices, values, weights, mean, offset, F, spectrum, sums,
-    alpha, bias_alpha, power, has_bias, loss, delta, n_steps, tol, X, bias, out,
+    alpha, bias_alpha, power, has_bias, loss, delta, cut, more, n_steps, tol, X, bias, out,
 ):  # fmt: skip
     """Few steps of conjugate gradients for each row, from where it stands.
 
@@ -180,7 +163,8 @@ def cg_rows(
     has its weighted column means. These make one preconditioner for all rows, exact for a row
     that sees every column as often as the data do: diagonal, with an arrow for the bias.
 
-    `out` (n_rows, 2) gets the loss before, and by how much the row's objective fell.
+    `more` (n_rows, k) is added to the ridge, unless it is empty. `out` (n_rows, 2) gets the loss
+    before, and by how much the row's objective fell.
     """
     k = F.shape[1]
     n_longest = 0
@@ -193,6 +177,7 @@ def cg_rows(
     p = np.zeros(k, F.dtype)
     q = np.empty(k, F.dtype)
     inverse = np.empty(k, F.dtype)
+    ridge = np.empty(k, F.dtype)
     zero = F.dtype.type(0)
     tiny = F.dtype.type(1e-30)
     for i in range(start, stop):
@@ -208,8 +193,9 @@ def cg_rows(
         for c in range(k):
             x[c] = X[i, c]
         total, mass, gb0 = _start_row(
-            first, last, indices, values, weights, mean + xb, offset, F, x, loss, delta, w, g
-        )
+            first, last, indices, values, weights, mean + xb, offset, F, x, loss, delta,
+            cut, w, g,
+        )  # fmt: skip
         out[i, 0] = total
         if mass <= 0:
             for c in range(k):
@@ -221,8 +207,9 @@ def cg_rows(
         floor = mass * spectrum[k - 1] * 1e-7 + lam
         schur = mass + lam_b
         for c in range(k):
-            g[c] -= lam * x[c]
-            inverse[c] = 1.0 / max(mass * spectrum[c] + lam, floor, tiny)
+            ridge[c] = lam + more[i, c] if len(more) > 0 else lam
+            g[c] -= ridge[c] * x[c]
+            inverse[c] = 1.0 / max(mass * spectrum[c] + ridge[c], floor, tiny)
             schur -= (mass * sums[c]) ** 2 * inverse[c]
         schur = max(schur, 1e-7 * (mass + lam_b))
         gb = zero
@@ -253,7 +240,7 @@ def cg_rows(
             rz_before = rz
             # q = (sum_e w_e f_e f_e' + ridge) p, matrix-free, four entries at a time.
             for c in range(k):
-                q[c] = lam * p[c]
+                q[c] = ridge[c] * p[c]
             qb = lam_b * pb
             full = first + (last - first) // 4 * 4
             for e in range(first, full, 4):
@@ -338,17 +325,19 @@ def _substitute(L, b):
 
 
 @nb.njit(cache=True, nogil=True)
-def _normal_matrix(A, B, n, ridge, ridge_b, has_bias, H, L):
+def _normal_matrix(A, B, n, ridge, H, L):
     """Factor ``A' B + ridge`` into L, with a trace of ridge where it is singular."""
     k = H.shape[0]
     np.dot(A[:n].T, B[:n], H)
     trace = 0.0
+    least = ridge[0]
     for c in range(k):
-        H[c, c] += ridge_b if has_bias and c == k - 1 else ridge
+        H[c, c] += ridge[c]
         trace += H[c, c]
+        least = min(least, ridge[c])
     extra = 0.0
     trial = trace / k * (1e-10 if H.itemsize == 8 else 1e-6)
-    if n < k and min(ridge, ridge_b) <= 0:
+    if n < k and least <= 0:
         extra = trial
     for _ in range(8):
         for a in range(k):
@@ -364,7 +353,7 @@ def _normal_matrix(A, B, n, ridge, ridge_b, has_bias, H, L):
 @nb.njit(cache=True, nogil=True, fastmath=_FAST)
 def cholesky_rows(
     start, stop, indptr, indices, values, weights, mean, offset, F,
-    alpha, bias_alpha, power, has_bias, loss, delta, n_steps, tol, X, bias, out,
+    alpha, bias_alpha, power, has_bias, loss, delta, cut, more, n_steps, tol, X, bias, out,
 ):  # fmt: skip
     """Exact solution of each row's (re-weighted) normal equations, as a correction to X.
 
@@ -383,6 +372,7 @@ def cholesky_rows(
     H = np.empty((size, size), F.dtype)
     L = np.empty((size, size), F.dtype)
     change = np.empty(size, F.dtype)
+    ridge = np.empty(size, F.dtype)
     for i in range(start, stop):
         first, last = indptr[i], indptr[i + 1]
         n = last - first
@@ -404,7 +394,7 @@ def cholesky_rows(
         for step in range(n_steps):
             total, mass, gb = _start_row(
                 first, last, indices, values, weights, mean + bias[i], offset, F, x,
-                loss, delta, w, g,
+                loss, delta, cut, w, g,
             )  # fmt: skip
             if step == 0:
                 out[i, 0] = total
@@ -412,19 +402,23 @@ def cholesky_rows(
                 x[:] = 0
                 bias[i] = 0
                 break
-            lam = alpha * mass**power
-            lam_b = bias_alpha * mass**power
+            for c in range(k):
+                ridge[c] = alpha * mass**power
+                if len(more) > 0:
+                    ridge[c] += more[i, c]
+            if has_bias:
+                ridge[k] = bias_alpha * mass**power
             if not plain:
                 for e in range(n):
                     for c in range(size):
                         B[e, c] = w[e] * A[e, c]
-            if not _normal_matrix(A, A if plain else B, n, lam, lam_b, has_bias, H, L):
+            if not _normal_matrix(A, A if plain else B, n, ridge, H, L):
                 break
             for c in range(k):
-                g[c] -= lam * x[c]
+                g[c] -= ridge[c] * x[c]
                 change[c] = g[c]
             if has_bias:
-                gb -= lam_b * bias[i]
+                gb -= ridge[k] * bias[i]
                 change[k] = gb
             _substitute(L, change)
             fell = 0.0
@@ -444,7 +438,7 @@ def cholesky_rows(
 @nb.njit(cache=True, nogil=True)
 def leave_one_out_rows(
     start, stop, indptr, indices, values, weights, mean, offset, F,
-    alpha, bias_alpha, power, has_bias, loss, delta, X, bias, out,
+    alpha, bias_alpha, power, has_bias, loss, delta, cut, more, X, bias, out,
 ):  # fmt: skip
     """Sum over each row's entries of squared and absolute leave-one-out residuals, at X, bias."""
     k = F.shape[1]
@@ -459,6 +453,7 @@ def leave_one_out_rows(
     H = np.empty((size, size), F.dtype)
     L = np.empty((size, size), F.dtype)
     v = np.empty(size, F.dtype)
+    ridge = np.empty(size, F.dtype)
     for i in range(start, stop):
         first, last = indptr[i], indptr[i + 1]
         n = last - first
@@ -468,7 +463,7 @@ def leave_one_out_rows(
             continue
         _, mass, _ = _start_row(
             first, last, indices, values, weights, mean + bias[i], offset, F, X[i],
-            loss, delta, w, g,
+            loss, delta, cut, w, g,
         )  # fmt: skip
         for e in range(n):
             j = indices[first + e]
@@ -478,9 +473,13 @@ def leave_one_out_rows(
                 A[e, k] = 1
             for c in range(size):
                 B[e, c] = w[e] * A[e, c]
-        lam = alpha * mass**power
-        lam_b = bias_alpha * mass**power
-        solved = _normal_matrix(A, B, n, lam, lam_b, has_bias, H, L)
+        for c in range(k):
+            ridge[c] = alpha * mass**power
+            if len(more) > 0:
+                ridge[c] += more[i, c]
+        if has_bias:
+            ridge[k] = bias_alpha * mass**power
+        solved = _normal_matrix(A, B, n, ridge, H, L)
         for e in range(n):
             j = indices[first + e]
             r = values[first + e] - mean - bias[i] - offset[j]
@@ -501,7 +500,6 @@ def leave_one_out_rows(
 def _warm_up():
     for dtype in (np.float64, np.float32):
         number = dtype
-        rows = np.array([0, 0, 1, 1, 2], dtype=np.int32)
         cols = np.array([0, 1, 0, 1, 1], dtype=np.int32)
         values = np.arange(5, dtype=dtype)
         none = np.empty(0, dtype=dtype)
@@ -512,10 +510,7 @@ def _warm_up():
         residual_product(0, 3, *half, zero, bias, offset, -one, one, bias, F, np.empty_like(X))
         entry_residuals(*half[:3], zero, bias, offset, X, F, 1, np.empty(5, dtype))
         row_losses(0, 3, *half, zero, bias, offset, X, F, np.empty(3))
-        predict_pairs(
-            rows.astype(np.int64), cols.astype(np.int64), zero, bias, offset, X, F, values
-        )
-        common = one, one, 0.0, True, 0, one
+        common = one, one, 0.0, True, 0, one, one, np.empty((0, 2), dtype)
         spectrum = np.ones(2, dtype)
         cg_rows(
             0, 3, *half, zero, offset, F, spectrum, spectrum, *common, 1, 0.0, X, bias, out
@@ -523,6 +518,6 @@ def _warm_up():
         cholesky_rows(0, 3, *half, zero, offset, F, *common, 1, 0.0, X, bias, out)
     double = half[0], half[1], np.empty(5), np.empty(0)
     leave_one_out_rows(
-        0, 3, *double, 0.0, np.zeros(2), np.ones((2, 2)), 1.0, 1.0, 0.0, True, 0, 1.0,
-        np.ones((3, 2)), np.zeros(3), out,
+        0, 3, *double, 0.0, np.zeros(2), np.ones((2, 2)), 1.0, 1.0, 0.0, True, 0, 1.0, 1.0,
+        np.empty((0, 1)), np.ones((3, 2)), np.zeros(3), out,
     )  # fmt: skip

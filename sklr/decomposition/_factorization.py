@@ -10,7 +10,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklr.decomposition._completion import grouped, minimise, squared_loss
+from sklr.decomposition._completion import minimise
+from sklr.decomposition._completion_data import grouped
+from sklr.decomposition._completion_plain import predict_pairs
+from sklr.decomposition._completion_start import squared_loss
 from sklr.decomposition._parameters import (
     CONSTRAINTS,
     canonical,
@@ -35,14 +38,18 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
     ----------
     n_components : int, default=None
         Number of factors. None is 10, or half the smaller side of a matrix below 20.
-    alpha : float, default=18.0
+    alpha : float, default=7.0
         Ridge on the factors, in units of the spread of the values around the biases
-        (`scale_`): the result does not depend on the unit of `y`. The default is for ratings;
-        dense data without noise want much less.
+        (`scale_`): the result does not depend on the unit of `y`. The default goes with
+        ``alpha_scaling="uncertainty"``; with "none", ratings want about 18.
     bias_alpha : float, default=3.0
         Ridge on the biases: as many observations at the mean are added to each row and column.
-    alpha_scaling : {"none", "count"}, default="none"
-        "count" multiplies both ridges by the number of values of a row or column.
+    alpha_scaling : {"uncertainty", "none", "count"}, default="uncertainty"
+        "uncertainty" adds to the ridge of a row what the factors of its columns are uncertain by,
+        and the reverse, so that a column with few values weighs little in the factors of its
+        rows; and it estimates the noise, in which it measures all ridges: they fade where there
+        is none. "count" multiplies both ridges by the number of values of a row or column.
+        "none" leaves them as they are.
     loss : {"squared", "huber", "absolute"}, default="squared"
         "huber" and "absolute" resist gross outliers in `y`; see :class:`LowRankImputer`.
     solver : {"auto", "cg", "cholesky"}, default="auto"
@@ -62,7 +69,7 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
         biases, before the factors.
     max_iter : int, default=100
         Largest number of sweeps.
-    tol : float, default=1e-5
+    tol : float, default=1e-4
         A sweep that lowers the objective by less than this part of it is the last.
     random_state : int, RandomState instance or None, default=None
         Seed of the sketch that the factors start from.
@@ -94,7 +101,11 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
     n_iter_ : int
         Number of sweeps.
     objective_ : ndarray of shape (n_iter_,)
-        Loss plus ridge after each sweep.
+        Loss plus ridge after each sweep. Where uncertainty or the noise are estimated meanwhile, or
+        a robust loss gets narrower, it may rise.
+    noise_ : float
+        Standard deviation of the noise that ridges are measured in: `scale_` at most, and less
+        with ``alpha_scaling="uncertainty"``.
     scale_ : float
         Spread of `y` around the biases, what `alpha` is measured in.
     training_rmse_ : float
@@ -145,9 +156,9 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
         self,
         n_components=None,
         *,
-        alpha=18.0,
+        alpha=7.0,
         bias_alpha=3.0,
-        alpha_scaling="none",
+        alpha_scaling="uncertainty",
         loss="squared",
         solver="auto",
         n_inner=3,
@@ -156,7 +167,7 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
         clip=None,
         context="refuse",
         max_iter=100,
-        tol=1e-5,
+        tol=1e-4,
         random_state=None,
         n_jobs=None,
         verbose=0,
@@ -235,6 +246,7 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
         self.n_components_ = settings.rank
         self.n_iter_ = max(len(model.history), 1)
         self.objective_ = np.array(model.history)
+        self.noise_ = model.scale * model.noise_share**0.5
         self.scale_ = model.scale
         total = len(y) if sample_weight is None else sample_weight.sum(dtype=np.float64)
         self.training_rmse_ = float(np.sqrt(squared_loss(by_row, model, settings) / total))
@@ -258,14 +270,11 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=None)
         ids = self._check_ids(X, fitting=False)
-        from sklr.decomposition._completion_kernels import predict_pairs
-
         dtype = self.row_factors_.dtype
-        out = np.empty(len(ids), dtype=dtype)
-        predict_pairs(
+        out = predict_pairs(
             _position(self.row_ids_, ids[:, 0]), _position(self.col_ids_, ids[:, 1]),
             dtype.type(self.intercept_), self.row_bias_, self.col_bias_, self.row_factors_,
-            self.col_factors_, out,
+            self.col_factors_,
         )  # fmt: skip
         for column, (codes, effects) in zip(ids.T[2:], self.context_effects_, strict=True):
             place = _position(codes, column)
@@ -343,6 +352,8 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
                     f"ids must be integers, got {X[wrong][0]} in column "
                     f"{int(np.argwhere(wrong)[0, 1])} of X (64 bits at most)."
                 )
+        elif X.dtype.kind == "u" and X.max() >= 2**63:
+            raise ValueError(f"ids must be below 2 ** 63, got {X.max()}.")
         ids = X.astype(np.int64, copy=False)
         if self.shape is not None:
             if len(self.shape) != 2 or not all(

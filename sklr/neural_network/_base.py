@@ -15,6 +15,7 @@ validation_fraction, n_iter_no_change, tol, class_weight, device, random_state, 
 """
 
 import copy
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklr.neural_network._callbacks import read_weights, write_weights
-from sklr.neural_network._device import resolve_device
+from sklr.neural_network._device import made_on_the_cpu, mixed_precision, resolve_device
 from sklr.neural_network._loop import (
     TrainState,
     mean_loss,
@@ -107,7 +108,8 @@ class TorchEstimator(BaseEstimator):
         """Make one step of all optimisers and return the loss, detached."""
         for optimizer in step.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        loss = mean_loss(self._loss(module, xb, yb, step), step.batch_weights)
+        with mixed_precision(step.device):
+            loss = mean_loss(self._loss(module, xb, yb, step), step.batch_weights)
         loss.backward()
         for optimizer in step.optimizers:
             optimizer.step()
@@ -143,6 +145,7 @@ class TorchEstimator(BaseEstimator):
 
     def _validate(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
         """Validate input as float32 or float64; tables, and more dimensions if `_allow_nd`."""
+        refuse_datasets(X)
         dtype = self._dtypes()[0 if reset else 1]
         allow_nd = self._allow_nd()
         with np.errstate(
@@ -177,12 +180,14 @@ class TorchEstimator(BaseEstimator):
         """Leave the estimator as it was (unfitted, or with its former fit) when the block fails.
 
         Also on KeyboardInterrupt, so that no half-trained network looks like a fitted one.
-        Gradients are on inside, where the caller may be under ``no_grad`` or ``inference_mode``.
+        Gradients are on inside, where the caller may be under ``no_grad`` or ``inference_mode``,
+        and tensors are made on the CPU where nothing else is said.
         """
         torch = self._torch()
+        _check_callbacks(getattr(self, "callbacks", None))
         before = dict(vars(self))
         try:
-            with torch.inference_mode(False), torch.enable_grad():
+            with torch.inference_mode(False), torch.enable_grad(), made_on_the_cpu():
                 yield
         except BaseException:
             self.__dict__.clear()
@@ -334,12 +339,18 @@ class TorchEstimator(BaseEstimator):
         """Set samples aside for early stopping, by class where there are classes."""
         rows = np.arange(len(X))
         stratify = y if y is not None and y.dtype.kind in "iu" else None
-        train_rows, held = train_test_split(
-            rows,
-            test_size=self.validation_fraction,
-            random_state=derive_seeds(self._seed, 1, 1)[0],
-            stratify=stratify,
-        )
+        try:
+            train_rows, held = train_test_split(
+                rows,
+                test_size=self.validation_fraction,
+                random_state=derive_seeds(self._seed, 1, 1)[0],
+                stratify=stratify,
+            )
+        except ValueError as exc:
+            raise ValueError(
+                f"early_stopping cannot set validation_fraction={self.validation_fraction} of "
+                f"n_samples={len(X)} aside: {exc}; change the fraction, or give X_val"
+            ) from exc
         X_fit, y_fit, w_fit = (None if p is None else p[train_rows] for p in (X, y, weights))
         return X_fit, y_fit, w_fit, (X[held], None if y is None else y[held])
 
@@ -358,7 +369,7 @@ class TorchEstimator(BaseEstimator):
                 device = torch.device("cpu")
             module = module.to(device=device, dtype=dtype)
         module.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), made_on_the_cpu():
             data = torch.tensor(np.ascontiguousarray(X), dtype=dtype)
             out = _in_chunks(module, data, lambda m, xb, _: function(m, xb), device)
         return out.to(device="cpu", dtype=torch.float64).numpy()
@@ -404,6 +415,7 @@ class TorchEstimator(BaseEstimator):
             The estimator with these weights; unchanged when the file is refused.
         """
         check_is_fitted(self)
+        torch = self._torch()
         state = read_weights(path)
         own = self.module_.state_dict()
         missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -417,10 +429,46 @@ class TorchEstimator(BaseEstimator):
                     f"the weights are of another network: {name} has shape "
                     f"{tuple(value.shape)}, not {tuple(own[name].shape)}"
                 )
+            plain = value.layout == torch.strided and value.device.type == "cpu"
+            if (
+                not plain
+                or value.is_quantized
+                or value.is_complex()
+                or (value.is_floating_point() != own[name].is_floating_point())
+            ):
+                raise ValueError(
+                    f"{name} in the weights is of {value.dtype} ({value.layout}, on "
+                    f"{value.device.type}) and cannot become {own[name].dtype}"
+                )
             if value.is_floating_point() and not bool(value.isfinite().all()):
                 raise ValueError(f"{name} in the weights has entries that are not finite")
+        self._check_weights(state)
         self.module_.load_state_dict(state)
         return self
+
+    def _check_weights(self, state: dict[str, Any]) -> None:
+        """Refuse weights of the right names, shapes and kinds that still are none."""
+
+
+def refuse_datasets(X: Any) -> None:
+    """Refuse what torch's loops are fed with: NumPy would read some of it without end."""
+    if hasattr(type(X), "__array__") or isinstance(X, (list, tuple)):
+        return
+    kinds = [f"{kind.__module__}.{kind.__name__}" for kind in type(X).__mro__]
+    if any(kind.startswith("torch.utils.data.") for kind in kinds) or inspect.isgenerator(X):
+        raise TypeError(
+            f"X must be an array, got {type(X).__name__}; stack its samples (np.stack), or call "
+            "partial_fit, where there is one, with the arrays of each batch"
+        )
+
+
+def _check_callbacks(callbacks: Any) -> None:
+    hooks = ("on_fit_begin", "on_epoch_end", "on_fit_end")
+    for callback in callbacks or ():
+        if isinstance(callback, type) or not any(hasattr(callback, name) for name in hooks):
+            raise TypeError(
+                f"callbacks must be objects with one of {', '.join(hooks)}, got {callback!r}"
+            )
 
 
 def _in_chunks(module: Any, X: Any, function: Callable[..., Any], device: Any) -> Any:
@@ -433,7 +481,8 @@ def _in_chunks(module: Any, X: Any, function: Callable[..., Any], device: Any) -
     size = int(min(1024, max(1, 2**25 // row_bytes)))
     pieces = [slice(first, first + size) for first in range(0, len(X), size)]
     try:
-        return torch.cat([function(module, X[rows].to(device), rows) for rows in pieces])
+        with mixed_precision(device):
+            return torch.cat([function(module, X[rows].to(device), rows) for rows in pieces])
     finally:
         module.train(training)
 

@@ -1,5 +1,6 @@
 """What may run between epochs: a checkpoint, a printed line."""
 
+import importlib
 import os
 import sys
 import uuid
@@ -124,15 +125,25 @@ def write_weights(module: Any, path: Any) -> None:
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import save_file
-
-            save_file({name: value.clone() for name, value in state.items()}, temporary)
+            _safetensors().save_file(
+                {name: value.clone() for name, value in state.items()}, temporary
+            )
         else:
             torch.save(state, temporary)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _safetensors() -> Any:
+    try:
+        return importlib.import_module("safetensors.torch")
+    except ModuleNotFoundError as exc:
+        raise ImportError(
+            "files that end in .safetensors need the package safetensors, which is not installed; "
+            "without it, use another ending (.pt)"
+        ) from exc
 
 
 def read_weights(path: Any) -> dict[str, Any]:
@@ -148,9 +159,7 @@ def read_weights(path: Any) -> dict[str, Any]:
     path = Path(path)
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
+            state = _safetensors().load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError, ImportError):

@@ -1,5 +1,6 @@
-"""Where a network is trained: the device, by name."""
+"""Where a network is trained: the device, by name; and what of the caller's is kept from it."""
 
+from contextlib import nullcontext
 from typing import Any
 
 
@@ -27,9 +28,34 @@ def resolve_device(device: str) -> Any:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
+        if found.type == "meta":
+            raise NotImplementedError("it has shapes and no numbers")
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as exc:
         raise ValueError(
-            f"device={device!r} does not exist here; use 'auto', 'cpu', or one that torch finds"
+            f"device={device!r} does not exist here, or computes nothing; use 'auto', 'cpu', or "
+            "one that torch finds"
         ) from exc
     return found
+
+
+def mixed_precision(device: Any) -> Any:
+    """Go on with the caller's ``torch.autocast``, but without its copies of the weights.
+
+    Those are kept until the caller's block ends: every step would see the first weights.
+    """
+    import torch
+
+    if not torch.is_autocast_enabled(device.type):
+        return nullcontext()
+    dtype = torch.get_autocast_dtype(device.type)
+    return torch.autocast(device.type, dtype=dtype, cache_enabled=False)
+
+
+def made_on_the_cpu() -> Any:
+    """Undo ``torch.set_default_device``, which would put half of the tensors elsewhere."""
+    import torch
+
+    # Only where it was set: inside the block every call of torch goes through Python.
+    elsewhere = torch.get_default_device().type != "cpu"
+    return torch.device("cpu") if elsewhere else nullcontext()

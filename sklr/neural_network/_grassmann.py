@@ -66,7 +66,7 @@ class GrassmannClassifier(
     tol : float, default=1e-4
         What counts as an improvement.
     dtype : {"auto", "float32", "float64"}, default="auto"
-        Precision of training. "auto" is float32, and the dtype of a given Module.
+        Precision of training. "auto" is float32, and float64 where a given Module is.
     device : str, default="auto"
         Where to train: "auto" is a CUDA device if there is one, else the CPU.
     random_state : int, RandomState instance or None, default=None
@@ -213,6 +213,11 @@ class GrassmannClassifier(
         head = GrassmannLinear(width, n_out, self.n_components, self.scale)
         return nn.Sequential(OrderedDict(features=features, head=head))
 
+    def _loss(self, module: Any, xb: Any, yb: Any, step: TrainState) -> Any:
+        if step.batch_weights is not None:
+            return super()._loss(module, xb, yb, step)
+        return module.head.cross_entropy(module.features(xb), yb)
+
     def _optimizers(self, module: Any) -> list[Any]:
         import torch
 
@@ -239,6 +244,14 @@ class GrassmannClassifier(
             kinds = {str(p.dtype).removeprefix("torch.") for p in module.parameters()}
             training = "float64" if kinds == {"float64"} else "float32"
         return training, "float64" if self.module is None else training
+
+    def _check_weights(self, state: dict[str, Any]) -> None:
+        bases = state["head.weight"].detach().double().numpy()
+        gap = np.abs(bases.transpose(0, 2, 1) @ bases - np.eye(bases.shape[-1])).max()
+        if gap > 1e-3:  # half precision leaves 2e-4
+            raise ValueError(
+                f"head.weight in the weights has no orthonormal columns: off by {gap:.2g}"
+            )
 
     def _allow_nd(self) -> bool:
         return self.module is not None

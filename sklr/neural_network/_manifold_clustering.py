@@ -258,6 +258,8 @@ class ManifoldLinearizingClustering(
                 value: Any = getattr(self, name)
                 if isinstance(value, Integral) and int(value) > len(X):
                     raise ValueError(f"{name}={value} is more than the n_samples={len(X)}")
+            if self.batch_size == 1:
+                raise ValueError("batch_size=1 has no other sample to cluster with: take 2 or more")
             if len(X) < 2:
                 raise ValueError(f"at least 2 samples are needed, got n_samples={len(X)}")
             self._noise = self._noise_scale(X) if self.augment == "gaussian" else 0.0

@@ -157,6 +157,12 @@ class TorchClassifierMixin(ClassifierMixin):
                 sample_weight, X, dtype=np.float64, ensure_non_negative=True
             )
         if class_weight is not None:
+            if isinstance(class_weight, dict) and not all(
+                np.isfinite(value) and value >= 0 for value in class_weight.values()
+            ):
+                raise ValueError(
+                    f"class_weight must have finite weights of at least 0, got {class_weight}"
+                )
             weights = weights * compute_sample_weight(class_weight, y)
         kept = weights > 0
         if not kept.all():

@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklr.neural_network._base import TorchEstimator, training_constraints
+from sklr.neural_network._device import made_on_the_cpu, mixed_precision
 from sklr.neural_network._loop import TrainState, batch_bounds
 from sklr.neural_network._mixins import TorchTransformerMixin
 from sklr.neural_network._modules import mlp, own_module, probe
@@ -276,9 +277,10 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
         Returns
         -------
         score : float
-            Minus the loss over its bound, mean over batches of `batch_size`: 1 where views
-            coincide and samples are orthogonal. Comparable for one batch size and one embedding
-            dimension only. The views are the same at each call.
+            Minus the loss over ``sqrt(B * min(B, D))``, mean over batches of `batch_size`: 1 where
+            views coincide and samples are orthogonal, with any `lmbda` (whose term is counted from
+            the least that it can be, ``lmbda * sqrt(n_views)``). Comparable for one batch size and
+            one embedding dimension only. The views are the same at each call.
         """
         check_is_fitted(self)
         X, codes, n_things = self._check(X, groups, reset=False)
@@ -286,13 +288,15 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
         device = next(self.module_.parameters()).device
         view_seed = derive_seeds(self._seed, 1, 1)[0]
         scores = []
-        with torch.inference_mode(), seeded(view_seed, device):
+        contexts = made_on_the_cpu(), mixed_precision(device), seeded(view_seed, device)
+        with torch.inference_mode(), contexts[0], contexts[1], contexts[2]:
             state = self._new_state(self.module_, X, codes, None, device, [view_seed] * 3, None)
             bounds = batch_bounds(n_things, state.batch_size, drop_last=True)
             for first, last in zip(bounds[:-1], bounds[1:]):
                 xb = state.X[first:last].to(device)
                 loss = self._loss(self.module_, xb, None, state)
-                scores.append(-float(loss) / self._bound(len(xb)))
+                least = self.lmbda * math.sqrt(self.n_views)
+                scores.append((least - float(loss)) / self._bound(len(xb)))
         return float(np.mean(scores))
 
     @property
@@ -341,6 +345,8 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
                 raise ValueError(f"at least 2 samples are needed, got n_samples={len(X)}")
             return X, None, len(X)
         groups = column_or_1d(groups)
+        if groups.dtype.kind == "f" and np.isnan(groups).any():
+            raise ValueError("groups contains NaN")
         check_consistent_length(X, groups)
         _, codes, counts = np.unique(groups, return_inverse=True, return_counts=True)
         if len(counts) < 2:
@@ -414,9 +420,16 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
                 augment = [RandomAffine2d(), noise]
             else:
                 augment = [noise]
-        state.memory["augment"] = None
+        state.memory |= {"augment": None, "shape": state.X.shape[1:]}
         if augment is not None:
             n_copies = self.n_views if y is None else 1
+            if isinstance(augment, RandomViews):
+                if augment.n_views not in (1, self.n_views):
+                    raise ValueError(
+                        f"augment makes n_views={augment.n_views} of each sample, the parameter "
+                        f"n_views is {self.n_views}: set one of them"
+                    )
+                augment = augment.augmentations
             state.memory["augment"] = RandomViews(augment, n_copies).to(device)
         if y is not None:
             members = np.argsort(y, kind="stable")
@@ -442,6 +455,11 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
             views = views.to(step.device)
         if step.memory["augment"] is not None:
             views = step.memory["augment"](views, step.generator)
+            if self.encoder is None and views.shape[1:] != step.memory["shape"]:
+                raise ValueError(
+                    f"augment must keep the shape of samples, {tuple(step.memory['shape'])}, got "
+                    f"{tuple(views.shape[1:])}"
+                )
         n_views = len(views) // len(xb)
         slow = None
         if self.momentum is not None:

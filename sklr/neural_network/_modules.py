@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
+from sklr.neural_network._device import mixed_precision
+
 
 def mlp(
     n_in: int,
@@ -121,7 +123,7 @@ def probe(module: Any, X: Any, *, n_columns: int | None = None, what: str = "mod
     training = module.training
     module.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), mixed_precision(X.device):
             output = module(X)
     except (RuntimeError, TypeError, ValueError, IndexError) as exc:
         raise ValueError(

@@ -10,7 +10,12 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklr.geometry._bures_core import require_semidefinite
-from sklr.neural_network._base import TorchEstimator, cosine_factor, training_constraints
+from sklr.neural_network._base import (
+    TorchEstimator,
+    cosine_factor,
+    refuse_datasets,
+    training_constraints,
+)
 from sklr.neural_network._loop import TrainState
 from sklr.neural_network._mixins import TorchClassifierMixin
 from sklr.utils._validation import check_spd_stack, check_trials
@@ -319,6 +324,7 @@ class SPDNetClassifier(_SPDNetBase):
         self.callbacks = callbacks
 
     def _validate(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
+        refuse_datasets(X)
         out = check_spd_stack(self, X, y, reset=reset)
         require_semidefinite(out[0] if isinstance(out, tuple) else out)
         return out
@@ -502,6 +508,7 @@ class EEGSPDNetClassifier(_SPDNetBase):
         self.callbacks = callbacks
 
     def _validate(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
+        refuse_datasets(X)
         return check_trials(self, X, y, reset=reset)
 
     def _size_of(self, X: np.ndarray) -> float:

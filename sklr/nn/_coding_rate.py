@@ -1,8 +1,26 @@
 """Coding rates that are differentiated, and the loss of manifold linearizing and clustering."""
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 
+def _exactly(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Leave out the caller's ``torch.autocast``: a determinant in half precision is none."""
+
+    @functools.wraps(function)
+    def exact(x: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        if not torch.is_autocast_enabled(x.device.type):
+            return function(x, *args, **options)
+        with torch.autocast(x.device.type, enabled=False):
+            return function(x, *args, **options)
+
+    return exact
+
+
+@_exactly
 def coding_rate(z: torch.Tensor, eps: float = 0.1) -> torch.Tensor:
     r"""Compute the coding rate of a batch.
 
@@ -42,6 +60,7 @@ def coding_rate(z: torch.Tensor, eps: float = 0.1) -> torch.Tensor:
     return _logdet_plus_identity(gram * (d / (n * eps))) / 2
 
 
+@_exactly
 def compressed_coding_rate(
     z: torch.Tensor,
     membership: torch.Tensor,
@@ -119,6 +138,7 @@ def compressed_coding_rate(
     return factor * (totals * logdets).sum() / (2 * n)
 
 
+@_exactly
 def doubly_stochastic(codes: torch.Tensor, eta: float = 0.15, n_sinkhorn: int = 5) -> torch.Tensor:
     r"""Compute the doubly stochastic membership of a batch from its codes.
 

@@ -1,4 +1,4 @@
-"""One step on a product of Grassmann manifolds, class by class, in the cache.
+"""One step on a product of Grassmann manifolds, class by class, in the cache; and their loss.
 
 Bases are copied to rows of length D, so that inner loops run along the long axis.
 """
@@ -28,20 +28,43 @@ def _gram(A, B, out, symmetric):
                 out[other, i] = second
 
 
-@nb.njit(cache=True, nogil=True)
+@nb.njit(cache=True, nogil=True, fastmath={"contract"})
 def _product(A, B, out):
-    """Product of two small square matrices."""
+    """Product of two small square matrices, row by row of the result."""
     k = A.shape[0]
     for i in range(k):
+        factor = A[i, 0]
         for j in range(k):
-            total = 0.0
-            for m in range(k):
-                total += A[i, m] * B[m, j]
-            out[i, j] = total
+            out[i, j] = factor * B[0, j]
+        for m in range(1, k):
+            factor = A[i, m]
+            for j in range(k):
+                out[i, j] += factor * B[m, j]
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+def _short_series(A, C, N, square, spare):
+    """Write both series up to the fourth power, by three products."""
+    k = A.shape[0]
+    _product(A, A, square)
+    for i in range(k):
+        for j in range(k):
+            spare[i, j] = square[i, j] * (1.0 / 40320.0) - A[i, j] * (1.0 / 720.0)
+    _product(square, spare, C)
+    for i in range(k):
+        for j in range(k):
+            C[i, j] += square[i, j] * (1.0 / 24.0) - A[i, j] * 0.5
+            spare[i, j] = square[i, j] * (1.0 / 362880.0) - A[i, j] * (1.0 / 5040.0)
+        C[i, i] += 1.0
+    _product(square, spare, N)
+    for i in range(k):
+        for j in range(k):
+            N[i, j] += square[i, j] * (1.0 / 120.0) - A[i, j] * (1.0 / 6.0)
+        N[i, i] += 1.0
 
 
 @nb.njit(cache=True, nogil=True)
-def _cos_sinc(A, C, N, work, eps):
+def _cos_sinc(A, C, N, work, spare, eps):
     """Write cos(sqrt(A)) and sin(sqrt(A)) / sqrt(A) of a positive semidefinite matrix.
 
     Taylor series in A, whose norm is halved until they converge in a few terms, and formulas of
@@ -70,26 +93,27 @@ def _cos_sinc(A, C, N, work, eps):
     while term > eps and terms < 12:
         term *= norm / ((2 * terms - 1) * (2 * terms))
         terms += 1
-    for i in range(k):
-        for j in range(k):
-            C[i, j] = 0.0
-            N[i, j] = 0.0
-    for m in range(terms - 1, -1, -1):
-        # Horner: C <- I c_m + A C, with the common factor of successive coefficients taken out.
-        if m < terms - 1:
-            _product(A, C, work)
-            factor = -1.0 / ((2 * m + 1) * (2 * m + 2))
+    if terms <= 6:  # what is left out after the fourth power is below eps
+        _short_series(A, C, N, work, spare)
+    else:
+        C[:] = 0.0
+        N[:] = 0.0
+        for m in range(terms - 1, -1, -1):
+            # Horner: C <- I c_m + A C, with the common factor of successive coefficients out.
+            if m < terms - 1:
+                _product(A, C, work)
+                factor = -1.0 / ((2 * m + 1) * (2 * m + 2))
+                for i in range(k):
+                    for j in range(k):
+                        C[i, j] = factor * work[i, j]
+                _product(A, N, work)
+                factor = -1.0 / ((2 * m + 2) * (2 * m + 3))
+                for i in range(k):
+                    for j in range(k):
+                        N[i, j] = factor * work[i, j]
             for i in range(k):
-                for j in range(k):
-                    C[i, j] = factor * work[i, j]
-            _product(A, N, work)
-            factor = -1.0 / ((2 * m + 2) * (2 * m + 3))
-            for i in range(k):
-                for j in range(k):
-                    N[i, j] = factor * work[i, j]
-        for i in range(k):
-            C[i, i] += 1.0
-            N[i, i] += 1.0
+                C[i, i] += 1.0
+                N[i, i] += 1.0
     for _ in range(halvings):
         _product(N, C, work)
         _product(C, C, A)
@@ -118,12 +142,12 @@ def _combine(St, P, Mt, Q, out):
 
 @nb.njit(cache=True, nogil=True)
 def step_classes(S, M, lr, reorthonormalise):
-    """Move each basis of `S` (C, D, k), in place, along minus the horizontal part of `M`.
+    """Move each basis, rows of `S` (C, k, D), in place, along minus the horizontal part of `M`.
 
-    That part, H = M - S G with G = S^T M, is never formed: its Gram matrix is M^T M - G^T G, and
-    S cos - lr H sinc = S (cos + lr G sinc) - lr M sinc.
+    With columns for rows that part is H = M - S G with G = S^T M. It is never formed: its Gram
+    matrix is M^T M - G^T G, and S cos - lr H sinc = S (cos + lr G sinc) - lr M sinc.
     """
-    n_classes, D, k = S.shape
+    n_classes, k, D = S.shape
     eps = 1e-17 if S.itemsize == 8 else 1e-9
     # Rows of a multiple of 256 would fall on each other in the cache: some zeros behind them.
     length = D if D % 256 else D + 16
@@ -135,23 +159,24 @@ def step_classes(S, M, lr, reorthonormalise):
     P = np.empty((k, k))
     Q = np.empty((k, k))
     work = np.empty((k, k))
+    spare = np.empty((k, k))
     for c in range(n_classes):
-        for d in range(D):
-            for j in range(k):
-                St[j, d] = S[c, d, j]
-                Mt[j, d] = M[c, d, j]
+        for j in range(k):
+            for d in range(D):
+                St[j, d] = S[c, j, d]
+                Mt[j, d] = M[c, j, d]
         _gram(St, Mt, G, False)
         _gram(Mt, Mt, A, True)
         for i in range(k):
             for j in range(k):
-                total = A[i, j]
-                for m in range(k):
-                    total -= G[m, i] * G[m, j]
-                work[i, j] = lr * lr * total
-        for i in range(k):
+                work[i, j] = 0.0
+            for m in range(k):
+                factor = G[m, i]
+                for j in range(k):
+                    work[i, j] += factor * G[m, j]
             for j in range(k):
-                A[i, j] = work[i, j]
-        _cos_sinc(A, P, Q, work, eps)
+                A[i, j] = lr * lr * (A[i, j] - work[i, j])
+        _cos_sinc(A, P, Q, work, spare, eps)
         _product(G, Q, work)
         for i in range(k):
             for j in range(k):
@@ -166,16 +191,65 @@ def step_classes(S, M, lr, reorthonormalise):
                     P[i, j] = 1.5 if i == j else 0.0
                     Q[i, j] = 0.5 * G[i, j]
             _combine(R, P, R, Q, St)
+            R, St = St, R
+        for j in range(k):
             for d in range(D):
-                for j in range(k):
-                    S[c, d, j] = St[j, d]
-        else:
-            for d in range(D):
-                for j in range(k):
-                    S[c, d, j] = R[j, d]
+                S[c, j, d] = R[j, d]
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def cross_entropy(features, projected, target, scale, k, out):
+    """Compute the mean cross entropy of logits scale |P_c| / |f|, and its gradient.
+
+    `projected` (n, C k) becomes the gradient with respect to itself. What the length of a feature
+    adds to the feature's gradient is minus `out` (n + 1) times the feature; behind them is the
+    loss. Returns whether all classes in `target` exist.
+    """
+    n, D = features.shape
+    n_classes = projected.shape[1] // k
+    lengths = np.empty(n_classes)
+    logits = np.empty(n_classes)
+    tiny = 1.2e-38 if projected.itemsize == 4 else 2.3e-308
+    loss = 0.0
+    for i in range(n):
+        own = target[i]
+        if not 0 <= own < n_classes:
+            return False
+        square = features.dtype.type(0)
+        for d in range(D):
+            square += features[i, d] * features[i, d]
+        size = max(math.sqrt(square), 1e-12)
+        if not math.isfinite(size):
+            size = math.nan
+        factor = scale / size
+        largest = -math.inf
+        for c in range(n_classes):
+            square = projected.dtype.type(0)
+            for j in range(c * k, (c + 1) * k):
+                square += projected[i, j] * projected[i, j]
+            lengths[c] = math.sqrt(square)
+            logits[c] = factor * lengths[c]
+            largest = max(largest, logits[c])
+        loss += largest - logits[own]
+        total = 0.0
+        for c in range(n_classes):
+            logits[c] = math.exp(logits[c] - largest)
+            total += logits[c]
+        loss += math.log(total)
+        along = 0.0
+        for c in range(n_classes):
+            upward = factor * (logits[c] / total - (c == own)) / n
+            along += upward * lengths[c]
+            share = projected.dtype.type(upward / lengths[c] if lengths[c] > tiny else 0.0)
+            for j in range(c * k, (c + 1) * k):
+                projected[i, j] *= share
+        out[i] = along / (size * size)
+    out[n] = loss / n
+    return True
 
 
 def _warm_up():
     for dtype in (np.float32, np.float64):
-        S = np.linalg.qr(np.ones((1, 4, 1)))[0].astype(dtype)
+        S = np.full((1, 1, 4), 0.5, dtype)
         step_classes(S, np.ones_like(S), 0.1, True)
+        cross_entropy(S[0], S[0].copy(), np.zeros(1, np.int64), 8.0, 1, np.empty(2, dtype))

@@ -135,13 +135,16 @@ class RiemannianSGD(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            flat = []
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
                 if getattr(parameter, "manifold", None) == "grassmann":
                     self._manifold_step(parameter, group)
                 else:
-                    self._euclidean_step(parameter, group)
+                    flat.append(parameter)
+            if flat:
+                self._euclidean_step(flat, group)
         return loss
 
     def _momentum(self, parameter: torch.Tensor, gradient: torch.Tensor, momentum: float) -> Any:
@@ -151,15 +154,30 @@ class RiemannianSGD(torch.optim.Optimizer):
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = gradient.clone()
         else:
-            state["momentum_buffer"].mul_(momentum).add_(gradient)
+            buffer = state["momentum_buffer"]
+            torch.add(gradient, buffer, alpha=momentum, out=buffer)
         return state["momentum_buffer"]
 
-    def _euclidean_step(self, parameter: torch.Tensor, group: dict[str, Any]) -> None:
-        gradient = parameter.grad
+    def _euclidean_step(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> None:
+        """Step all parameters of a group by a few calls, as many as for one."""
+        gradients = [parameter.grad for parameter in parameters]
         if group["weight_decay"]:
-            gradient = gradient.add(parameter, alpha=group["weight_decay"])
-        direction = self._momentum(parameter, gradient, group["momentum"])
-        parameter.add_(direction, alpha=-group["lr"])
+            gradients = torch._foreach_add(gradients, parameters, alpha=group["weight_decay"])
+        if group["momentum"]:
+            buffers, later, theirs = [], [], []
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                state = self.state[parameter]
+                if "momentum_buffer" in state:
+                    later.append(state["momentum_buffer"])
+                    theirs.append(gradient)
+                else:
+                    state["momentum_buffer"] = gradient.clone()
+                buffers.append(state["momentum_buffer"])
+            if later:
+                torch._foreach_mul_(later, group["momentum"])
+                torch._foreach_add_(later, theirs)
+            gradients = buffers
+        torch._foreach_add_(parameters, gradients, alpha=-group["lr"])
 
     def _manifold_step(self, parameter: torch.Tensor, group: dict[str, Any]) -> None:
         direction = self._momentum(parameter, parameter.grad, group["momentum"])
@@ -170,7 +188,7 @@ class RiemannianSGD(torch.optim.Optimizer):
             parameter.copy_(_orthonormal(parameter - group["lr"] * horizontal))
             return
         polish = state["step"] % group["reorth_every"] == 0
-        if _has_kernel(parameter):
+        if has_kernel(parameter):
             _kernel_step(parameter, direction, group["lr"], polish)
             return
         horizontal = project_horizontal(parameter, direction)
@@ -181,35 +199,34 @@ class RiemannianSGD(torch.optim.Optimizer):
         parameter.copy_(moved)
 
 
-def _has_kernel(parameter: torch.Tensor) -> bool:
+def has_kernel(parameter: torch.Tensor) -> bool:
     """Return whether a parameter is stepped by the compiled kernel: it is on the CPU."""
     if parameter.device.type != "cpu" or parameter.dtype not in (torch.float32, torch.float64):
         return False
-    return _load_kernel() is not None
+    return load_kernels() is not None
 
 
 @functools.cache
-def _load_kernel() -> Callable[..., None] | None:
-    """Import and compile the kernel once; None where Numba is told not to compile."""
+def load_kernels() -> Any:
+    """Import the compiled kernels once; None where Numba is told not to compile."""
     from numba import config
 
     if config.DISABLE_JIT:
         return None
-    from sklr.nn._grassmann_kernels import step_classes
+    from sklr.nn import _grassmann_kernels
 
-    return step_classes
+    return _grassmann_kernels
 
 
 def _kernel_step(parameter: torch.Tensor, direction: torch.Tensor, lr: float, polish: bool) -> None:
-    bases = parameter.detach()
-    if bases.ndim != 3 or not bases.is_contiguous():
-        bases = bases.reshape(-1, *bases.shape[-2:]).contiguous()
-    moves = direction.detach().reshape(bases.shape).contiguous()
-    kernel = _load_kernel()
-    assert kernel is not None  # the caller asked
-    kernel(bases.numpy(), moves.numpy(), float(lr), polish)
-    if bases.data_ptr() != parameter.data_ptr():
-        parameter.copy_(bases.reshape(parameter.shape))
+    step_classes = load_kernels().step_classes
+    rows, moves = parameter.detach().mT, direction.mT
+    if rows.ndim == 3 and rows.is_contiguous() and moves.is_contiguous():  # as the layer has them
+        step_classes(rows.numpy(), moves.numpy(), float(lr), polish)
+        return
+    moved = rows.reshape(-1, *rows.shape[-2:]).clone(memory_format=torch.contiguous_format)
+    step_classes(moved.numpy(), moves.reshape(moved.shape).contiguous().numpy(), float(lr), polish)
+    parameter.copy_(moved.reshape(rows.shape).mT)
 
 
 def _check_group(group: dict[str, Any]) -> None:

@@ -79,6 +79,8 @@ class RandomViews(torch.nn.Module):
         views = x.repeat_interleave(self.n_views, dim=0)
         for augmentation in self.augmentations:
             views = augmentation(views, generator)
+            if not isinstance(views, torch.Tensor):
+                raise TypeError(f"augmentations must return a tensor, got {type(views).__name__}")
         if len(views) != len(x) * self.n_views:
             raise ValueError(
                 f"augmentations made {len(views)} samples of {len(x) * self.n_views}; they must "

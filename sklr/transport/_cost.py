@@ -71,8 +71,8 @@ class Cost:
         total = np.zeros(self.shape[1])
 
         def work(rows):
-            sums, row = np.zeros(self.shape[1]), np.empty(self.shape[1])
-            kernels.row_update(self.block(rows), inv_reg, v, a[rows], u[rows], sums, row)
+            sums, row = np.zeros(self.shape[1]), np.empty((1, self.shape[1]))
+            kernels.row_update(self.block(rows), inv_reg, v, a[rows], u[rows], sums, row, False)
             return sums
 
         for sums in self.run(work, self.chunks):
@@ -120,39 +120,80 @@ class Cost:
         self._entries(inv_reg, u, v, lowest, indptr[:-1], True, indices, values)
         return indptr, indices, values
 
-    def plan(self, inv_reg, u, v):
-        """Return the plan, dense."""
+    def column_update(self, inv_reg, u, b, columns):
+        """Return the exact `v` of some columns: those that no row reaches, for one."""
+        highest = np.full(len(columns), -np.inf)
+        total = np.zeros(len(columns))
+        for rows in self.chunks:
+            Z = self.block(rows)[:, columns] * -inv_reg
+            Z += u[rows, None]
+            before, highest = highest, np.maximum(highest, Z.max(axis=0))
+            Z -= highest
+            total = total * np.exp(before - highest) + np.exp(Z, out=Z).sum(axis=0)
+        return np.log(b[columns]) - np.log(total) - highest
+
+    def _write_plan(self, C, inv_reg, u, v, a, out):
+        """Write rows of the plan for the rows `C` of the cost.
+
+        Scaled to their sums: exponents alone would miss them by the rounding of costs that are
+        large beside the regularisation.
+        """
         from sklr.transport import _transport_kernels as kernels
 
+        sums = np.zeros(self.shape[1])
+        for rows in self._small_chunks(len(C)):
+            part = out[rows]
+            kernels.row_update(C[rows], inv_reg, v, a[rows], u[rows].copy(), sums, part, True)
+            part *= (a[rows] / part.sum(axis=1))[:, None]
+
+    def _small_chunks(self, n_rows):
+        """Return rows few enough for the cache."""
+        return _chunks(n_rows, max(1, _BLOCK // 8 // self.shape[1]))
+
+    def plan(self, inv_reg, u, v, a):
+        """Return the plan, dense, with row sums `a`, which `u` gives up to rounding."""
         out = np.empty(self.shape)
 
         def work(rows):
-            kernels.plan_rows(self.block(rows), inv_reg, u[rows], v, out[rows])
+            self._write_plan(self.block(rows), inv_reg, u[rows], v, a[rows], out[rows])
 
         for _ in self.run(work, self.chunks):
             pass
         return out
 
-    def first_plan(self, inv_reg, u, v):
+    def first_plan(self, inv_reg, u, v, a):
         """Return the plan in the order in which atoms were given."""
-        return self.plan(inv_reg, u, v)
+        return self.plan(inv_reg, u, v, a)
 
-    def sparse_plan(self, inv_reg, u, v, smallest):
+    def sparse_plan(self, inv_reg, u, v, a, smallest):
         """Return the same without entries below `smallest`, as a CSR array."""
         indptr, indices, values = self.entries(inv_reg, u, v, np.log(smallest))
-        return csr_array((values, indices, indptr), shape=self.shape)
+        return self._scaled(csr_array((values, indices, indptr), shape=self.shape), a, smallest)
 
-    def paid(self, inv_reg, u, v) -> float:
+    def _scaled(self, plan, a, smallest):
+        """Scale the rows of a sparse plan to their sums, except for what may have been left out."""
+        sums = plan.sum(axis=1)
+        wanted = np.clip(sums, a - smallest * self.shape[1], a)
+        plan.data *= np.repeat(wanted / np.where(sums > 0, sums, 1.0), np.diff(plan.indptr))
+        return plan
+
+    def paid(self, inv_reg, u, v, a) -> float:
         """Return the cost of the whole plan."""
-        from sklr.transport import _transport_kernels as kernels
 
         def work(rows):
-            C = self.block(rows)
-            P = np.empty(C.shape)
-            kernels.plan_rows(C, inv_reg, u[rows], v, P)
-            return float(np.vdot(P, C))
+            C, u_rows, a_rows, total = self.block(rows), u[rows], a[rows], 0.0
+            room = np.empty((max(1, _BLOCK // 8 // C.shape[1]), C.shape[1]))
+            for part in self._small_chunks(len(C)):
+                P = room[: part.stop - part.start]
+                self._write_plan(C[part], inv_reg, u_rows[part], v, a_rows[part], P)
+                total += float(np.vdot(P, C[part]))
+            return total
 
         return sum(self.run(work, self.chunks))
+
+    def paid_by(self, plan, inv_reg, u, v, a) -> float:
+        """Return the cost of the whole plan, of which `plan` may be a cheaper source."""
+        return self.paid(inv_reg, u, v, a)
 
 
 class DenseCost(Cost):
@@ -166,6 +207,12 @@ class DenseCost(Cost):
     def block(self, rows):
         """Return rows of the matrix, as a view."""
         return self.C[rows]
+
+    def paid_by(self, plan, inv_reg, u, v, a):
+        """Return the cost of the whole plan; a dense one has not to be computed again."""
+        if not isinstance(plan, np.ndarray):
+            return self.paid(inv_reg, u, v, a)
+        return sum(self.run(lambda rows: float(np.vdot(plan[rows], self.C[rows])), self.chunks))
 
     def subset(self, rows, columns):
         """Return the cost between some rows and columns only."""
@@ -308,10 +355,19 @@ class SparseCost(Cost):
             return None
         return before[self.indptr], self.indices[kept], values[kept]
 
-    def plan(self, inv_reg, u, v):
-        """Return the plan on the support, as a CSR array."""
-        return csr_array((self._values(inv_reg, u, v), self.indices, self.indptr), self.shape)
+    def column_update(self, inv_reg, u, b, columns):
+        """Return the exact `v` of some columns."""
+        C = self.C[:, columns].tocsc()
+        Z = u[C.indices] - C.data * inv_reg
+        highest = np.maximum.reduceat(Z, C.indptr[:-1])
+        Z = np.exp(Z - np.repeat(highest, np.diff(C.indptr)))
+        return np.log(b[columns]) - np.log(np.add.reduceat(Z, C.indptr[:-1])) - highest
 
-    def paid(self, inv_reg, u, v):
+    def plan(self, inv_reg, u, v, a):
+        """Return the plan on the support, as a CSR array."""
+        plan = csr_array((self._values(inv_reg, u, v), self.indices, self.indptr), self.shape)
+        return self._scaled(plan, a, 0.0)
+
+    def paid(self, inv_reg, u, v, a):
         """Return the cost of the whole plan."""
-        return float(self._values(inv_reg, u, v) @ self.data)
+        return float(self.plan(inv_reg, u, v, a).data @ self.data)

@@ -30,7 +30,9 @@ def _terms(a, b, X, Y, reg, options, metric, relative, max_dense, run, solver, s
         cost = _problem.make_cost((P, Q), metric, max_dense, run)
         problem = _problem.make_problem(left, right, cost, reg, relative and k == 0)
         reg = problem.reg
-        found.append((problem, _problem.solve(problem, options, solver=solver)))
+        state = _problem.solve(problem, options, solver=solver)
+        _problem.warn(problem, state, state.error, options.tol, stacklevel=4)
+        found.append((problem, state))
     return found
 
 
@@ -439,7 +441,7 @@ class _Batches:
         if self.divergence:
             value = self.reg * (float(a @ state.u + b @ state.v) - 1.0)
         else:
-            value = cost.paid(1.0 / self.reg, state.u, state.v)
+            value = cost.paid(1.0 / self.reg, state.u, state.v, a)
         return value, state.error
 
     def warn(self):

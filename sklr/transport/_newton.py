@@ -13,17 +13,25 @@ from sklr.transport import _linear
 from sklr.transport._cost import Cost
 from sklr.transport._tiles import TileCost
 
-# Rungs start at this fraction of the range of costs, and are left at this marginal error.
-_TOP, _RUNG_TOL = 2e-2, 1e-2
+# Rungs start at this fraction of the range of costs, and are left at this marginal error; lower
+# ones at this many times their fraction: steps saved there cost more further down.
+_TOP, _RUNG_TOL, _RUNG_FALL = 2e-2, 1e-2, 25.0
 # Ladders of "auto" begin below this fraction of the range.
 _LADDER_BELOW = 1e-2
 # Groups of neighbours stand for their points where `reg` is this many times their reach; and the
 # error to which they do.
 _REACH, _COARSE_TOL = 1.0, 1e-4
-# Bound of a Newton step, in units of the regularisation.
+# Columns below this part of their sum are led to it as if they were alone, in the first steps of
+# a rung: with weights over many orders of magnitude that goes on and on.
+_FAR, _PATIENCE = 0.1, 15
+# Bound of a Newton step, in units of the regularisation; it grows while whole steps gain.
 _LONGEST_STEP = 100.0
 # While the last sweeps say that so many more will do, a Newton step is not worth its price.
 _FEW_SWEEPS = 20
+# Bound of the rate that momentum is chosen for.
+_MOST_RADIUS = 0.95
+# Sums of exponentials below this may be those of exponents that were cut.
+_UNREACHED = 1e-280
 # Share of the plan's entries above which small ones are dropped whatever the error.
 _MOST_KEPT = 0.3
 
@@ -38,6 +46,13 @@ class Options:
     tol: float = 1e-9
     sparsify: str = "adaptive"
     density: float | None = None
+
+    def target(self, error: float) -> float:
+        """Return the error to go on to: a little below `tol`, if it is not below already.
+
+        So that a plan, or a start from its potentials, is not above it by rounding.
+        """
+        return self.tol if error < self.tol else 0.9 * self.tol
 
 
 @dataclass
@@ -64,7 +79,8 @@ class _Rung:
         self.cost, self.a, self.b, self.state = cost, a, b, state
         self.inv_reg = 1.0 / state.reg
         self.log_b = np.log(b)
-        self.factor = False
+        self.factor = self.gained = False
+        self.longest, self.n_steps = _LONGEST_STEP, 0
 
     def evaluate(self, v, u):
         """Return the exact `u`, the column sums and the marginal error at `v`."""
@@ -87,25 +103,49 @@ class _Rung:
     def sweep(self):
         """Update the columns, then the rows."""
         state = self.state
-        # A column that no row reaches has nothing to be scaled; it is moved as far as is safe.
         v = state.v + self.log_b - np.log(np.maximum(state.sums, 1e-300))
+        # Columns that no row reaches have nothing to be scaled.
+        far = np.flatnonzero(state.sums < _UNREACHED)
+        if len(far) > 0:
+            v[far] = self.cost.column_update(self.inv_reg, state.u, self.b, far)
         self.move(v, self.evaluate(v, state.u))
         state.n_sweeps += 1
 
     def sweeps(self, least, most, tol):
         """Sweep `least` times, then on while sweeps alone are about to do, or are needed."""
         state = self.state
+        few, radius, weights, step = False, 0.0, (1.0, 0.0), None
         for k in range(most):
             if state.error < tol:
                 return
-            before = state.error
-            self.sweep()
-            if k + 1 < least:
-                continue
-            rate = state.error / before
+            before, v = state.error, state.v
+            weights = momentum(radius)
+            if not (few and self.hastened(weights, step)):
+                weights = momentum(0.0)
+                self.sweep()
+            step, rate = state.v - v, state.error / before
+            if 0.0 < rate < 1.0:
+                radius = max(radius, min(slowest(rate, weights), _MOST_RADIUS))
+            # By the rate without momentum, which is known better.
+            rate = max(rate, radius)
             few = rate < 1.0 and np.log(tol / state.error) / np.log(rate) < _FEW_SWEEPS
-            if not few and state.error < 0.5:
+            if k + 1 >= least and not few and state.error < 0.5:
                 return
+
+    def hastened(self, weights, step):
+        """Sweep with momentum; False, and nothing done, where that gains nothing."""
+        state = self.state
+        if state.sums.min() < _UNREACHED:
+            return False
+        move = weights[0] * (self.log_b - np.log(state.sums)) + weights[1] * step
+        v = state.v + move
+        evaluated = self.evaluate(v, state.u)
+        gain = float(self.a @ (evaluated[0] - state.u)) + float(self.b @ move)
+        if not (evaluated[2] < state.error and gain >= 0.0):
+            return False
+        self.move(v, evaluated)
+        state.n_sweeps += 1
+        return True
 
     def kept(self, options):
         """Return the large entries of the plan at the state."""
@@ -136,14 +176,15 @@ class _Rung:
     def newton(self, options):
         """Make one Newton step; False if no step along its direction gains anything."""
         state = self.state
+        self.n_steps += 1
         rhs = self.b - state.sums
-        # Columns below their sum get the curvature that leads exactly to it where they are alone.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            mean = rhs / (self.log_b - np.log(state.sums))
-        near = np.abs(rhs) < 1e-6 * self.b
-        d = np.maximum(state.sums, np.where(near, 0.5 * (self.b + state.sums), mean))
-        # No step of a column is then longer than this: beyond, the linear model means nothing.
-        d = np.maximum(d + np.abs(rhs) / _LONGEST_STEP, 1e-300)
+        # Columns far below their sum get the curvature that leads exactly to it where they are
+        # alone; elsewhere it would hold up columns that hang together by next to nothing.
+        d = state.sums.copy()
+        far = np.flatnonzero(d < (_FAR if self.n_steps < _PATIENCE else 0.0) * self.b)
+        d[far] = rhs[far] / (self.log_b[far] - np.log(np.maximum(d[far], 1e-300)))
+        # No step of a column is then longer than this.
+        d = np.maximum(d + np.abs(rhs) / self.longest, 1e-300)
         tol = min(0.1, np.sqrt(state.error))
         step, n_cg, self.factor = _linear.solve(
             self.kept(options), 1.0 / self.a, d, rhs, tol, self.cost.run, factor=self.factor
@@ -163,6 +204,11 @@ class _Rung:
                 abs(gain) <= rounding and evaluated[2] < 2 * state.error
             ):
                 self.move(v, evaluated)
+                self.gained = gain > rounding
+                if length < 1.0:
+                    self.longest = max(_LONGEST_STEP, self.longest * length)
+                elif np.abs(step).max() > 0.5 * self.longest:
+                    self.longest *= 4.0
                 state.n_newton += 1
                 return True
             length *= 0.5
@@ -178,9 +224,24 @@ class _Rung:
                 for _ in range(10):
                     self.sweep()
                 state.n_newton += 1
+                self.gained = False
             # At the floor of rounding, steps go round in circles.
-            stalls = 0 if state.error < 0.7 * best else stalls + (state.error < 1e-7)
+            stalls = 0 if self.gained or state.error < 0.7 * best else stalls + 1
             best = min(best, state.error)
+
+
+def momentum(radius):
+    """Return the weights of a sweep and of the last step that are best at a rate of sweeps.
+
+    Those of the heavy ball, where each sweep shrinks errors by factors from 0 to `radius`.
+    """
+    root = np.sqrt(1.0 - radius)
+    return 4.0 / (1.0 + root) ** 2, ((1.0 - root) / (1.0 + root)) ** 2
+
+
+def slowest(rate, weights):
+    """Return the rate of plain sweeps that shows as `rate` with momentum: its eigenvalue."""
+    return 1.0 - (1.0 + weights[1] - rate - weights[1] / rate) / weights[0]
 
 
 def ladder(reg, annealing, extent):
@@ -220,7 +281,9 @@ def solve(cost, a, b, reg, options, init=None, extent=None, verbose=0):
     state : State
         Scaled potentials at `reg`, rows exact.
     """
-    regs = [reg] if init is not None else ladder(reg, options.annealing, extent or cost.extent())
+    extent = extent or cost.extent()
+    spread = extent[1] - extent[0]
+    regs = [reg] if init is not None else ladder(reg, options.annealing, extent)
     n, m = cost.shape
     u, v = (np.zeros(n), np.zeros(m)) if init is None else (init[0] / reg, init[1] / reg)
     new = init is None
@@ -235,7 +298,9 @@ def solve(cost, a, b, reg, options, init=None, extent=None, verbose=0):
         state.reg = rung_reg
         rung = _Rung(cost, a, b, state)
         rung.start()
-        tol = options.tol if k == len(regs) - 1 else max(_RUNG_TOL, options.tol)
+        last = k == len(regs) - 1
+        rung_tol = min(_RUNG_TOL, _RUNG_FALL * rung_reg / spread) if not last else 0.0
+        tol = options.target(state.error) if last else max(rung_tol, options.tol)
         if isinstance(options.n_warmup, str):
             rung.sweeps(10 if k == 0 and new else 3, 1000, tol)
         else:

@@ -123,7 +123,8 @@ def make_problem(a, b, cost: Any, reg: float, relative: bool) -> Problem:
             f"a and b must have the same mass, got sums {mass:.9g} and {other:.9g}: only balanced "
             "transport is solved here. Divide each by its sum if only the shapes matter."
         )
-    rows, columns = np.flatnonzero(a), np.flatnonzero(b)
+    # One over smaller weights would overflow.
+    rows, columns = np.flatnonzero(a > 1e-300 * mass), np.flatnonzero(b > 1e-300 * other)
     if len(rows) < n or len(columns) < m:
         cost = cost.subset(rows, columns)
     if cost.is_sparse:
@@ -169,7 +170,7 @@ def check_init(init, problem: Problem):
 
 
 def solve(problem: Problem, options, init=None, *, solver="sinkhorn-newton", verbose=0):
-    """Run a solver, and warn when it did not get where it should."""
+    """Run a solver."""
     init = check_init(init, problem)
     arguments = (problem.cost, problem.a, problem.b, problem.reg, options)
     before = None
@@ -189,23 +190,27 @@ def solve(problem: Problem, options, init=None, *, solver="sinkhorn-newton", ver
             state.n_sweeps += before.n_sweeps
             for name in ("errors", "values", "regs"):
                 setattr(state, name, getattr(before, name) + getattr(state, name))
-    if not state.error < options.tol:
+    return state
+
+
+def warn(problem: Problem, state, error: float, tol: float, stacklevel: int) -> None:
+    """Warn when a solver did not get where it should."""
+    if not error < tol:
         floor = 1e-16 * max(map(abs, problem.extent)) / problem.reg
         hint = (
             f" Costs of up to {max(map(abs, problem.extent)):.3g} at reg={problem.reg:.3g} leave "
             f"an error of about {floor:.0e} to rounding alone."
-            if floor > 0.1 * options.tol
+            if floor > 0.1 * tol
             else " The support may leave some atoms without a partner for all their mass."
             if problem.cost.is_sparse
             else ""
         )
         warnings.warn(
-            f"The marginal error is {state.error:.3g} after {state.n_sweeps} sweeps and "
-            f"{state.n_newton} Newton steps, above tol={options.tol:.3g}.{hint}",
+            f"The marginal error is {error:.3g} after {state.n_sweeps} sweeps and "
+            f"{state.n_newton} Newton steps, above tol={tol:.3g}.{hint}",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
-    return state
 
 
 def potentials(problem: Problem, state):
@@ -227,33 +232,44 @@ def value(problem: Problem, state) -> float:
 
 def paid(problem: Problem, state) -> float:
     """Return what the plan pays."""
-    return problem.mass * problem.cost.paid(1.0 / state.reg, state.u, state.v)
+    return problem.mass * problem.cost.paid(1.0 / state.reg, state.u, state.v, problem.a)
 
 
 def make_result(problem: Problem, state, tol: float, sparse: bool) -> TransportResult:
-    """Return the result with its plan, dense or sparse."""
+    """Return the result with its plan, dense or sparse, and warn if that is not where it should be.
+
+    The error is that of the plan as it is returned.
+    """
     inv_reg, cost = 1.0 / state.reg, problem.cost
     dropped = 0.0
     if (sparse or not cost.dense_plan) and not cost.is_sparse:
         smallest = 1e-12 / (float(cost.shape[0]) * cost.shape[1])
-        plan = cost.sparse_plan(inv_reg, state.u, state.v, smallest)
+        plan = cost.sparse_plan(inv_reg, state.u, state.v, problem.a, smallest)
         dropped = max(0.0, 1.0 - float(plan.sum()))
     else:
-        plan = cost.first_plan(inv_reg, state.u, state.v)
-    plan *= problem.mass
+        plan = cost.first_plan(inv_reg, state.u, state.v, problem.a)
+    paid = problem.mass * cost.paid_by(plan, inv_reg, state.u, state.v, problem.a)
+    if problem.mass != 1.0:
+        plan *= problem.mass
     if cost.shape != problem.shape:
         plan = _widen(plan, problem)
+    error = 0.0
+    for weights, atoms, axis in ((problem.a, problem.rows, 1), (problem.b, problem.columns, 0)):
+        sums = plan.sum(axis=axis)
+        sums[atoms] -= problem.mass * weights
+        error += float(np.abs(sums).sum()) / problem.mass
+    warn(problem, state, error, tol, stacklevel=5)
     return TransportResult(
         plan=plan,
         potentials=potentials(problem, state),
-        cost=paid(problem, state),
+        cost=paid,
         objective=value(problem, state),
         reg=state.reg,
         n_warmup=state.n_sweeps,
         n_newton=state.n_newton,
         n_cg=state.n_cg,
-        marginal_error=state.error,
-        converged=bool(state.error < tol),
+        marginal_error=error,
+        converged=bool(error < tol),
         dropped_mass=dropped,
         history=np.column_stack([state.regs, state.errors, state.values]),
     )

@@ -21,12 +21,13 @@ def solve(cost, a, b, reg, options, init=None, verbose=0):
     state = State(reg, u, v)
     rung = _Rung(cost, a, b, state)
     rung.start()
-    if state.error >= options.tol and options.max_iter > 0:
+    tol = options.target(state.error)
+    if state.error >= tol and options.max_iter > 0:
         rung.sweep()  # columns that no row reached are within reach from here
     stored = cost.dense_plan and not cost.is_sparse
-    while state.error >= options.tol and state.n_sweeps < options.max_iter:
+    while state.error >= tol and state.n_sweeps < options.max_iter:
         if stored:
-            _scale(rung, options)
+            _scale(rung, tol, options.max_iter)
         else:
             rung.sweep()
     if verbose:
@@ -34,15 +35,15 @@ def solve(cost, a, b, reg, options, init=None, verbose=0):
     return state
 
 
-def _scale(rung, options):
+def _scale(rung, tol, max_iter):
     """Sweep with a stored kernel until the end, or until its scalings have to be absorbed."""
     from sklr.transport import _transport_kernels as kernels
 
     state, cost = rung.state, rung.cost
-    G = cost.plan(rung.inv_reg, state.u, state.v)
+    G = cost.plan(rung.inv_reg, state.u, state.v, rung.a)
     s, sums = np.ones(len(rung.a)), state.sums
     t = np.ones(len(rung.b))
-    while state.error >= options.tol and state.n_sweeps < options.max_iter:
+    while state.error >= tol and state.n_sweeps < max_iter:
         with np.errstate(divide="ignore", over="ignore"):
             t = rung.b / sums
 

@@ -156,7 +156,7 @@ class TileCost(PointCost):
         self._entries(X, inv_reg, u, v, lowest, indptr[:-1], True, indices, values)
         return indptr, indices, values
 
-    def sparse_plan(self, inv_reg, u, v, smallest):
+    def sparse_plan(self, inv_reg, u, v, a, smallest):
         """Return the same without entries below `smallest`."""
         lowest = np.log(smallest)
         back_x, back_y = np.argsort(self.rows), np.argsort(self.columns)
@@ -171,15 +171,15 @@ class TileCost(PointCost):
         plan = csr_array((values, indices, indptr), shape=self.shape)
         if few:
             plan.sort_indices()
-        return plan
+        return self._scaled(plan, a[back_x], smallest)
 
-    def first_plan(self, inv_reg, u, v):
+    def first_plan(self, inv_reg, u, v, a):
         """Return the plan in the order in which atoms were given."""
         back_x, back_y = np.argsort(self.rows), np.argsort(self.columns)
         cost = PointCost(self.X[back_x], self.Y[back_y], self.metric, self.run)
-        return cost.plan(inv_reg, u[back_x], v[back_y])
+        return cost.plan(inv_reg, u[back_x], v[back_y], a[back_x])
 
-    def paid(self, inv_reg, u, v):
+    def paid(self, inv_reg, u, v, a):
         """Return the cost of the whole plan."""
         from sklr.transport import _transport_kernels as kernels
 
@@ -195,7 +195,7 @@ class TileCost(PointCost):
 
         for _ in self.run(work, self.slices):
             pass
-        return float(out.sum())
+        return float(a @ out)
 
     def is_large(self) -> bool:
         """Return whether a coarser problem is worth solving first."""

@@ -137,7 +137,7 @@ if nb.config.DISABLE_JIT:  # the same rows in NumPy: scalar loops of Python woul
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def row_update(C, inv_reg, v, a, u, column_sums, row):
+def row_update(C, inv_reg, v, a, u, column_sums, rows, keep):
     """Set each `u` so that its row of the plan sums to `a`; add the rows to `column_sums`.
 
     `u` holds guesses. Where a guess is so far off that a row's sum leaves the safe range, the row
@@ -157,10 +157,14 @@ def row_update(C, inv_reg, v, a, u, column_sums, row):
         Guesses, overwritten.
     column_sums : ndarray of shape (m,)
         Added to.
-    row : ndarray of shape (m,)
-        Room for one row. (What allocates compiles a tenth of a second longer.)
+    rows : ndarray of shape (n, m) or (1, m)
+        Room for one row, or for all of them. (What allocates compiles a tenth of a second longer.)
+    keep : bool
+        Whether there is room for all rows. They have the right proportions, but are not scaled to
+        their sums.
     """
     for i in range(C.shape[0]):
+        row = rows[i if keep else 0]
         shift, total = u[i], 0.0
         for trial in range(2):
             if trial == 1:
@@ -200,13 +204,6 @@ def plan_entries(
             indices[place + k] = columns[k]
         for k in range(n_kept):
             values[place + k] = _exp(exponents[k] + u[i])
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def plan_rows(C, inv_reg, u, v, out):
-    """Write the plan."""
-    for i in range(C.shape[0]):
-        _exp_row(C[i], inv_reg, v, u[i], out[i])
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
@@ -375,28 +372,30 @@ def tile_entries(
 def tile_plan_costs(
     X, tiles, low, high, metric, inv_reg, u, v, v_max, lowest, out, costs, row, bounds
 ):
-    """Write the cost that each row of the plan pays, without tiles all below `lowest`."""
+    """Write the cost that each row pays for unit mass, without tiles all below `lowest`."""
     n_tiles, _, width = tiles.shape
     for i in range(X.shape[0]):
         _bounds(X[i], low, high, metric, inv_reg, v_max, bounds)
-        out[i] = 0.0
+        out[i] = total = 0.0
         for t in range(n_tiles):
             if bounds[t] + u[i] >= lowest:
                 _tile_costs(X[i], tiles[t], metric, costs)
                 _exp_row(costs, inv_reg, v[t], u[i], row)
+                total += _sum_row(row)
                 for j in range(width):
                     row[j] *= costs[j]
                 out[i] += _sum_row(row)
+        if total > 0.0:
+            out[i] /= total
 
 
 def _warm_up():
     C = np.arange(12.0).reshape(3, 4)
     a, u = np.full(3, 1 / 3), np.zeros(3)
     v, sums = np.zeros(4), np.zeros(4)
-    row_update(C, 1.0, v, a, u, sums, np.empty(4))
+    row_update(C, 1.0, v, a, u, sums, np.empty((1, 4)), False)
     room = np.empty(5, np.int32), np.empty(5), np.empty(12, np.int32), np.empty(12)
     plan_entries(C, 1.0, u, v, -5.0, np.zeros(3, np.int64), False, *room)
-    plan_rows(C, 1.0, u, v, np.empty((3, 4)))
     scale_rows(np.exp(-C), np.ones(4), a, np.ones(3), sums, np.empty(4))
     indptr, indices = np.arange(0, 13, 4), np.tile(np.arange(4, dtype=np.int32), 3)
     sparse_row_update(indptr, indices, C.ravel(), 1.0, v, a, u, sums)

@@ -1,6 +1,7 @@
 """Mixture of low-rank Gaussians: the sheet's properties, the paper's claims, bad input."""
 
 import warnings
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklr.cluster import DiffusionSubspaceClustering
 from sklr.cluster._low_rank_mixture import LowRankMixture
 from sklr.cluster._subspace_init import shape_interaction_labels
+from sklr.cluster._subspace_volume import determinant_ratios, smallest_volume
 from sklr.cluster._subspaces import denoising_gradient, k_subspaces, leading_rows
 from sklr.datasets import make_molrg
 
@@ -70,14 +72,45 @@ def test_gaussian_mixture_fails_where_subspaces_are_found():
     assert good <= 1
 
 
-def test_independent_subspaces_are_found_from_one_more_sample():
-    for seed in range(4):
+@pytest.mark.parametrize("n_clusters, dim", [(2, 7), (3, 6)])
+@pytest.mark.parametrize("more", [0, 1])
+def test_independent_subspaces_are_found_too(n_clusters, dim, more):
+    """At N_k = d every partition into groups of d fits: the likelihood tells them apart."""
+    for seed in range(8):
         X, y, bases = make_molrg(
-            [8, 8], 48, 2, 7, orthogonal=False, random_state=seed, return_bases=True
-        )
-        model = DiffusionSubspaceClustering(2, 7, random_state=seed).fit(X)
+            [dim + more] * n_clusters, 48, n_clusters, dim, orthogonal=False, random_state=seed,
+            return_bases=True,
+        )  # fmt: skip
+        model = DiffusionSubspaceClustering(n_clusters, dim, random_state=seed).fit(X)
         assert basis_error(model, bases) < 1e-6
         assert adjusted_rand_score(y, model.labels_) == 1.0
+
+
+def test_exchanges_find_the_smallest_volume():
+    """Beside all partitions into two groups of four; determinants follow from the inverses."""
+    X = make_molrg([4, 4], 6, 2, 4, orthogonal=False, random_state=3)[0]
+    Y = X / np.linalg.norm(X, axis=1, keepdims=True)
+    gram = Y @ Y.T + 1e-10 * np.eye(8)
+
+    def volume(rows):
+        return np.linalg.slogdet(gram[np.ix_(rows, rows)])[1]
+
+    best = min(
+        volume(list(rows)) + volume([i for i in range(8) if i not in rows])
+        for rows in combinations(range(8), 4)
+    )
+    labels = smallest_volume(
+        X, np.arange(8) % 2, 2, n_random=10, rng=np.random.default_rng(0), max_iter=100
+    )
+    assert_allclose(sum(volume(np.flatnonzero(labels == k)) for k in range(2)), best, rtol=1e-8)
+    ratios = determinant_ratios(np.linalg.inv(gram[:4, :4]), gram[:4, 4:], np.diag(gram)[4:])
+    assert_allclose(np.log(ratios[1, 2]), volume([0, 6, 2, 3]) - volume([0, 1, 2, 3]), rtol=1e-6)
+
+
+def test_equal_samples_stay_together_where_all_partitions_fit():
+    X = np.repeat(np.random.default_rng(0).standard_normal((3, 8)), [2, 2, 2], axis=0)
+    labels = DiffusionSubspaceClustering(3, 2, random_state=0).fit(X).labels_
+    assert adjusted_rand_score([0, 0, 1, 1, 2, 2], labels) == 1.0
 
 
 @pytest.mark.parametrize("noise, error, accuracy", [(0.1, 0.15, 1.0), (0.3, 0.5, 0.95)])
@@ -340,6 +373,12 @@ def test_works_in_a_pipeline_and_keeps_float32():
     assert list(names) == [f"diffusionsubspaceclustering{i}" for i in range(4)]
     model = DiffusionSubspaceClustering(2, 2, random_state=0).fit(X.astype(np.float32))
     assert model.transform(X.astype(np.float32)).dtype == np.float32
+
+
+def test_entries_whose_squares_are_no_numbers_are_refused():
+    X = 1e160 * np.random.default_rng(0).standard_normal((20, 5))
+    with pytest.raises(ValueError, match="entries up to .*e\\+160"):
+        DiffusionSubspaceClustering(2, 2).fit(X)
 
 
 def test_explained_share():

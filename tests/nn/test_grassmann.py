@@ -330,9 +330,9 @@ def test_kernel_is_the_geodesic_of_the_paper(C, D, k, lr, dtype, tol):
     S, M = bases(C, D, k), draw(C, D, k, seed=1)
     wanted = by_svd(S, project_horizontal(S, M), lr)
     for polish in (False, True):
-        moved = S.to(dtype).clone()
-        step_classes(moved.numpy(), M.to(dtype).numpy(), lr, polish)
-        torch.testing.assert_close(moved.double(), wanted, rtol=0, atol=tol)
+        rows = S.to(dtype).mT.clone(memory_format=torch.contiguous_format)
+        step_classes(rows.numpy(), M.to(dtype).mT.contiguous().numpy(), lr, polish)
+        torch.testing.assert_close(rows.mT.double(), wanted, rtol=0, atol=tol)
 
 
 def test_kernel_and_operations_of_torch_train_alike(monkeypatch):
@@ -340,7 +340,7 @@ def test_kernel_and_operations_of_torch_train_alike(monkeypatch):
 
     one, two = head(), head()
     train(one, RiemannianSGD(one.parameters(), 0.1), X, Y, 25)
-    monkeypatch.setattr(home, "_has_kernel", lambda parameter: False)
+    monkeypatch.setattr(home, "has_kernel", lambda parameter: False)
     train(two, RiemannianSGD(two.parameters(), 0.1), X, Y, 25)
     torch.testing.assert_close(one.weight, two.weight, rtol=0, atol=1e-11)
 
@@ -370,3 +370,48 @@ def test_gradients_that_overflow_end_the_step_with_what_is_no_number(size):
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("dtype, tol", [(torch.float32, 1e-6), (F64, 1e-14)])
+@pytest.mark.parametrize("pull", [1.0, -2.5])
+def test_compiled_loss_is_the_cross_entropy_of_the_logits(dtype, tol, pull):
+    layer, x = head().to(dtype), draw(9, 7, seed=1).to(dtype)
+    x[3] = 0.0  # neither a length nor a projection
+    x.requires_grad_()
+    target = torch.arange(9) % 3
+    inputs = (x, layer.weight)
+    loss = layer.cross_entropy(x, target)
+    wanted = nn.functional.cross_entropy(layer(x), target)
+    torch.testing.assert_close(loss, wanted, rtol=0, atol=tol)
+    for a, b in zip(
+        torch.autograd.grad(pull * loss, inputs),
+        torch.autograd.grad(pull * wanted, inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=0, atol=3 * tol * abs(pull))
+    with torch.no_grad():
+        torch.testing.assert_close(layer.cross_entropy(x, target), wanted, rtol=0, atol=tol)
+    spread = torch.full_like(x.detach(), torch.nan)
+    assert math.isnan(float(layer.cross_entropy(spread, target).detach()))
+
+
+def test_compiled_loss_refuses_classes_that_do_not_exist():
+    for wrong in (3, -1):
+        with pytest.raises(ValueError, match="target must have numbers from 0 to 2"):
+            head().cross_entropy(draw(2, 7), torch.tensor([0, wrong]))
+
+
+def test_training_does_not_depend_on_the_layout_of_the_bases():
+    """A layer from an old pickle has its basis vectors across the memory."""
+    one, two = head(), head()
+    two.weight = nn.Parameter(two.weight.detach().contiguous())
+    two.weight.manifold = "grassmann"
+    assert one.weight.stride() != two.weight.stride()
+    target = torch.arange(len(X)) % 3
+    for layer in (one, two):
+        optimizer = RiemannianSGD(layer.parameters(), 0.1)
+        for _ in range(12):
+            optimizer.zero_grad()
+            layer.cross_entropy(X, target).backward()
+            optimizer.step()
+    torch.testing.assert_close(one.weight, two.weight, rtol=0, atol=1e-12)

@@ -59,11 +59,13 @@ def test_costs_of_all_kinds_agree(problem):
         got_u, got_sums = cost.row_update(9.0, v, a, u)
         assert_allclose(got_u, wanted_u, rtol=1e-12)
         assert_allclose(got_sums, wanted_sums, rtol=1e-12)
-        assert_allclose(cost.paid(9.0, got_u, v), reference.paid(9.0, wanted_u, v), rtol=1e-12)
+        assert_allclose(
+            cost.paid(9.0, got_u, v, a), reference.paid(9.0, wanted_u, v, a), rtol=1e-12
+        )
         assert_allclose(cost.extent(), reference.extent())
         b = np.full(53, 1 / 53)
         assert_allclose(cost.mean(a, b), reference.mean(a, b))
-        plan = cost.plan(9.0, got_u, v)
+        plan = cost.plan(9.0, got_u, v, a)
         plan = plan if isinstance(plan, np.ndarray) else plan.toarray()
         assert_allclose(plan, np.exp(wanted_u[:, None] + v - 9.0 * C), rtol=1e-12)
         for got, wanted in zip(

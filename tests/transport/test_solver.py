@@ -363,7 +363,7 @@ def test_history_counts_each_pass():
     result = sinkhorn_newton(None, None, random_assignment(50), 1e-3)
     assert result.history.shape[1] == 3
     assert len(result.history) >= result.n_newton + result.n_warmup
-    assert_allclose(result.history[-1, 1], result.marginal_error)
+    assert_allclose(result.history[-1, 1], result.marginal_error, atol=1e-15)  # of the plan
     assert result.reg == result.history[-1, 0] == 1e-3
 
 
@@ -537,3 +537,76 @@ def test_no_warning_of_numpy_escapes():
         for reg in (1.0, 1e-4):
             sinkhorn_newton(None, None, random_assignment(60), reg)
         sinkhorn(None, None, random_assignment(60), 0.02)
+
+
+# What a plan is said to be, it is.
+
+
+@pytest.mark.parametrize("shape", [(1, 9), (9, 1), (2, 2), (30, 47)])
+@pytest.mark.parametrize("offset", [0.0, -5.0, 1e3])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_error_is_that_of_the_plan_also_beside_large_costs(shape, offset, sparse):
+    """Exponents that are differences of numbers like 1e9 miss the rows by 1e-7; the plan not."""
+    rng = np.random.default_rng(0)
+    a, b, C = weights(shape[0], 1), weights(shape[1], 2), offset + rng.random(shape)
+    for reg in (1e-2, 1e-5, 1e-7, 1e-9):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            result = sinkhorn_newton(a, b, C, reg, return_sparse=sparse)
+        error = marginal_error(result.plan, a, b)
+        assert_allclose(result.marginal_error, error, rtol=1e-3, atol=1e-15)
+        assert result.converged == (result.marginal_error < 1e-9)
+        if offset == 0.0 and reg >= 1e-7:
+            assert result.converged
+
+
+@pytest.mark.parametrize("shape", [(1, 9), (2, 2), (30, 47), (47, 30)])
+@pytest.mark.parametrize("reg", [1e-3, 1e-4])
+def test_weights_over_twelve_orders_at_small_reg(shape, reg):
+    """Columns that no row reaches at first, and atoms that matter less than the tolerance."""
+    rng = np.random.default_rng(3)
+    a, b = (10 ** rng.uniform(-12, 0, k) for k in shape)
+    a, b, C = a / a.sum(), b / b.sum(), rng.random(shape)
+    result = sinkhorn_newton(a, b, C, reg)
+    assert result.converged
+    assert marginal_error(result.plan, a, b) < 1e-9
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse", "points"])
+def test_columns_out_of_reach_are_set_exactly(kind):
+    rng = np.random.default_rng(0)
+    X, Y = rng.random((40, 2)), rng.random((30, 2))
+    Y[:3] += 50.0
+    C = cdist(X, Y, "sqeuclidean")
+    given = {"dense": C, "sparse": csr_array(C), "points": (X, Y)}[kind]
+    result = sinkhorn_newton(None, None, given, 0.05, n_warmup=3, annealing=None, max_dense=0)
+    assert result.converged
+    plan = result.plan if kind == "dense" else result.plan.toarray()
+    assert_allclose(plan, sinkhorn_newton(None, None, C, 0.05).plan, atol=1e-9)
+
+
+def test_a_start_from_potentials_meets_the_same_tolerance():
+    for n in (30, 100, 300):
+        for reg in (0.05, 1e-3, 1e-4):
+            C = random_assignment(n)
+            first = sinkhorn_newton(None, None, C, reg)
+            again = sinkhorn_newton(None, None, C, reg, init=first.potentials)
+            assert (again.n_warmup, again.n_newton) == (0, 0) and again.converged
+
+
+def test_weights_next_to_nothing_raise_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = sinkhorn_newton([1e-310, 1.0, 1.0], None, random_assignment(3), 0.1)
+    assert result.converged and (result.plan[0] == 0).all()
+
+
+def test_momentum_saves_sweeps_and_loses_no_value():
+    C = random_assignment(400)
+    plain = sinkhorn(None, None, C, 7e-3)
+    result = sinkhorn_newton(None, None, C, 7e-3)
+    assert result.converged and result.n_newton == 0
+    assert result.n_warmup <= 0.75 * plain.n_warmup
+    values = result.history[result.history[:, 0] == 7e-3, 2]
+    assert (np.diff(values) >= -1e-15).all()
+    assert_allclose(result.plan, plain.plan, atol=1e-9)

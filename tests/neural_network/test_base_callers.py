@@ -1,0 +1,211 @@
+"""What the caller may have set before, and what may be given by mistake."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import make_classification
+
+torch = pytest.importorskip("torch", reason="needs the extra torch")
+
+from torch import nn  # noqa: E402
+from torch.utils.data import DataLoader, Dataset, TensorDataset  # noqa: E402
+
+from sklr.neural_network import (  # noqa: E402
+    MMCR,
+    EEGSPDNetClassifier,
+    GrassmannClassifier,
+    ManifoldLinearizingClustering,
+    ProgressPrinter,
+    SPDNetClassifier,
+)
+from sklr.nn import (  # noqa: E402
+    GaussianNoise,
+    GrassmannLinear,
+    RandomViews,
+    coding_rate,
+    compressed_coding_rate,
+)
+
+X, Y = make_classification(90, 6, n_informative=4, n_classes=3, random_state=0)
+_Z = np.random.default_rng(0).standard_normal((90, 4, 24))
+TRIALS, MATRICES = _Z, _Z @ _Z.transpose(0, 2, 1) / 24
+
+CASES = {
+    "grassmann": (GrassmannClassifier(2, max_iter=3, random_state=0), X, Y),
+    "spd": (SPDNetClassifier(max_iter=2, random_state=0), MATRICES, Y),
+    "eeg": (EEGSPDNetClassifier(4, 3, kernel_size=5, max_iter=2, random_state=0), TRIALS, Y),
+    "mmcr": (MMCR(8, max_iter=3, batch_size=32, random_state=0), X, None),
+    "clustering": (
+        ManifoldLinearizingClustering(
+            3, 8, hidden_dim=16, warmup_iter=3, max_iter=2, batch_size=32, random_state=0
+        ),
+        X,
+        None,
+    ),
+}
+every = pytest.mark.parametrize("case", CASES)
+
+
+def fitted(case, **options):
+    estimator, samples, labels = CASES[case]
+    estimator = type(estimator)(**estimator.get_params() | options)
+    return estimator.fit(samples, labels)
+
+
+@every
+def test_the_device_meta_is_no_device(case):
+    with pytest.raises(ValueError, match="device='meta' does not exist here, or computes nothing"):
+        fitted(case, device="meta")
+
+
+@every
+def test_a_default_device_of_the_caller_is_left_out(case):
+    wanted = fitted(case)
+    with torch.device("meta"):
+        found = fitted(case)
+        method = "predict_proba" if hasattr(found, "predict_proba") else "transform"
+        scores = getattr(found, method)(CASES[case][1])
+    assert found.loss_curve_ == wanted.loss_curve_
+    np.testing.assert_array_equal(scores, getattr(wanted, method)(CASES[case][1]))
+
+
+@every
+def test_mixed_precision_of_the_caller_learns_as_well(case):
+    """autocast keeps copies of the weights until its block ends: they must not be used."""
+    whole = fitted(case).loss_curve_
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = fitted(case).loss_curve_
+    np.testing.assert_allclose(mixed, whole, rtol=0.02, atol=0.02)
+    if case != "spd":  # which is in double precision all through
+        assert mixed != whole
+
+
+def test_mixed_precision_inside_one_block_sees_new_weights():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model = MMCR(8, encoder=nn.Linear(6, 8), max_iter=1, batch_size=32, random_state=0)
+        model.partial_fit(X)
+        before = model.score(X), model.transform(X)
+        model.partial_fit(X)
+        after = model.score(X), model.transform(X)
+    assert before[0] != after[0] and np.abs(before[1] - after[1]).max() > 1e-4
+
+
+def test_losses_and_head_stay_exact_in_mixed_precision():
+    z = nn.functional.normalize(torch.randn(20, 4, generator=torch.Generator().manual_seed(0)))
+    share = torch.full((20, 20), 1 / 20)
+    head = GrassmannLinear(4, 3, 2)
+    wanted = coding_rate(z), compressed_coding_rate(z, share), head(z)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = coding_rate(z), compressed_coding_rate(z, share), head(z)
+        half = head(z.bfloat16())
+    for a, b in zip(found, wanted):
+        assert torch.equal(a, b)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, wanted[2], rtol=0, atol=0.05)
+
+
+class Endless(Dataset):
+    """NumPy would read samples without end: it says how many it has, and never stops."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return torch.zeros(6), 0
+
+
+@every
+def test_datasets_and_loaders_are_refused_with_advice(case):
+    estimator, samples, labels = CASES[case]
+    pairs = TensorDataset(torch.as_tensor(samples), torch.as_tensor(Y))
+    for given in (Endless(), pairs, DataLoader(pairs, batch_size=4), (row for row in samples)):
+        with pytest.raises(TypeError, match="X must be an array, got .*stack its samples"):
+            estimator.fit(given, labels)
+
+
+@every
+@pytest.mark.parametrize("wrong", ["x", ProgressPrinter])
+def test_callbacks_that_nothing_would_call_are_refused(case, wrong):
+    with pytest.raises(TypeError, match="callbacks must be objects with one of on_fit_begin"):
+        fitted(case, callbacks=[wrong])
+
+
+@pytest.mark.parametrize("value", [-1, np.nan, np.inf])
+def test_weights_of_classes_are_checked(value):
+    with pytest.raises(ValueError, match="class_weight must have finite weights of at least 0"):
+        fitted("grassmann", class_weight={0: value})
+
+
+def test_early_stopping_without_room_for_it_is_told():
+    model = GrassmannClassifier(2, early_stopping=True)
+    with pytest.raises(ValueError, match=r"early_stopping cannot set .* give X_val"):
+        model.fit(X, np.r_[np.zeros(89), 1])
+    with pytest.raises(ValueError, match=r"validation_fraction=0.001 of n_samples=90"):
+        model.set_params(validation_fraction=0.001).fit(X, Y)
+
+
+def test_a_batch_of_one_has_nothing_to_cluster():
+    with pytest.raises(ValueError, match="batch_size=1 has no other sample"):
+        fitted("clustering", batch_size=1)
+
+
+def test_weights_of_another_kind_are_refused(tmp_path):
+    fit = fitted("grassmann")
+    wanted = fit.predict_proba(X)
+    state = {name: value.clone() for name, value in fit.module_.state_dict().items()}
+    kinds = {
+        "complex": lambda v: v.to(torch.complex64),
+        "whole": lambda v: v.long(),
+        "bool": lambda v: v > 0,
+        "sparse": lambda v: v.to_sparse(),
+        "meta": lambda v: v.to("meta"),
+    }
+    path = tmp_path / "weights.pt"
+    for change in kinds.values():
+        torch.save({name: change(value) for name, value in state.items()}, path)
+        with pytest.raises(ValueError, match="in the weights is of torch.* cannot become"):
+            fit.load_weights(path)
+    torch.save(state | {"head.weight": 3 * state["head.weight"]}, path)
+    with pytest.raises(ValueError, match="head.weight in the weights has no orthonormal columns"):
+        fit.load_weights(path)
+    np.testing.assert_array_equal(fit.predict_proba(X), wanted)
+    torch.save({name: value.half() for name, value in state.items()}, path)
+    np.testing.assert_allclose(fit.load_weights(path).predict_proba(X), wanted, atol=0.01)
+
+
+def test_a_missing_safetensors_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "safetensors.torch", None)
+    fit = fitted("grassmann")
+    with pytest.raises(ImportError, match="need the package safetensors"):
+        fit.save_weights(tmp_path / "w.safetensors")
+    with pytest.raises(ImportError, match="need the package safetensors"):
+        fit.load_weights(tmp_path / "w.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_score_of_mmcr_has_the_same_scale_with_any_weight_of_the_views():
+    """1 where views coincide and samples are orthogonal, also with the second term."""
+    eye = np.eye(6).repeat(4, axis=0)
+    options = {"encoder": nn.Identity(), "projector": (6,), "augment": None, "batch_size": 6}
+    for lmbda in (0.0, 1.0, 20.0):
+        model = MMCR(lmbda=lmbda, max_iter=1, random_state=0, **options)
+        model.fit(eye, groups=np.arange(24) // 4)
+        with torch.no_grad():
+            model.projector_[-1].weight.copy_(torch.eye(6))
+        assert model.score(eye, groups=np.arange(24) // 4) == pytest.approx(1.0, abs=1e-5)
+        assert model.score(X[:24], groups=np.arange(24) // 4) < 1.0
+
+
+def test_views_are_taken_from_random_views_and_wrong_ones_told():
+    noise = GaussianNoise(0.1)
+    wanted = fitted("mmcr", augment=noise)
+    for n_views in (1, 4):
+        found = fitted("mmcr", augment=RandomViews(noise, n_views))
+        assert found.loss_curve_ == wanted.loss_curve_
+    with pytest.raises(ValueError, match="augment makes n_views=3 .* n_views is 4"):
+        fitted("mmcr", augment=RandomViews(noise, 3))
+    with pytest.raises(ValueError, match=r"augment must keep the shape of samples, \(6,\)"):
+        fitted("mmcr", augment=lambda x, generator: x[:, :3])
+    with pytest.raises(TypeError, match="must return a tensor, got ndarray"):
+        fitted("mmcr", augment=lambda x, generator: x.numpy())
+    with pytest.raises(ValueError, match="groups contains NaN"):
+        MMCR().fit(X, groups=np.full(90, np.nan))
