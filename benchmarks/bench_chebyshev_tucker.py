@@ -205,6 +205,68 @@ def bench_newton():
     return result
 
 
+def long_range(n):
+    """Weights and exponents of the long range for grids of n^3 points, split as in the sheet."""
+    from sklr.decomposition import newton_kernel_cp
+
+    weights, exponents = newton_kernel_cp(0.3, r_min=1 / n)
+    kept = -(-len(weights) // 2) - 3
+    return weights[:kept], exponents[:kept]
+
+
+def bench_large():
+    """The kernel and a made-up chain of charges at n = 512 to 2048, with the project's quadrature.
+
+    There are no official data of these sizes here. The chain is a random walk of 500 charges,
+    reflected at the sides of a box; real proteins are denser in the middle.
+    """
+    from sklr.decomposition import ChebyshevTucker
+
+    result = {"kernel": [], "chain": []}
+    for n in (512, 1024, 2048):
+        weights, exponents = long_range(n)
+        x = -1 + (np.arange(n) + 0.5) * 2 / n
+        for m in (129, 257):
+            for tol in (1e-7, 1e-8):
+                gauss = [lambda x: np.exp(-exponents * x[:, None] ** 2)] * 3
+                seconds, f = timed(
+                    lambda: ChebyshevTucker(m, tol=tol).fit_cp(weights, gauss, [(-1, 1)] * 3)
+                )
+                W = gauss[0](x)
+                middle = (W * (weights * W[n // 2])) @ W.T
+                found = f.to_grid(x, x, x[n // 2 : n // 2 + 1])[:, :, 0]
+                error = float(np.abs(found - middle).max() / np.abs(middle).max())
+                result["kernel"].append((n, len(weights), m, tol, error, f.rank_, seconds))
+                print(f"kernel, n {n}, {len(weights)} terms, m {m}, tol {tol:g}: error "
+                      f"{error:.1e}, rank {max(f.rank_)}, {seconds:.3f} s", flush=True)  # fmt: skip
+    rng = np.random.default_rng(0)
+    steps = rng.standard_normal((500, 3))
+    walk = np.cumsum(0.08 * steps / np.linalg.norm(steps, axis=1, keepdims=True), axis=0)
+    places = 0.7 - np.abs((walk + 0.7) % 2.8 - 1.4)  # reflected at -0.7 and 0.7
+    charges = rng.uniform(-1, 1, 500)
+    for n in (256, 1024, 2048):
+        weights, exponents = long_range(n)
+        factors = [
+            lambda x, k=k: np.exp(
+                -exponents * (x[:, None, None] - places[:, k, None]) ** 2
+            ).reshape(len(x), -1)
+            for k in range(3)
+        ]
+        for m in (129, 257):
+            seconds, f = timed(
+                lambda: ChebyshevTucker(m, tol=1e-7).fit_cp(
+                    np.outer(charges, weights).ravel(), factors, [(-1, 1)] * 3
+                )
+            )
+            result["chain"].append((n, len(weights), m, f.error_estimate_, f.rank_, seconds))
+            print(
+                f"chain of 500 charges, n {n}, {500 * len(weights)} terms, m {m}: error "
+                f"{f.error_estimate_:.1e}, rank {f.rank_}, {seconds:.2f} s",
+                flush=True,
+            )
+    return result
+
+
 def mixture(*x):
     """Rank 2 in the first three coordinates and one otherwise."""
     waves = np.sin(2 * x[0])
@@ -378,6 +440,7 @@ def main(argv=None):
     parser.add_argument("--json", type=pathlib.Path, help="file for the results")
     known = {
         "grid": bench_grid, "callables": bench_callables, "newton": bench_newton,
+        "large": bench_large,
         "dimension": bench_dimension, "degree": bench_degree, "scattered": bench_scattered,
         "samples": bench_samples,
     }  # fmt: skip

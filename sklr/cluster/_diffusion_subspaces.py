@@ -248,7 +248,7 @@ class DiffusionSubspaceClustering(
             to be orthogonal to each other.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=1)
-        X = X.astype(np.float64)  # also a copy: it is centred in place
+        X = X.astype(np.float64, copy=self.center)  # it is centred in place
         self._check_sizes(X)
         mean = X.mean(axis=0) if self.center else np.zeros(X.shape[1])
         if self.center:
@@ -552,8 +552,9 @@ class DiffusionSubspaceClustering(
                 tol=self.tol,
             )
             labels = (energies(X, bases) - handicap).argmax(axis=1)
+        found = spectra(X, labels, bases)
         mixture, noise = hard_mixture(
-            X, labels, bases, spectrum=self.spectrum, noise=self.noise_variance
+            X, labels, bases, spectrum=self.spectrum, noise=self.noise_variance, found=found
         )
         if self.soft:
             mixture, noise, history, converged = soft_em(
@@ -565,9 +566,10 @@ class DiffusionSubspaceClustering(
                 **settings,
             )
             labels = mixture.posterior(X, noise).argmax(axis=1)
+            found = spectra(X, labels, mixture.bases)
         self._warn(part, converged, history)
         bases, variances = _upright(mixture.bases, mixture.variances)
-        inside, outside, sizes = spectra(X, labels, bases)
+        inside, outside, sizes = found
         captured = np.array([values.sum() for values in inside]) * sizes
         same = len({len(basis) for basis in bases}) == 1
         return {

@@ -167,7 +167,12 @@ def fit_partition(X, n_clusters, rule, *, init, n_init, rng, n_jobs, verbose, jo
     settings = {"joint": joint, "max_iter": max_iter, "tol": tol}
     dims = _first_dims(X, n_clusters, rule, joint)
     plain = _is_given(rule) and len(set(dims)) == 1
-    energy = float(np.vdot(X, X))
+    with np.errstate(over="ignore"):
+        energy = float(np.vdot(X, X))
+    if not np.isfinite(energy):
+        raise ValueError(
+            f"X has entries up to {np.abs(X).max():.2g}, whose squares are no numbers: divide X."
+        )
     some = X  # starts need not see all rows
     enough = int(np.clip(10 * np.sum(dims), *N_LANDMARKS))
     if len(X) > enough and n_clusters > 1:

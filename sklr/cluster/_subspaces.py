@@ -152,7 +152,6 @@ def k_subspaces(X, labels, dims, *, joint, penalty, max_iter, tol):
     """
     n_clusters = len(dims)
     handicap = penalty * np.asarray(dims)
-    total = np.einsum("ij,ij->i", X, X)
     bases, exact, n_reseeds, grams = None, True, 0, []
     history, converged = [], False
     for _ in range(max_iter):
@@ -180,6 +179,7 @@ def k_subspaces(X, labels, dims, *, joint, penalty, max_iter, tol):
         empty = np.flatnonzero(np.bincount(new, minlength=n_clusters) == 0)
         if len(empty) and n_reseeds < 10:
             n_reseeds += 1
+            total = np.einsum("ij,ij->i", X, X)
             for k in empty:
                 moved |= _reseed(E + handicap, labels, total, k, dims[k])
         if (stable or small) and exact and not moved:
@@ -226,9 +226,12 @@ def noise_floor(X, dims):
     return 1e-8 * max(float(np.vdot(X, X)) / (len(X) * float(np.mean(dims))), 1e-300)
 
 
-def hard_mixture(X, labels, bases, *, spectrum, noise):
-    """Return the mixture and noise variance of a partition; `noise` is a number or "auto"."""
-    inside, outside, sizes = spectra(X, labels, bases)
+def hard_mixture(X, labels, bases, *, spectrum, noise, found=None):
+    """Return the mixture and noise variance of a partition; `noise` is a number or "auto".
+
+    `found` is what `spectra` gives, where that is there already.
+    """
+    inside, outside, sizes = spectra(X, labels, bases) if found is None else found
     dims = np.array([len(basis) for basis in bases])
     if noise == "auto":
         free = (sizes * (X.shape[1] - dims)).sum()

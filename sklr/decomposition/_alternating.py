@@ -8,7 +8,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import validate_params
 
-from sklr.decomposition._completion import Half, minimise, squared_loss, transposed
+from sklr.decomposition._completion import minimise
+from sklr.decomposition._completion_data import Half, transposed
+from sklr.decomposition._completion_start import squared_loss
 from sklr.decomposition._parameters import CONSTRAINTS, make_settings, not_converged, resolve_rank
 from sklr.utils._validation import check_array
 
@@ -57,8 +59,9 @@ def alternating_minimization(
         Ridge on the factors, in units of ``info.scale``.
     bias_alpha : float, default=0.0
         Ridge on the biases.
-    alpha_scaling : {"none", "count"}, default="none"
-        "count" multiplies both ridges by the number of entries of a row or column.
+    alpha_scaling : {"none", "count", "uncertainty"}, default="none"
+        "count" multiplies both ridges by the number of entries of a row or column. For
+        "uncertainty" see :class:`MatrixFactorizationRegressor`.
     loss : {"squared", "huber", "absolute"}, default="squared"
         See :class:`LowRankImputer`.
     solver : {"auto", "cg", "cholesky"}, default="auto"

@@ -63,7 +63,10 @@ _SLACK = 1e-12
 
 def check_box(bounds):
     """Return bounds (d, 2), or say which side of the box is none."""
-    box = np.asarray(bounds, dtype=np.float64)
+    try:
+        box = np.asarray(bounds, dtype=np.float64)
+    except (TypeError, ValueError):
+        box = np.empty(0)
     if box.ndim != 2 or box.shape[1] != 2 or len(box) == 0:
         raise ValueError(
             f"bounds must be one pair (a, b) for each coordinate, shape (d, 2), got {bounds!r}."
@@ -620,6 +623,8 @@ class ChebyshevTucker:
 
     def __add__(self, other):
         if isinstance(other, Real):
+            if not np.isfinite(other):
+                raise ValueError(f"a finite number can be added to a function, got {other}.")
             other = self._constant(float(other))
         if not isinstance(other, ChebyshevTucker):
             return NotImplemented

@@ -14,7 +14,7 @@ from sklr.decomposition._chebyshev import (
     series,
     tail,
 )
-from sklr.decomposition._tucker import MAX_CORE, hosvd, rank_of, singular
+from sklr.decomposition._tucker import MAX_CORE, hosvd, moderate, rank_of, singular
 from sklr.utils._threads import single_blas_thread
 
 FIRST_DEGREE = 17
@@ -24,6 +24,9 @@ MAX_NODES = 20_000_000
 _CHUNK = 65_536
 N_CHECKS = 1000
 _MAX_ROUNDS = 8
+# Points that are evaluated at a time, and rows of the core that are multiplied with them.
+_BLOCK = 128
+_ROWS = 512
 
 
 class Sampler:
@@ -57,7 +60,14 @@ class Sampler:
     def _values(self, part):
         n = len(part[0])
         if self.vectorized:
-            values = np.asarray(self.func(*part))
+            try:
+                values = np.asarray(self.func(*part))
+            except (TypeError, ValueError) as exc:
+                exc.add_note(
+                    f"func was called with arrays of shape ({n},). Pass vectorized=False if it "
+                    "takes single points."
+                )
+                raise
         else:
             values = np.asarray([self.func(*map(float, point)) for point in zip(*part)])
         if values.dtype.kind not in "biuf":
@@ -123,12 +133,13 @@ def next_degree(m, cap):
 
 def trim(C, tol):
     """Drop trailing coefficients along each axis whose norm is a small share of the tolerance."""
+    C, scale = moderate(C)
     threshold = 0.1 * tol * np.linalg.norm(C) / np.sqrt(C.ndim)
     for k in range(C.ndim):
         others = tuple(j for j in range(C.ndim) if j != k)
         sizes = np.sqrt(np.square(C).sum(axis=others))
         C = np.take(C, range(rank_of(sizes, threshold)), axis=k)
-    return np.ascontiguousarray(C)
+    return np.ascontiguousarray(C if scale == 1.0 else C * scale)
 
 
 def grid_coefficients(sampler, degrees, adaptive, tol, max_degree):
@@ -231,7 +242,7 @@ class Fibres:
         The nodes are the pivots of a QR decomposition of the basis' values: interpolation there
         is about as good as projection.
         """
-        C = cheb_values_to_coefficients(self.values)
+        C, _ = moderate(cheb_values_to_coefficients(self.values))
         U, s = singular(C)
         rank = min(rank_of(s, tol * np.linalg.norm(s)), limit)
         V = np.ascontiguousarray(U[:, :rank])
@@ -338,16 +349,41 @@ def to_unit(points, bounds):
 
 
 def evaluate_unit(core, factors, points):
-    """Return values at points of [-1, 1]^d, (n, d), or beyond."""
-    from sklr.decomposition._chebyshev_tucker_kernels import evaluate
+    """Return values at points of [-1, 1]^d, (n, d), or beyond.
 
-    out = np.empty(len(points))
-    if len(points):
-        degrees, ranks = np.array([V.shape for V in factors]).T.copy()
-        starts = np.concatenate([[0], np.cumsum(degrees * ranks)[:-1]])
-        V = np.concatenate([V.T.ravel() for V in factors])
-        rows = np.ascontiguousarray(core).reshape(-1, core.shape[-1])
-        points = np.ascontiguousarray(points, dtype=np.float64)
-        with single_blas_thread():
-            evaluate(points, V, starts, degrees, ranks, rows, out)
+    Points go in blocks that stay in the cache: the polynomials of a block by their recurrence,
+    times the coefficients, times the core. No array of all points by degrees is there at any time.
+    """
+    from sklr.decomposition._chebyshev_tucker_kernels import contract, polynomials
+
+    n, d = points.shape
+    out = np.empty(n)
+    if n == 0:
+        return out
+    points = np.ascontiguousarray(points, dtype=np.float64)
+    transposed = [np.ascontiguousarray(V.T) for V in factors]
+    rows = np.ascontiguousarray(core).reshape(-1, core.shape[-1])
+    ranks = np.array([len(V) for V in transposed])
+    offsets = np.concatenate([[0], np.cumsum(ranks)])
+    bounds = np.concatenate([[0], np.cumsum([len(V) for V in factors])])
+    block = min(_BLOCK, n)
+    T, F = np.empty((bounds[-1], block)), np.empty((offsets[-1], block))
+    W = np.empty((min(_ROWS, len(rows)), block))
+    sums, index = np.empty((d, block)), np.empty(d, dtype=np.int64)
+    products = [
+        (V, T[bounds[k] : bounds[k + 1]], F[offsets[k] : offsets[k + 1]])
+        for k, V in enumerate(transposed)
+    ]
+    starts = [*range(0, n - block, block), n - block]  # the last block is a full one too
+    with single_blas_thread():
+        for start in starts:
+            polynomials(points[start : start + block], bounds, T)
+            for V, values, functions in products:
+                np.dot(V, values, out=functions)
+            sums[:], index[:] = 0.0, 0
+            for first in range(0, len(rows), _ROWS):
+                some = rows[first : first + _ROWS]
+                np.dot(some, products[-1][-1], out=W[: len(some)])
+                contract(W[: len(some)], F, offsets, ranks, index, sums)
+            out[start : start + block] = sums[0]
     return out

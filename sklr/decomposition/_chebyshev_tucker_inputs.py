@@ -4,7 +4,7 @@ import numpy as np
 
 from sklr.decomposition._chebyshev import cheb_points, cheb_values_to_coefficients, tail
 from sklr.decomposition._chebyshev_tucker_build import FIRST_DEGREE, next_degree
-from sklr.decomposition._tucker import orthonormalize, rank_of
+from sklr.decomposition._tucker import moderate, orthonormalize, rank_of
 
 
 def ladder(cap):
@@ -17,6 +17,7 @@ def ladder(cap):
 
 def trim_factors(core, V, tol):
     """Drop trailing coefficients of orthonormal factors that the core makes small."""
+    core, scale = moderate(core)
     threshold = 0.1 * tol * np.linalg.norm(core) / np.sqrt(core.ndim)
     short = []
     for k, C in enumerate(V):
@@ -26,7 +27,8 @@ def trim_factors(core, V, tol):
         if sizes is None:
             sizes = np.sqrt(np.einsum("ia,ab,ib->i", C, unfolded @ unfolded.T, C).clip(0))
         short.append(C[: rank_of(sizes, threshold)])
-    return orthonormalize(core, short)
+    core, short = orthonormalize(core, short)
+    return core * scale if scale != 1.0 else core, short
 
 
 def call_terms(given, n_terms, k, x):

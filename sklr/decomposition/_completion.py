@@ -1,15 +1,15 @@
 """Alternating minimisation over observed entries: the engine of the imputer and the regressor."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-from joblib import effective_n_jobs
-from scipy.sparse import csr_array
 
+from sklr.decomposition import _completion_plain as plain
+from sklr.decomposition._completion_data import LOSSES, Settings, is_small, run
+from sklr.decomposition._completion_start import median_size, spectral_start, start_biases
 from sklr.utils._progress import progress
-from sklr.utils._threads import single_blas_thread, thread_map
+from sklr.utils._threads import single_blas_thread
 
-LOSSES = {"squared": 0, "huber": 1, "absolute": 1}
 # Where "absolute" turns from square to absolute value, in robust standard deviations of the
 # residuals: nearly the absolute value itself.
 _ABSOLUTE_DELTA = 0.1
@@ -32,157 +32,10 @@ _TAIL_CUT, _TAIL_DELTA = 20.0, 10.0
 _FIRST_NOISE = 0.2
 # Below this part there is none.
 _NO_NOISE = 1e-12
-# Up to here the normal equations of a row, made by BLAS, cost less than three steps of CG.
-_CHOLESKY_UP_TO = 16
-# Multiply-adds below which a half-sweep is not worth the start of a thread.
-_WORTH_A_THREAD = 2_000_000
 # Up to here rows are solved to the end by their normal equations, then by CG.
 _EXACT_UP_TO = 64
-_OVERSAMPLING = 8
-_BIAS_ROUNDS = 5
-# With a robust loss the start clips residuals to these quantiles.
-_CLIP = (0.05, 0.95)
 # Smallest ratio of eigenvalues of a Gram matrix of which a root is still worth something.
 _SINGULAR = 1e-12
-# Entries that a median is taken from.
-_SAMPLE = 200_000
-
-
-@dataclass
-class Half:
-    """Observed entries grouped by row, or by column."""
-
-    indptr: np.ndarray
-    indices: np.ndarray
-    values: np.ndarray
-    weights: np.ndarray
-
-    @property
-    def n(self):
-        """Number of rows."""
-        return len(self.indptr) - 1
-
-    @property
-    def arrays(self):
-        """What every kernel takes."""
-        return self.indptr, self.indices, self.values, self.weights
-
-    def mass(self):
-        """Sum of the weights of each row."""
-        if len(self.weights) == 0:
-            return np.diff(self.indptr).astype(np.float64)
-        total = np.concatenate([[0.0], np.cumsum(self.weights, dtype=np.float64)])
-        return np.diff(total[self.indptr])
-
-    def ranges(self, n_parts):
-        """Cut the rows into ranges of about as many entries each."""
-        if n_parts == 1:
-            return [(0, self.n)]
-        # A row costs something without entries too.
-        work = self.indptr + 8 * np.arange(self.n + 1)
-        cuts = np.searchsorted(work, np.linspace(0, work[-1], n_parts + 1))
-        cuts[0], cuts[-1] = 0, self.n
-        return [(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True) if b > a]
-
-
-def _turned(data, indices, indptr, n_columns):
-    """Return index pointer, row numbers and data of the same entries by columns, in row order."""
-    out = csr_array((data, indices, indptr), shape=(len(indptr) - 1, n_columns)).tocsc()
-    return out.indptr.astype(np.int64), out.indices.astype(np.int32, copy=False), out.data
-
-
-def transposed(half, n_columns):
-    """Return the entries grouped by their other index."""
-    turned = _turned(half.values, half.indices, half.indptr, n_columns)
-    weights = half.weights
-    if len(weights):
-        weights = _turned(weights, half.indices, half.indptr, n_columns)[2]
-    return Half(*turned, weights)
-
-
-def grouped(rows, cols, values, weights, shape):
-    """Return entries by row and by column; repeated pairs stay repeated."""
-    # A matrix with one entry in a row: its columns are the groups.
-    indptr, order, values = _turned(values, cols, np.arange(len(values) + 1), shape[1])
-    by_column = Half(
-        indptr,
-        rows[order].astype(np.int32, copy=False),
-        values,
-        weights[order] if len(weights) else weights,
-    )
-    return transposed(by_column, shape[0]), by_column
-
-
-def _blocks(half):
-    """Yield ranges of rows of about a million entries, with their entries and row numbers."""
-    for a, b in half.ranges(max(1, len(half.values) >> 20)):
-        entries = slice(half.indptr[a], half.indptr[b])
-        yield a, b, entries, np.repeat(np.arange(a, b), np.diff(half.indptr[a : b + 1]))
-
-
-def row_means(half, mean, offset, ridge, out):
-    """Write each row's ridge mean of its values without mean and column offsets."""
-    mass = half.mass() + ridge
-    for a, b, entries, rows in _blocks(half):
-        r = half.values[entries] - mean - offset[half.indices[entries]]
-        if len(half.weights):
-            r *= half.weights[entries]
-        total = np.bincount(rows - a, weights=r, minlength=b - a)
-        out[a:b] = np.divide(total, mass[a:b], out=np.zeros(b - a), where=mass[a:b] > 0)
-
-
-@dataclass
-class Settings:
-    """What one run of alternating minimisation needs to know."""
-
-    rank: int
-    alpha: float = 0.0
-    bias_alpha: float = 0.0
-    power: float = 0.0
-    loss: str = "squared"
-    solver: str = "auto"
-    n_inner: int = 3
-    fit_bias: bool = False
-    uncertainty: bool = False
-    max_iter: int = 50
-    tol: float = 1e-5
-    n_jobs: int | None = None
-
-    @property
-    def resolved_solver(self):
-        """The solver that "auto" stands for."""
-        if self.solver == "auto" and not self.uncertainty:
-            return "cholesky" if self.rank <= _CHOLESKY_UP_TO else "cg"
-        return "cg" if self.solver == "auto" else self.solver
-
-
-@dataclass
-class Model:
-    """Factors, biases and the scales that came with them."""
-
-    mean: float
-    scale: float
-    U: np.ndarray
-    V: np.ndarray
-    row_bias: np.ndarray
-    col_bias: np.ndarray
-    delta: float = np.inf
-    cut: float = np.inf
-    noise_share: float = 1.0
-    history: list = field(default_factory=list)
-    converged: bool = False
-
-    @property
-    def dtype(self):
-        """Precision of the whole run."""
-        return self.V.dtype
-
-
-def _run(kernel, half, per_entry, n_jobs, *args):
-    """Run a kernel over the rows, on threads where it pays."""
-    worth = len(half.values) * per_entry > _WORTH_A_THREAD
-    n_parts = 4 * effective_n_jobs(n_jobs) if worth and effective_n_jobs(n_jobs) > 1 else 1
-    thread_map(lambda cut: kernel(*cut, *half.arrays, *args), half.ranges(n_parts), n_jobs)
 
 
 def _rotate(F, X, mass):
@@ -226,8 +79,6 @@ def half_sweep(
     Returns F, X and the rotation Q that both came out turned by (None for "cholesky"), the loss
     before, and the sum of what the rows' objectives fell by.
     """
-    from sklr.decomposition._completion_kernels import cg_rows, cholesky_rows
-
     number = model.dtype.type
     out = np.empty((half.n, 2))
     mean = number(model.mean)
@@ -244,15 +95,21 @@ def half_sweep(
         settings.fit_bias, LOSSES[settings.loss], number(model.delta), number(model.cut),
         more * number(spread.unit) if spread is not None else more, n_steps, tol,
     )  # fmt: skip
-    if solver == "cg":
+    if solver == "plain":
+        plain.solve_rows(half, mean, offset, F, *tail, X, bias, out)
+    elif solver == "cg":
+        from sklr.decomposition._completion_kernels import cg_rows
+
         work = 4 * F.shape[1] * (n_steps + 1)
-        _run(
+        run(
             cg_rows, half, work, settings.n_jobs, mean, offset, F, spectrum, sums, *tail, X, bias,
             out,
         )  # fmt: skip
     else:
+        from sklr.decomposition._completion_kernels import cholesky_rows
+
         work = F.shape[1] ** 2
-        _run(cholesky_rows, half, work, settings.n_jobs, mean, offset, F, *tail, X, bias, out)
+        run(cholesky_rows, half, work, settings.n_jobs, mean, offset, F, *tail, X, bias, out)
     if spread is not None:
         spread.update(side, F, X, more, settings.alpha)
     return F, X, Q, out[:, 0].sum(), out[:, 1].sum()
@@ -275,147 +132,6 @@ def balanced(U, V):
     T_u = (Q_u / s_u) @ P * np.sqrt(s)
     T_v = (Q_v / s_v) @ W.T * np.sqrt(s)
     return U @ T_u.astype(U.dtype), V @ T_v.astype(V.dtype)
-
-
-def spectral_start(rows, cols, masses, model, settings, rng, clip):
-    """Return factors from a sketched SVD of the zero-filled residuals of the biases.
-
-    One power step of a Gaussian sketch. Rows and columns are scaled by the root of how often
-    they were seen, without which few heavy rows would fill the leading directions.
-    """
-    from sklr.decomposition._completion_kernels import residual_product
-
-    dtype, number = model.dtype, model.dtype.type
-    low, high = (number(value) for value in clip)
-    damp_r, damp_c = ((1.0 / np.sqrt(m + m.mean())).astype(dtype) for m in masses)
-
-    def times(half, bias, offset, scale, B):
-        out = np.empty((half.n, B.shape[1]), dtype=dtype)
-        _run(
-            residual_product, half, B.shape[1], settings.n_jobs, number(model.mean), bias, offset,
-            low, high, scale, np.ascontiguousarray(B), out,
-        )  # fmt: skip
-        return out
-
-    def forward(B):
-        return times(rows, model.row_bias, model.col_bias, damp_r, damp_c[:, None] * B)
-
-    def backward(B):
-        return times(cols, model.col_bias, model.row_bias, damp_c, damp_r[:, None] * B)
-
-    size = min(settings.rank + _OVERSAMPLING, rows.n, cols.n)
-    sketch = rng.standard_normal((cols.n, size)).astype(dtype)
-    sketch = np.linalg.qr(backward(np.linalg.qr(forward(sketch))[0]))[0]
-    left = np.linalg.qr(forward(sketch))[0]
-    right, s, turn = np.linalg.svd(backward(left), full_matrices=False)
-    # On average the scaled matrix has each value times the root of its row's and its column's
-    # frequency: taken back here.
-    root = np.sqrt(s[: settings.rank] * masses[0].sum() ** 0.5)
-    U = damp_r[:, None] * (left @ turn[: settings.rank].T) * root
-    V = damp_c[:, None] * right[:, : settings.rank] * root
-    return np.ascontiguousarray(U, dtype=dtype), np.ascontiguousarray(V, dtype=dtype)
-
-
-def weighted_median(values, weights):
-    """Median of values, each counted as often as its weight says."""
-    if len(weights) == 0:
-        return float(np.median(values))
-    order = np.argsort(values, kind="stable")
-    cumulated = np.cumsum(weights[order], dtype=np.float64)
-    middle = cumulated[-1] / 2
-    low, high = np.searchsorted(cumulated, [middle * (1 - 1e-12), middle * (1 + 1e-12)])
-    return float((values[order[low]] + values[order[min(high, len(order) - 1)]]) / 2)
-
-
-def _sampled(half):
-    """Return step and weights of a sample of the entries, large enough for a median."""
-    step = max(1, len(half.values) // _SAMPLE)
-    return step, half.weights[::step]
-
-
-def _sample_residuals(rows, model, U, V):
-    """Residuals of a sample of the entries, and their weights."""
-    from sklr.decomposition._completion_kernels import entry_residuals
-
-    step, weights = _sampled(rows)
-    out = np.empty(-(-len(rows.values) // step), dtype=model.dtype)
-    entry_residuals(
-        rows.indptr, rows.indices, rows.values, model.dtype.type(model.mean), model.row_bias,
-        model.col_bias, U, V, step, out,
-    )  # fmt: skip
-    return out, weights
-
-
-def _median_size(rows, model, U, V):
-    """Median size of the residuals."""
-    residuals, weights = _sample_residuals(rows, model, U, V)
-    return weighted_median(np.abs(residuals), weights)
-
-
-def _row_medians(half, mean, offset, ridge):
-    """Each row's median of its values without mean and column offsets, shrunk like a mean."""
-    residuals = half.values - mean - offset[half.indices]
-    counts = np.diff(half.indptr)
-    ordered = residuals[np.lexsort((residuals, np.repeat(np.arange(half.n), counts)))]
-    last = max(len(ordered) - 1, 0)
-    low = np.minimum(half.indptr[:-1] + np.maximum(counts - 1, 0) // 2, last)
-    high = np.minimum(half.indptr[:-1] + counts // 2, last)
-    shrunk = counts / np.maximum(counts + ridge, 1)
-    return ((ordered[low] + ordered[high]) / 2 * shrunk).astype(half.values.dtype)
-
-
-def squared_loss(rows, model, settings):
-    """Weighted sum of squared residuals."""
-    from sklr.decomposition._completion_kernels import row_losses
-
-    out = np.empty(rows.n)
-    _run(
-        row_losses, rows, settings.rank, settings.n_jobs, model.dtype.type(model.mean),
-        model.row_bias, model.col_bias, model.U, model.V, out,
-    )  # fmt: skip
-    return float(out.sum())
-
-
-def _start_biases(rows, cols, masses, settings, dtype):
-    """Mean and biases by alternating ridge means, or medians; the range to clip residuals to."""
-    robust = settings.loss != "squared"
-    mean = 0.0
-    if settings.fit_bias and robust:
-        step, weights = _sampled(rows)
-        mean = weighted_median(rows.values[::step], weights)
-    elif settings.fit_bias and len(rows.weights):
-        mean = float(np.average(rows.values, weights=rows.weights.astype(np.float64)))
-    elif settings.fit_bias:
-        mean = float(np.mean(rows.values, dtype=np.float64))
-    number = dtype.type
-    model = Model(
-        mean=float(number(mean)),
-        scale=1.0,
-        U=np.zeros((rows.n, 1), dtype=dtype),
-        V=np.zeros((cols.n, 1), dtype=dtype),
-        row_bias=np.zeros(rows.n, dtype=dtype),
-        col_bias=np.zeros(cols.n, dtype=dtype),
-    )
-    for _ in range(_BIAS_ROUNDS if settings.fit_bias else 0):
-        for half, offset, out in (
-            (cols, model.row_bias, model.col_bias),
-            (rows, model.col_bias, model.row_bias),
-        ):
-            if robust:
-                out[:] = _row_medians(half, number(mean), offset, settings.bias_alpha)
-            else:
-                row_means(half, number(mean), offset, settings.bias_alpha, out)
-    clip = (-np.inf, np.inf)
-    model.scale = float(np.sqrt(squared_loss(rows, model, settings) / masses[0].sum()))
-    if robust:
-        residuals, weights = _sample_residuals(rows, model, model.U, model.V)
-        # Gross outliers would turn the start towards themselves.
-        clip = tuple(np.quantile(residuals, _CLIP).tolist())
-        model.scale = 1.4826 * weighted_median(np.abs(residuals), weights) or model.scale
-    largest = max(abs(float(rows.values.max())), abs(float(rows.values.min())))
-    if model.scale <= 4 * np.finfo(dtype).eps * largest:
-        model.scale = 0.0  # the biases explain everything: what is left is rounding
-    return model, clip
 
 
 def _settle_gauge(U, V, model, settings, seen):
@@ -489,7 +205,7 @@ def minimise(rows, cols, settings, rng, *, verbose=0, callback=None):
             f"overflows beyond {limit:.3g} for this shape; scale the values down"
         )
     masses = rows.mass(), cols.mass()
-    model, clip = _start_biases(rows, cols, masses, settings, dtype)
+    model, clip = start_biases(rows, cols, masses, settings, dtype)
     rank = settings.rank
     if model.scale == 0:
         model.U, model.V = np.zeros((rows.n, rank), dtype), np.zeros((cols.n, rank), dtype)
@@ -497,7 +213,8 @@ def minimise(rows, cols, settings, rng, *, verbose=0, callback=None):
         model.history.append(0.0)
         return model
     stages = _stages(settings, model)
-    n_sweeps, solver = settings.max_iter, settings.resolved_solver
+    small = is_small(rows, settings)
+    n_sweeps, solver = settings.max_iter, "plain" if small else settings.resolved_solver
     n_steps = settings.n_inner if solver == "cg" else 1
     stage = stages.pop(0)
     settings = stage.settings
@@ -528,7 +245,7 @@ def minimise(rows, cols, settings, rng, *, verbose=0, callback=None):
 
     def deviation():
         """Robust standard deviation of the residuals."""
-        return 1.4826 * _median_size(rows, model, U, V)
+        return 1.4826 * median_size(rows, model, U, V, small)
 
     def left():
         """What the ridge leaves of a row."""
@@ -568,6 +285,8 @@ def minimise(rows, cols, settings, rng, *, verbose=0, callback=None):
         elif settings.alpha > 0 and settings.power == 0:
             U, V = _settle_gauge(U, V, model, settings, seen)
         model.U, model.V = U, V
+        if spread is not None:
+            model.col_variances = spread.col_variances
         if callback is not None:
             callback(sweep + 1, model)
         if not np.isfinite(before):
@@ -605,33 +324,50 @@ def exact_rows(rows, model, settings):
     model.row_bias[:] = 0
     # Where nothing is known of the rows, every column counts alike in the preconditioner.
     mass = np.ones(len(model.V))
-    if settings.rank <= _EXACT_UP_TO or robust:
+    spread = _known_spread(rows, model, settings)
+    small = is_small(rows, settings)
+    if settings.rank <= _EXACT_UP_TO or robust or small:
         # Nothing can be left out before something is known of the rows.
         for cut in (np.inf, model.cut) if np.isfinite(model.cut) else (np.inf,):
             half_sweep(
                 rows, mass, model.V, model.col_bias, model.U, model.row_bias,
-                replace(model, cut=cut), settings, solver="cholesky",
-                n_steps=100 if robust else 1, tol=1e-12,
+                replace(model, cut=cut), settings, solver="plain" if small else "cholesky",
+                n_steps=100 if robust else 1, tol=1e-12, spread=spread,
             )  # fmt: skip
         return
     tol = 1e-22 if model.dtype == np.float64 else 1e-12
     _, U, Q, _, _ = half_sweep(
         rows, mass, model.V, model.col_bias, model.U, model.row_bias, model, settings,
-        solver="cg", n_steps=4 * settings.rank, tol=tol,
+        solver="cg", n_steps=4 * settings.rank, tol=tol, spread=spread,
     )  # fmt: skip
     model.U[:] = U @ Q.T
 
 
+def _known_spread(rows, model, settings):
+    if model.col_variances is None:
+        return None
+    from sklr.decomposition._completion_spread import KnownSpread
+
+    return KnownSpread(rows, model.col_variances, model.noise_share, _unit(settings))
+
+
 def leave_one_out(rows, model, settings):
     """Sums of squared and absolute residuals of entries left out of their row's regression."""
-    from sklr.decomposition._completion_kernels import leave_one_out_rows
-
     number = model.dtype.type
     out = np.empty((rows.n, 2))
-    _run(
-        leave_one_out_rows, rows, settings.rank**2, settings.n_jobs, number(model.mean),
-        model.col_bias, model.V, number(settings.alpha), number(settings.bias_alpha),
-        settings.power, settings.fit_bias, LOSSES[settings.loss], number(model.delta),
-        number(model.cut), model.U, model.row_bias, out,
+    spread, share, more = _known_spread(rows, model, settings), 1.0, np.empty((0, 1), model.dtype)
+    if spread is not None:
+        share, more = spread.share, spread.ridge() * number(spread.unit)
+    args = (
+        number(model.mean), model.col_bias, model.V, number(settings.alpha * share),
+        number(settings.bias_alpha * share), settings.power, settings.fit_bias,
+        LOSSES[settings.loss], number(model.delta), number(model.cut), more, model.U,
+        model.row_bias, out,
     )  # fmt: skip
+    if is_small(rows, settings):
+        plain.leave_one_out_rows(rows, *args)
+    else:
+        from sklr.decomposition._completion_kernels import leave_one_out_rows
+
+        run(leave_one_out_rows, rows, settings.rank**2, settings.n_jobs, *args)
     return (float(total) for total in out.sum(axis=0))

@@ -67,25 +67,6 @@ def row_losses(start, stop, indptr, indices, values, weights, mean, bias, offset
         out[i] = total
 
 
-@nb.njit(cache=True, nogil=True, fastmath=_FAST)
-def predict_pairs(rows, cols, mean, bias, offset, X, F, out):
-    """Write the model's value at each (row, column) pair; negative indices have no factor."""
-    k = F.shape[1]
-    for e in range(len(rows)):
-        i, j = rows[e], cols[e]
-        t = mean
-        if i >= 0:
-            t += bias[i]
-        if j >= 0:
-            t += offset[j]
-        if i >= 0 and j >= 0:
-            s = F.dtype.type(0)
-            for c in range(k):
-                s += X[i, c] * F[j, c]
-            t += s
-        out[e] = t
-
-
 @nb.njit(cache=True, nogil=True)
 def _weight(r, delta, cut, one):
     """Weight of a residual in the quadratic that lies above the loss and touches it there."""
@@ -349,12 +330,14 @@ def _normal_matrix(A, B, n, ridge, H, L):
     k = H.shape[0]
     np.dot(A[:n].T, B[:n], H)
     trace = 0.0
+    least = ridge[0]
     for c in range(k):
         H[c, c] += ridge[c]
         trace += H[c, c]
+        least = min(least, ridge[c])
     extra = 0.0
     trial = trace / k * (1e-10 if H.itemsize == 8 else 1e-6)
-    if n < k and ridge.min() <= 0:
+    if n < k and least <= 0:
         extra = trial
     for _ in range(8):
         for a in range(k):
@@ -455,7 +438,7 @@ def cholesky_rows(
 @nb.njit(cache=True, nogil=True)
 def leave_one_out_rows(
     start, stop, indptr, indices, values, weights, mean, offset, F,
-    alpha, bias_alpha, power, has_bias, loss, delta, cut, X, bias, out,
+    alpha, bias_alpha, power, has_bias, loss, delta, cut, more, X, bias, out,
 ):  # fmt: skip
     """Sum over each row's entries of squared and absolute leave-one-out residuals, at X, bias."""
     k = F.shape[1]
@@ -490,7 +473,10 @@ def leave_one_out_rows(
                 A[e, k] = 1
             for c in range(size):
                 B[e, c] = w[e] * A[e, c]
-        ridge[:] = alpha * mass**power
+        for c in range(k):
+            ridge[c] = alpha * mass**power
+            if len(more) > 0:
+                ridge[c] += more[i, c]
         if has_bias:
             ridge[k] = bias_alpha * mass**power
         solved = _normal_matrix(A, B, n, ridge, H, L)
@@ -514,7 +500,6 @@ def leave_one_out_rows(
 def _warm_up():
     for dtype in (np.float64, np.float32):
         number = dtype
-        rows = np.array([0, 0, 1, 1, 2], dtype=np.int32)
         cols = np.array([0, 1, 0, 1, 1], dtype=np.int32)
         values = np.arange(5, dtype=dtype)
         none = np.empty(0, dtype=dtype)
@@ -525,9 +510,6 @@ def _warm_up():
         residual_product(0, 3, *half, zero, bias, offset, -one, one, bias, F, np.empty_like(X))
         entry_residuals(*half[:3], zero, bias, offset, X, F, 1, np.empty(5, dtype))
         row_losses(0, 3, *half, zero, bias, offset, X, F, np.empty(3))
-        predict_pairs(
-            rows.astype(np.int64), cols.astype(np.int64), zero, bias, offset, X, F, values
-        )
         common = one, one, 0.0, True, 0, one, one, np.empty((0, 2), dtype)
         spectrum = np.ones(2, dtype)
         cg_rows(
@@ -537,5 +519,5 @@ def _warm_up():
     double = half[0], half[1], np.empty(5), np.empty(0)
     leave_one_out_rows(
         0, 3, *double, 0.0, np.zeros(2), np.ones((2, 2)), 1.0, 1.0, 0.0, True, 0, 1.0, 1.0,
-        np.ones((3, 2)), np.zeros(3), out,
+        np.empty((0, 1)), np.ones((3, 2)), np.zeros(3), out,
     )  # fmt: skip

@@ -10,7 +10,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklr.decomposition._completion import grouped, minimise, squared_loss
+from sklr.decomposition._completion import minimise
+from sklr.decomposition._completion_data import grouped
+from sklr.decomposition._completion_plain import predict_pairs
+from sklr.decomposition._completion_start import squared_loss
 from sklr.decomposition._parameters import (
     CONSTRAINTS,
     canonical,
@@ -144,7 +147,6 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         **CONSTRAINTS,
-        "alpha_scaling": [StrOptions({"none", "count", "uncertainty"})],
         "shape": [tuple, list, None],
         "clip": [tuple, list, None],
         "context": [StrOptions({"refuse", "bias"})],
@@ -268,14 +270,11 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=None)
         ids = self._check_ids(X, fitting=False)
-        from sklr.decomposition._completion_kernels import predict_pairs
-
         dtype = self.row_factors_.dtype
-        out = np.empty(len(ids), dtype=dtype)
-        predict_pairs(
+        out = predict_pairs(
             _position(self.row_ids_, ids[:, 0]), _position(self.col_ids_, ids[:, 1]),
             dtype.type(self.intercept_), self.row_bias_, self.col_bias_, self.row_factors_,
-            self.col_factors_, out,
+            self.col_factors_,
         )  # fmt: skip
         for column, (codes, effects) in zip(ids.T[2:], self.context_effects_, strict=True):
             place = _position(codes, column)

@@ -414,6 +414,11 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
                 f"rank must be an integer >= 1 or one for each of n_features={n_features} "
                 f"columns, got {self.rank!r}."
             )
+        if self.core == "cp" and len(set(np.atleast_1d(ranks).tolist())) > 1:
+            raise ValueError(
+                f"core='cp' multiplies the functions rank by rank: rank must be the same for all "
+                f"columns, got {self.rank!r}."
+            )
         if not isinstance(self.length_scale, str) and np.ndim(self.length_scale) > 0:
             scales = np.asarray(self.length_scale, dtype=float)
             if scales.shape != (n_features,) or not (scales > 0).all():
@@ -461,8 +466,13 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
         self.x_scale_ = np.where((span > 0) & ~self._is_category, span, 1.0)
         self.x_min_[self._is_category] = 0.0
         self._mean = float(np.average(y, weights=weights))
-        std = float(np.sqrt(np.average((y - self._mean) ** 2, weights=weights)))
-        self.y_std_ = std if std > 1e-14 * max(1.0, abs(self._mean)) else 1.0
+        rest = y - self._mean
+        largest = max(float(np.abs(rest).max()), np.finfo(float).tiny)  # squares stay in range
+        std = largest * float(np.sqrt(np.average((rest / largest) ** 2, weights=weights)))
+        if std > 1e150:
+            raise ValueError(f"y has a standard deviation of {std:.2g}: divide y, its variance is "
+                             "no number.")  # fmt: skip
+        self.y_std_ = std if std > 1e-14 * abs(self._mean) else 1.0
 
     def _scaled(self, values, k):
         if self._is_category[k]:

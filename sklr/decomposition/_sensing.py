@@ -11,22 +11,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from sklr.decomposition._sensing_fit import fit_absolute, fit_squared
 from sklr.decomposition._sensing_operator import SensingOperator, is_symmetric, samples_entries
-from sklr.decomposition._sensing_solvers import (
-    Validation,
-    gradient_descent,
-    random_factors,
-    spectral_factors,
-    subgradient_descent,
-    weighted_quantile,
-)
 from sklr.utils._base import BaseEstimator, fit_context
-from sklr.utils._progress import progress
 from sklr.utils._validation import as_trials_array, check_sample_weight, validate_data
 
-# F starts at this many times the scale of G: the difference of their sizes, which the descent
-# keeps, is what makes the surplus of the rank vanish.
-_START_RATIO = 1 / 3
 # Share of a median absolute deviation that is a standard deviation of normal errors.
 _MAD = 1.4826
 _OUTLIER = 3.5
@@ -324,9 +313,9 @@ sparse of shape (n_samples, n_features)
                 + ": nothing is measured."
             )
         if self.loss == "squared":
-            result = self._fit_squared(operator, b, k, rng, validation)
+            result = fit_squared(self, operator, b, k, rng, validation)
         else:
-            result = self._fit_absolute(operator, b, k, validation)
+            result = fit_absolute(self, operator, b, k, validation)
         self._store(result, X, y, operator, b, rng)
         return self
 
@@ -423,174 +412,6 @@ sparse of shape (n_samples, n_features)
         order = rng.permutation(samples)
         return np.sort(order[n_held:]), np.sort(order[:n_held])
 
-    # Descent ---------------------------------------------------------------------------------
-
-    def _iterations(self, max_iter):
-        return progress(
-            range(max_iter),
-            total=max_iter,
-            description="matrix sensing",
-            verbose=self.verbose,
-        )
-
-    def _fit_squared(self, operator, y, k, rng, held):
-        mean = 0.0
-        if self.fit_intercept:
-            mean = float(np.average(y, weights=operator.weights))
-            y = y - mean
-        moment = operator.adjoint(y)
-        U, S, Vt = np.linalg.svd(moment, full_matrices=False)
-        if S[0] == 0:
-            return _nothing(operator.shape, k, mean)
-        # The best multiple of the leading part tells the size of the matrix, whatever the samples.
-        lead = operator.measure(np.outer(U[:, 0], Vt[0]))
-        w = operator.weights
-        power = float(lead @ lead if w is None else (w * lead) @ lead) / operator.total
-        size = float(S[0]) / power
-        precompute = operator.gram_pays() if self.precompute == "auto" else self.precompute
-        if precompute:
-            operator.make_gram(y)
-        tied = operator.symmetric and self.solver == "gd" and self.symmetric is True
-        scale = (0.5 if self.init_scale is None else self.init_scale) * np.sqrt(size)
-        F, G = random_factors(rng, operator.shape, k, scale, _START_RATIO)
-        c = 0.25 if self.step_size == "auto" else self.step_size
-        max_iter = 2000 if self.max_iter is None else self.max_iter
-        validation = None
-        if held is not None:
-            validation = self._validation(operator, held, mean)
-        out = gradient_descent(
-            operator,
-            y,
-            F,
-            G,
-            eta=c / float(S[0]),
-            max_iter=max_iter,
-            tol=self.tol,
-            tied=tied,
-            accelerate=self.solver == "accelerated",
-            adapt=self.step_size == "auto",
-            validation=validation,
-            iterations=self._iterations(max_iter),
-        )
-        if not out.converged:
-            warnings.warn(
-                f"Gradient descent ended after {out.n_iter} iterations (max_iter={max_iter}) with "
-                f"a relative residual of {out.curve[-1]:.3g} and a relative gradient of "
-                f"{out.gradient:.3g} above tol={self.tol:.3g}. Raise max_iter or tol, or use "
-                "early_stopping=True.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
-        # Normalised measurements are 1 / scale of the real ones.
-        root = np.sqrt(operator.scale)
-        return {
-            "F": out.F / root,
-            "G": out.G / root,
-            "curve": out.curve,
-            "n_iter": out.n_iter,
-            "switch": out.switch_iter,
-            "shift": mean,
-            "tied": tied,
-            "size": size / operator.scale,
-        }
-
-    def _fit_absolute(self, operator, y, k, held):
-        w = operator.weights
-        middle = weighted_quantile(y, 0.5, w) if self.fit_intercept else 0.0
-        tau = weighted_quantile(np.abs(y - middle), 0.5, w) / 0.6745
-        if tau == 0:
-            warnings.warn(
-                f"At least half of y equals {middle:.6g}: the matrix that fits them is zero.",
-                UserWarning,
-                stacklevel=3,
-            )
-            return _nothing(operator.shape, k, middle)
-        target = y / tau
-        alpha = 1e-6 if self.init_scale is None else self.init_scale
-        tied = operator.symmetric and self.symmetric is True
-        start = operator.adjoint(np.sign(target - middle / tau))
-        F, G = spectral_factors(start, k, alpha, tied)
-        eta = self.step_size
-        if eta == "auto":
-            eta = 0.3
-            if self.step == "loss":
-                # The start is sqrt(2 / pi) M / |M|_F; stability goes by the spectral norm of M.
-                eta = 0.25 * np.sqrt(2 / np.pi) / np.linalg.norm(start, 2)
-        decay = self.decay
-        if decay == "auto":
-            rank = min(k, 10)
-            decay = 1 - min(0.5, eta / (2.5 * np.sqrt(rank) * np.log(1 / min(alpha, 0.1))))
-        max_iter = self.max_iter
-        if max_iter is None:
-            wanted = 2000 if self.step == "loss" else np.log(1e-8 / eta) / np.log(decay)
-            max_iter = int(np.ceil(wanted))
-        validation = None
-        if held is not None:
-            validation = self._validation(operator, held, None, tau)
-        out = subgradient_descent(
-            operator,
-            target,
-            F,
-            G,
-            step=self.step,
-            eta=eta,
-            decay=decay,
-            max_iter=max_iter,
-            tol=max(self.tol, 10 * np.finfo(operator.dtype).eps),
-            tied=tied,
-            intercept=self.fit_intercept,
-            validation=validation,
-            iterations=self._iterations(max_iter),
-        )
-        grown = np.linalg.norm(out.F @ out.G.T)
-        if grown < 0.1:
-            warnings.warn(
-                f"The matrix never grew out of its start: its size is {grown:.3g} of what the "
-                f"targets suggest, after {out.n_iter} iterations. The steps shrink too fast "
-                f"(decay={decay:.6g}) for init_scale={alpha:.3g}, or y does not depend on X.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
-        elif not out.converged:
-            warnings.warn(
-                f"The sub-gradient method ended after {out.n_iter} iterations "
-                f"(max_iter={max_iter}) with a relative residual of {out.gradient:.3g} while it "
-                "was still moving. Raise max_iter, or lower decay.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
-        root = np.sqrt(tau / operator.scale)
-        return {
-            "F": out.F * root,
-            "G": out.G * root,
-            "curve": [loss * tau for loss in out.curve],
-            "n_iter": out.n_iter,
-            "shift": float(out.shift * tau),
-            "tied": tied,
-            "size": tau / operator.scale,
-        }
-
-    def _validation(self, operator, held, mean, tau=1.0):
-        """Return the loss on the held-out samples, in the units of the descent."""
-        X, y, w = held
-        factor = tau / operator.scale
-
-        def loss(F, G):
-            M = F @ G.T
-            if operator.symmetric:
-                M = (M + M.T) / 2
-            e = y - factor * (X @ M.ravel())
-            if mean is not None:
-                offset = 0.0
-                if operator.mean is not None:
-                    offset = mean - factor * (operator.mean @ operator.vector(M))
-                return float(np.average((e - offset) ** 2, weights=w))
-            if self.fit_intercept:
-                e = e - weighted_quantile(e, 0.5, w)
-            return float(np.average(np.abs(e), weights=w))
-
-        return Validation(loss, self.n_iter_no_change)
-
     # Results ---------------------------------------------------------------------------------
 
     def _store(self, result, X, y, operator, y_used, rng):
@@ -652,12 +473,6 @@ sparse of shape (n_samples, n_features)
         tags.input_tags.sparse = True
         tags.input_tags.three_d_array = True
         return tags
-
-
-def _nothing(shape, k, shift):
-    """Return the result of a descent for targets that say nothing of the matrix."""
-    F, G = np.zeros((shape[0], k)), np.zeros((shape[1], k))
-    return {"F": F, "G": G, "curve": [0.0], "n_iter": 1, "shift": float(shift)}
 
 
 def _flatten(estimator, X):

@@ -15,6 +15,18 @@ _CHUNK = 4_000_000
 MAX_CORE = 20_000_000
 
 
+def moderate(C):
+    """Return an array of moderate size and the power of two that it has to be multiplied with.
+
+    Squares of entries beyond 1e100, or all below 1e-100, would leave the range of numbers.
+    """
+    largest = np.abs(C).max(initial=0.0)
+    if largest == 0.0 or 1e-100 < largest < 1e100:
+        return C, 1.0
+    scale = float(np.exp2(np.floor(np.log2(largest))))
+    return C / scale, scale
+
+
 def mode_product(C, M, k):
     """Return the product of the array `C` with the matrix `M` along axis k."""
     before, n, after = int(np.prod(C.shape[:k])), C.shape[k], int(np.prod(C.shape[k + 1 :]))
@@ -147,6 +159,7 @@ def hosvd(C, tol=1e-8, ranks=None, *, n_iter=0):
         where = np.unravel_index(np.flatnonzero(~np.isfinite(C))[0], C.shape)
         raise ValueError(f"C must be finite, C{[int(i) for i in where]} is {C[where]}.")
     limits = check_ranks(ranks, C.shape)
+    C, scale = moderate(C)
     threshold = check_tol(tol) * np.linalg.norm(C) / np.sqrt(C.ndim) if ranks is None else -1.0
     core, factors = C, []
     with single_blas_thread():
@@ -159,7 +172,7 @@ def hosvd(C, tol=1e-8, ranks=None, *, n_iter=0):
             core = mode_product(core, factors[k].T, k)
         for _ in range(n_iter):
             core = _improve(C, factors)
-    return core, factors
+    return core * scale if scale != 1.0 else core, factors
 
 
 def _improve(C, factors):
@@ -285,6 +298,7 @@ def rhosvd(weights, factors, tol=1e-8, ranks=None):
     """
     tol = check_tol(tol)
     weights, factors = check_products(weights, factors)
+    weights, scale = moderate(weights)
     limits = check_ranks(ranks, [len(U) for U in factors])
     signs, factors = spread(weights, factors)
     d = len(factors)
@@ -307,6 +321,7 @@ def rhosvd(weights, factors, tol=1e-8, ranks=None):
         core = sum_of_products(signs, small)
     core, turns = hosvd(core, 0.5 * tol)
     core, turns = _cut(core, turns, limits)
+    core = core * scale if scale != 1.0 else core
     return core, [V @ W for V, W in zip(bases, turns, strict=True)]
 
 

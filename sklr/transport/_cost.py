@@ -140,8 +140,15 @@ class Cost:
         """
         from sklr.transport import _transport_kernels as kernels
 
-        kernels.row_update(C, inv_reg, v, a, u.copy(), np.zeros(self.shape[1]), out, True)
-        out *= (a / out.sum(axis=1))[:, None]
+        sums = np.zeros(self.shape[1])
+        for rows in self._small_chunks(len(C)):
+            part = out[rows]
+            kernels.row_update(C[rows], inv_reg, v, a[rows], u[rows].copy(), sums, part, True)
+            part *= (a[rows] / part.sum(axis=1))[:, None]
+
+    def _small_chunks(self, n_rows):
+        """Return rows few enough for the cache."""
+        return _chunks(n_rows, max(1, _BLOCK // 8 // self.shape[1]))
 
     def plan(self, inv_reg, u, v, a):
         """Return the plan, dense, with row sums `a`, which `u` gives up to rounding."""
@@ -174,12 +181,19 @@ class Cost:
         """Return the cost of the whole plan."""
 
         def work(rows):
-            C = self.block(rows)
-            P = np.empty(C.shape)
-            self._write_plan(C, inv_reg, u[rows], v, a[rows], P)
-            return float(np.vdot(P, C))
+            C, u_rows, a_rows, total = self.block(rows), u[rows], a[rows], 0.0
+            room = np.empty((max(1, _BLOCK // 8 // C.shape[1]), C.shape[1]))
+            for part in self._small_chunks(len(C)):
+                P = room[: part.stop - part.start]
+                self._write_plan(C[part], inv_reg, u_rows[part], v, a_rows[part], P)
+                total += float(np.vdot(P, C[part]))
+            return total
 
         return sum(self.run(work, self.chunks))
+
+    def paid_by(self, plan, inv_reg, u, v, a) -> float:
+        """Return the cost of the whole plan, of which `plan` may be a cheaper source."""
+        return self.paid(inv_reg, u, v, a)
 
 
 class DenseCost(Cost):
@@ -193,6 +207,12 @@ class DenseCost(Cost):
     def block(self, rows):
         """Return rows of the matrix, as a view."""
         return self.C[rows]
+
+    def paid_by(self, plan, inv_reg, u, v, a):
+        """Return the cost of the whole plan; a dense one has not to be computed again."""
+        if not isinstance(plan, np.ndarray):
+            return self.paid(inv_reg, u, v, a)
+        return sum(self.run(lambda rows: float(np.vdot(plan[rows], self.C[rows])), self.chunks))
 
     def subset(self, rows, columns):
         """Return the cost between some rows and columns only."""

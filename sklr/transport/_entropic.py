@@ -42,6 +42,11 @@ def _barycentres(X, support, potential, reg, metric, values, run):
 
     def work(rows):
         W = cost.block(rows) * (-1.0 / reg)
+        if not np.isfinite(W).all():
+            raise ValueError(
+                "The costs between X and the fitted samples contain NaN or infinity: samples are "
+                "too far away, or the metric is not defined for them."
+            )
         W += scaled
         W -= W.max(axis=1, keepdims=True)
         np.exp(W, out=W)

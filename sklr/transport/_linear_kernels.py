@@ -86,13 +86,13 @@ def incomplete_cholesky(
     size = 0
     l_indptr[0] = 0
     for j in range(n):
-        n_rows = 0
-        for k in range(indptr[j], indptr[j + 1]):
-            i = indices[k]
-            work[i] = weights[k]
+        # Not counted up from a constant 0, for which `_sort` would be compiled once more.
+        n_rows = indptr[j + 1] - indptr[j]
+        for k in range(n_rows):
+            i = indices[indptr[j] + k]
+            work[i] = weights[indptr[j] + k]
             marked[i] = j
-            rows[n_rows] = i
-            n_rows += 1
+            rows[k] = i
         column = head[j]
         while column >= 0:
             following = chain[column]

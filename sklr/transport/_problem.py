@@ -123,7 +123,8 @@ def make_problem(a, b, cost: Any, reg: float, relative: bool) -> Problem:
             f"a and b must have the same mass, got sums {mass:.9g} and {other:.9g}: only balanced "
             "transport is solved here. Divide each by its sum if only the shapes matter."
         )
-    rows, columns = np.flatnonzero(a), np.flatnonzero(b)
+    # One over smaller weights would overflow.
+    rows, columns = np.flatnonzero(a > 1e-300 * mass), np.flatnonzero(b > 1e-300 * other)
     if len(rows) < n or len(columns) < m:
         cost = cost.subset(rows, columns)
     if cost.is_sparse:
@@ -247,7 +248,9 @@ def make_result(problem: Problem, state, tol: float, sparse: bool) -> TransportR
         dropped = max(0.0, 1.0 - float(plan.sum()))
     else:
         plan = cost.first_plan(inv_reg, state.u, state.v, problem.a)
-    plan *= problem.mass
+    paid = problem.mass * cost.paid_by(plan, inv_reg, state.u, state.v, problem.a)
+    if problem.mass != 1.0:
+        plan *= problem.mass
     if cost.shape != problem.shape:
         plan = _widen(plan, problem)
     error = 0.0
@@ -259,7 +262,7 @@ def make_result(problem: Problem, state, tol: float, sparse: bool) -> TransportR
     return TransportResult(
         plan=plan,
         potentials=potentials(problem, state),
-        cost=paid(problem, state),
+        cost=paid,
         objective=value(problem, state),
         reg=state.reg,
         n_warmup=state.n_sweeps,

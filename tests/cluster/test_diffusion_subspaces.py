@@ -375,6 +375,12 @@ def test_works_in_a_pipeline_and_keeps_float32():
     assert model.transform(X.astype(np.float32)).dtype == np.float32
 
 
+def test_entries_whose_squares_are_no_numbers_are_refused():
+    X = 1e160 * np.random.default_rng(0).standard_normal((20, 5))
+    with pytest.raises(ValueError, match="entries up to .*e\\+160"):
+        DiffusionSubspaceClustering(2, 2).fit(X)
+
+
 def test_explained_share():
     X, _ = make_molrg(200, 12, 2, 2, noise=0.0, random_state=0)
     model = DiffusionSubspaceClustering(2, 2, random_state=0).fit(X)

@@ -1,6 +1,7 @@
 """Chebyshev-Tucker functions: closed forms, error bounds, arithmetic, the paper's claim."""
 
 import copy
+import math
 import pickle
 import warnings
 
@@ -586,6 +587,8 @@ def test_place_of_a_value_that_is_not_finite_is_named(method):
         ([(0, np.nan), (0, 1)], r"bounds\[0\]"),
         ((0, 1), "one pair"),
         ([], "one pair"),
+        ("ab", "one pair"),
+        ([(0, 1), (0, 1, 2)], "one pair"),
         ([(0, 1)] * 3, "cannot be called with 3 coordinates"),
     ],
 )
@@ -628,6 +631,37 @@ def test_what_functions_return_is_looked_at(func, message):
         ChebyshevTucker().fit_function(func, [(0, 1)])
     with pytest.raises(TypeError, match="callable"):
         ChebyshevTucker().fit_function(3, [(0, 1)])
+
+
+def test_function_of_single_points_is_told_how_to_be_passed():
+    with pytest.raises(TypeError) as info:
+        ChebyshevTucker().fit_function(lambda x, y: math.sin(x * y), [(0, 1)] * 2)
+    assert "Pass vectorized=False" in info.value.__notes__[0]
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-160, 1e160, 1e300])
+@pytest.mark.parametrize("method", ["full", "cross"])
+def test_values_whose_squares_are_no_numbers(size, method):
+    """Units are the user's choice."""
+    f = ChebyshevTucker(tol=1e-8, method=method).fit_function(
+        lambda x, y: size * np.cos(x + y), [(-1, 1)] * 2
+    )
+    assert f.rank_ == (2, 2)
+    assert_allclose(f([0.3, 0.4]) / size, np.cos(0.7), rtol=1e-7)
+    assert_allclose((f + f).round(1e-6)([0.3, 0.4]) / size, 2 * np.cos(0.7), rtol=1e-5)
+    grid = ChebyshevTucker(tol=1e-8).fit_grid(
+        f.to_grid(*[cheb_points(17)] * 2), [cheb_points(17)] * 2
+    )
+    assert grid.rank_ == (2, 2)
+    terms = ChebyshevTucker(tol=1e-8).fit_cp([size], [[np.cos], [np.exp]], [(-1, 1)] * 2)
+    assert_allclose(terms([0.3, 0.4]) / size, np.cos(0.3) * np.exp(0.4), rtol=1e-7)
+
+
+def test_only_finite_numbers_are_added():
+    f = ChebyshevTucker().fit_function(np.sin, [(0, 1)])
+    for number in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="finite number"):
+            f + number
 
 
 def test_points_outside_the_box():

@@ -5,18 +5,16 @@ import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sklr.decomposition import _completion, alternating_minimization
-from sklr.decomposition._completion import (
-    Half,
-    Model,
-    Settings,
-    balanced,
-    grouped,
-    half_sweep,
-    transposed,
-    weighted_median,
+from sklr.decomposition import (
+    LowRankImputer,
+    _completion,
+    _completion_data,
+    alternating_minimization,
 )
+from sklr.decomposition._completion import balanced, half_sweep
+from sklr.decomposition._completion_data import Half, Model, Settings, grouped, transposed
 from sklr.decomposition._completion_spread import Spread
+from sklr.decomposition._completion_start import weighted_median
 
 
 def low_rank(m, n, k, share, *, seed=0, scales=1.0, noise=0.0):
@@ -128,7 +126,10 @@ def one_half_sweep(solver, n_steps, *, loss="squared", weighted=False, dtype=np.
 def test_half_sweeps_equal_plain_normal_equations(dtype, tol, loss, weighted, bias):
     """float32: normal equations of a condition near 100, in half precision of digits."""
     options = {"loss": loss, "weighted": weighted, "dtype": dtype, "bias": bias}
-    results = [one_half_sweep("cholesky", 1, **options), one_half_sweep("cg", 12, **options)]
+    results = [
+        one_half_sweep(solver, n_steps, **options)
+        for solver, n_steps in (("plain", 1), ("cholesky", 1), ("cg", 12))
+    ]
     for half, F, offset, (X0, b0), X, b, total, fell in results:
         assert X.dtype == dtype
         wanted_total, before, after = 0.0, 0.0, 0.0
@@ -253,11 +254,11 @@ def test_extra_ridge_and_the_end_of_the_loss_are_those_of_the_normal_equations()
     half, other = grouped(rows, cols, values, values[:0], (m, n))
     F, X0 = rng.standard_normal((n, k)), rng.standard_normal((m, k))
     zero = np.zeros(n)
-    for solver, n_steps in (("cholesky", 1), ("cg", 12)):
+    for solver, n_steps in (("plain", 1), ("cholesky", 1), ("cg", 12)):
         model = Model(0.0, 1.0, X0, F, np.zeros(m), zero, delta=0.5, cut=2.0)
         settings = Settings(k, alpha=0.5, loss="huber")
         spread = Spread(half, other, X0, F, 0.5, 2.0, share=0.3, unit=1.0)
-        if solver == "cholesky":
+        if solver == "plain":
             D = spread._variances[1].copy()
             H = 0.15 + np.array([(X0[half_rows(other, j)] ** 2).sum(axis=0) for j in range(n)])
             assert_allclose(D, 0.6 / H)
@@ -287,6 +288,21 @@ def test_extra_ridge_and_the_end_of_the_loss_are_those_of_the_normal_equations()
 
 def half_rows(half, i):
     return half.indices[half.indptr[i] : half.indptr[i + 1]]
+
+
+@pytest.mark.parametrize("loss", ["squared", "huber"])
+def test_small_problems_without_kernels_give_the_same(loss, monkeypatch):
+    """Nothing is compiled below a size, and above it the results are those of the kernels."""
+    M, R = low_rank(50, 40, 2, 0.5, noise=0.3)
+    R[::7, ::5] += 20.0 * (loss == "huber")
+    options = {"loss": loss, "random_state": 0, "tol": 1e-9, "max_iter": 500}
+    imputers = []
+    for limit in (_completion_data._SMALL, 0):
+        monkeypatch.setattr(_completion_data, "_SMALL", limit)
+        imputer = LowRankImputer(2, **options).fit(R)
+        imputers.append((imputer.transform(R), imputer.score(R), imputer.training_rmse_))
+    for small, large in zip(*imputers, strict=True):
+        assert_allclose(small, large, rtol=1e-3, atol=1e-3)
 
 
 def test_biases_and_factors_are_recovered_together():
@@ -332,7 +348,7 @@ def test_sparse_entries_are_observations_zeros_included(kind):
 
 
 def test_threads_change_nothing(monkeypatch):
-    monkeypatch.setattr(_completion, "_WORTH_A_THREAD", 0)
+    monkeypatch.setattr(_completion_data, "_WORTH_A_THREAD", 0)
     _, R = low_rank(70, 50, 3, 0.4, noise=0.2)
     one, two = (
         alternating_minimization(R, 3, alpha=0.5, solver="cg", n_jobs=n_jobs, random_state=0)

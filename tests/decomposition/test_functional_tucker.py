@@ -201,6 +201,14 @@ def test_order_of_rows_and_affine_changes_leave_predictions(scattered, model):
     assert_allclose(spread, 5.0 * std, rtol=1e-4)
 
 
+@pytest.mark.parametrize("unit", [1e-200, 1e-20, 1e140])
+def test_unit_of_the_target_is_free(unit, scattered, model):
+    X, y = scattered
+    other = fitted(X, unit * y)
+    assert_allclose(other.predict(X[:50]) / unit, model.predict(X[:50]), rtol=1e-6, atol=1e-9)
+    assert_allclose(other.y_std_ / unit, model.y_std_, rtol=1e-12)
+
+
 def test_halved_weights_of_doubled_rows_are_the_rows(scattered, model):
     X, y = scattered
     twice = fitted(np.repeat(X, 2, 0), np.repeat(y, 2), np.full(2 * len(X), 0.5), max_iter=40)
@@ -328,6 +336,7 @@ def test_real_air_quality(data_folder):
         ({"length_scale": (0.1, 0.2, -1.0)}, "length_scale"),
         ({"noise_prior": (1.0,)}, "noise_prior"),
         ({"nu": 1.0}, "nu"),
+        ({"core": "cp", "rank": (1, 2, 2)}, "rank must be the same for all columns"),
         ({"categorical_features": [5]}, "n_features=3"),
         ({"categorical_features": ["wind"]}, "wind"),
     ],
@@ -345,6 +354,8 @@ def test_bad_data():
         fitted(np.where(X == X.max(), np.inf, X), y)
     with pytest.raises(ValueError, match="(?i)sample.weight"):
         fitted(X, y, np.zeros(10))
+    with pytest.raises(ValueError, match="divide y"):
+        fitted(X, 1e200 * y)
     with pytest.raises(ValueError, match="minimum of 2"):
         fitted(X[:1], y[:1])
 

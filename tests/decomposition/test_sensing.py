@@ -526,7 +526,7 @@ def test_interrupted_fit_leaves_what_was_there(monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sklr.decomposition._sensing.gradient_descent", interrupt)
+    monkeypatch.setattr("sklr.decomposition._sensing_fit.gradient_descent", interrupt)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, 2 * y)
     assert_array_equal(model.matrix_, before)

@@ -233,6 +233,14 @@ def test_bad_input(domains, arguments, message):
         EntropicTransport().fit(domains[0], **arguments)
 
 
+def test_samples_whose_costs_overflow_are_refused(domains):
+    X, Z = domains
+    mapping = EntropicTransport(0.05).fit(X, X_target=Z)
+    assert np.isfinite(mapping.transform(X * 1e6)).all()
+    with np.errstate(over="ignore"), pytest.raises(ValueError, match="NaN or infinity"):
+        mapping.transform(X * 1e200)
+
+
 @pytest.mark.parametrize("reg", [np.inf, np.nan])
 def test_reg_has_to_be_finite(domains, reg):
     with pytest.raises(ValueError, match="reg"):

@@ -67,6 +67,37 @@ def test_numba_threads_restores_after_an_error_and_nests():
     assert numba.get_num_threads() == previous
 
 
+@pytest.mark.parametrize("first", ["torch", "numba"])
+@pytest.mark.parametrize("number", ["1", "1,2"])
+def test_numba_leaves_the_number_of_threads_of_torch(first, number):
+    """Single precision networks differ in their last digits between numbers of threads."""
+    pytest.importorskip("torch", reason="needs the extra torch")
+    pytest.importorskip("numba.np.ufunc.omppool", reason="this Numba has no OpenMP layer")
+    code = f"""
+        import {first}
+        from sklr.utils._threads import numba_threads
+        with numba_threads(2):
+            pass
+        import torch
+        print(torch.get_num_threads())
+    """
+    environment = os.environ | {
+        "OMP_NUM_THREADS": number,
+        "NUMBA_NUM_THREADS": "2",
+        "NUMBA_THREADING_LAYER": "omp",
+    }
+    environment.pop("MKL_NUM_THREADS", None)  # with it torch keeps its number anyway
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+        env=environment,
+    )
+    assert done.stdout.split() == ["1"]
+
+
 def test_numba_threads_asks_for_no_more_than_there_are():
     import numba
 
