@@ -147,7 +147,6 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         **CONSTRAINTS,
-        "alpha_scaling": [StrOptions({"none", "count", "uncertainty"})],
         "shape": [tuple, list, None],
         "clip": [tuple, list, None],
         "context": [StrOptions({"refuse", "bias"})],

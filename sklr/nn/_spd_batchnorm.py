@@ -12,7 +12,7 @@ from sklr.nn._spd_functional import (
     spd_log,
     spd_power,
     sym_exp,
-    sym_exp_both,
+    sym_exp_pair,
     symmetrise,
 )
 
@@ -218,14 +218,16 @@ class SPDBatchNormBW(_SPDBatchNorm):
             return torch.ones((), dtype=torch.float64, device=self.log_bias.device)
         return self.log_power.double().exp()
 
-    def _roots_of_metric(self) -> tuple[Tensor | None, Tensor | None]:
+    def _exponentials(self) -> tuple[Tensor | None, Tensor | None, Tensor]:
+        """Return root and inverse root of the metric, and the bias."""
         if self.log_metric is None:
-            return None, None
-        return sym_exp_both(0.5 * symmetrise(self.log_metric.double()))
+            return None, None, self.bias
+        pair = torch.stack((0.5 * self.log_metric, self.log_bias)).double()
+        return sym_exp_pair(symmetrise(pair))
 
     def _normalise(self, X: Tensor) -> Tensor:
         power = self.power
-        root, inverse = self._roots_of_metric()
+        root, inverse, bias = self._exponentials()
 
         def into(A):
             A = spd_power(A, power) if self._deformed else A
@@ -247,7 +249,7 @@ class SPDBatchNormBW(_SPDBatchNorm):
                 self._track(b, U, var, into, root, power)
             else:
                 var = self.running_var.double()
-        Z, stretch = exp_from_identity(V, U, into(self.bias), root, self._factor(var))
+        Z, stretch = exp_from_identity(V, U, into(bias), root, self._factor(var))
         self.n_folded = _count_folded(stretch)
         return spd_power(Z, 1.0 / power) if self._deformed else Z
 

@@ -48,12 +48,18 @@ def _log_slopes(w: Tensor) -> Tensor:
     return torch.exp(-(a + b) / 2) * torch.where(zero, 1.0, safe / torch.sinh(safe))
 
 
-def _exp_slopes(w: Tensor) -> Tensor:
-    a, b = _pairs(w)
-    h = (a - b) / 2
+def _sinh_quotient(w: Tensor) -> Tensor:
+    """Return sinh(h) / h of half differences h, with its limit 1 at zero."""
+    a, b = _pairs(0.5 * w)
+    h = a - b
     zero = h == 0
     safe = torch.where(zero, 1.0, h)
-    return torch.exp((a + b) / 2) * torch.where(zero, 1.0, torch.sinh(safe) / safe)
+    return torch.where(zero, 1.0, torch.sinh(safe) / safe)
+
+
+def _exp_slopes(w: Tensor) -> Tensor:
+    a, b = _pairs(w)
+    return torch.exp((a + b) / 2) * _sinh_quotient(w)
 
 
 def _floor_slopes(w: Tensor, floor: float) -> Tensor:
@@ -140,27 +146,31 @@ def sym_exp(X: Tensor) -> Tensor:
     return _Spectral.apply(X, "exp", None)
 
 
-class _ExpBoth(Function):
-    """exp(X) and exp(-X) of one symmetric matrix, from one decomposition."""
+class _ExpPair(Function):
+    """exp(A), exp(-A) and exp(B) of a stack (A, B) of two symmetric matrices, at one go."""
 
     @staticmethod
     def forward(ctx, X):
         w, V = torch.linalg.eigh(X)
         values = w.exp()
         ctx.save_for_backward(w, V)
-        return (V * values) @ V.mT, (V / values) @ V.mT
+        first, second = (V * values[:, None, :]) @ V.mT
+        return first, (V[0] / values[0]) @ V[0].mT, second
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad, grad_inverse):
+    def backward(ctx, grad_first, grad_inverse, grad_second):
         w, V = ctx.saved_tensors
-        inner = _exp_slopes(w) * (V.mT @ grad @ V) - _exp_slopes(-w) * (V.mT @ grad_inverse @ V)
+        ratio, (a, b) = _sinh_quotient(w), _pairs((0.5 * w).exp())
+        means = a * b
+        inner = (V.mT @ torch.stack((grad_first, grad_second)) @ V).mul_(ratio * means)
+        inner[0] -= (ratio[0] / means[0]) * (V[0].mT @ grad_inverse @ V[0])
         return V @ symmetrise(inner) @ V.mT
 
 
-def sym_exp_both(X: Tensor) -> tuple[Tensor, Tensor]:
-    """Exponentials of a symmetric matrix and of its negative."""
-    return _ExpBoth.apply(X)
+def sym_exp_pair(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Exponentials of the first of two symmetric matrices, of its negative, and of the second."""
+    return _ExpPair.apply(X)
 
 
 def spd_power(X: Tensor, power: Tensor, spectrum: tuple[Tensor, Tensor] | None = None) -> Tensor:

@@ -101,6 +101,18 @@ def test_gradients_of_spectral_functions(make, function):
     assert gradcheck(lambda X: function(F.symmetrise(X)), X)
 
 
+def test_exponentials_of_a_pair():
+    A, B = spd(2)
+    repeated = torch.stack((with_repeated(1)[0], torch.zeros(5, 5, dtype=torch.float64)))
+    for X in (torch.stack((A, B)), repeated):
+        X.requires_grad_()
+        found = F.sym_exp_pair(F.symmetrise(X))
+        wanted = [torch.matrix_exp(part) for part in (X[0], -X[0], X[1])]
+        for one, other in zip(found, wanted, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13)
+        assert gradcheck(lambda X: F.sym_exp_pair(F.symmetrise(X)), X)
+
+
 @pytest.mark.parametrize("make", [spd, with_repeated], ids=["distinct", "repeated"])
 def test_gradients_of_the_power(make):
     X = make(3).requires_grad_()
