@@ -76,7 +76,8 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
         ways and keeps the larger bound.
     categorical_features : array-like of int, bool or str, default=None
         Columns whose values are categories: positions, a mask, or names. Their functions are
-        independent from value to value.
+        independent from value to value. The values are numbers; strings are encoded before, by
+        :class:`~sklearn.preprocessing.OrdinalEncoder`.
     random_state : int, RandomState instance or None, default=None
         Seed of the starts.
     verbose : int, default=0
@@ -241,10 +242,18 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
             Fewer than two samples, a core of too many entries, a column that is all NaN, or
             parameters that do not fit the number of columns.
         """
-        X, y = validate_data(
-            self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", y_numeric=True,
-            ensure_min_samples=2,
-        )  # fmt: skip
+        try:
+            X, y = validate_data(
+                self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", y_numeric=True,
+                ensure_min_samples=2,
+            )  # fmt: skip
+        except ValueError as exc:
+            if "string" in str(exc):
+                exc.add_note(
+                    "Coordinates and categories are numbers: encode strings with sklearn's "
+                    "OrdinalEncoder, and name their columns in categorical_features."
+                )
+            raise
         if np.isinf(X).any():
             raise ValueError("Input X contains infinity.")
         y = y.astype(np.float64)

@@ -534,7 +534,7 @@ def _as_missing(X, mask):
 
 def _check_positions(given, name, size):
     found = check_array(given, ensure_2d=False, dtype=None, ensure_min_samples=0)
-    if len(found) == 0:
+    if found.shape == (0,):
         return np.empty(0, dtype=np.int64)
     if found.ndim != 1 or found.dtype.kind not in "iu":
         raise ValueError(f"{name} must be a list of integers, got {found.dtype}, {found.ndim}-D.")
