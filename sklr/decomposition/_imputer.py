@@ -6,7 +6,7 @@ from numbers import Real
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.base import TransformerMixin, _fit_context
+from sklearn.base import TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import MissingIndicator
 from sklearn.utils import check_random_state
@@ -24,7 +24,7 @@ from sklr.decomposition._parameters import (
     not_converged,
     resolve_rank,
 )
-from sklr.utils._base import BaseEstimator
+from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._validation import check_array, validate_data
 
 
@@ -203,7 +203,7 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Fit the low-rank model to the observed values.
 
@@ -534,7 +534,7 @@ def _as_missing(X, mask):
 
 def _check_positions(given, name, size):
     found = check_array(given, ensure_2d=False, dtype=None, ensure_min_samples=0)
-    if len(found) == 0:
+    if found.shape == (0,):
         return np.empty(0, dtype=np.int64)
     if found.ndim != 1 or found.dtype.kind not in "iu":
         raise ValueError(f"{name} must be a list of integers, got {found.dtype}, {found.ndim}-D.")

@@ -241,8 +241,9 @@ def test_bad_input(table):
         imputer.predict_entries(X, [0], [25])
     with pytest.raises(ValueError, match="as long"):
         imputer.predict_entries(X, [0, 1], [2])
-    with pytest.raises(ValueError, match="list of integers"):
-        imputer.predict_entries(X, [0.5], [2])
+    for wrong in ([0.5], 0):
+        with pytest.raises((ValueError, TypeError), match="list of integers|at least 1 dim"):
+            imputer.predict_entries(X, wrong, [2])
     with pytest.raises(ValueError, match="no observed value to score"):
         imputer.score(np.full((1, 25), np.nan))
     assert pickle.loads(pickle.dumps(imputer)).transform(X).shape == X.shape
