@@ -115,14 +115,16 @@ class _Rung:
         """Sweep `least` times, then on while sweeps alone are about to do, or are needed."""
         state = self.state
         few, radius, weights, step = False, 0.0, (1.0, 0.0), None
+        if state.error < tol:
+            return
         for k in range(most):
-            if state.error < tol:
-                return
             before, v = state.error, state.v
             weights = momentum(radius)
             if not (few and self.hastened(weights, step)):
                 weights = momentum(0.0)
                 self.sweep()
+            if state.error < tol:
+                return
             step, rate = state.v - v, state.error / before
             if 0.0 < rate < 1.0:
                 radius = max(radius, min(slowest(rate, weights), _MOST_RADIUS))

@@ -610,3 +610,11 @@ def test_momentum_saves_sweeps_and_loses_no_value():
     values = result.history[result.history[:, 0] == 7e-3, 2]
     assert (np.diff(values) >= -1e-15).all()
     assert_allclose(result.plan, plain.plan, atol=1e-9)
+
+
+@pytest.mark.parametrize("reg", [1.0, 1e-3, 1e-7])
+def test_an_error_of_exactly_zero_is_no_division_by_it(reg):
+    result = sinkhorn_newton([0.25, 0.75], [1.0], [[0.3], [0.9]], reg)
+    assert result.converged
+    result = sinkhorn_newton(None, None, [[0.5, 0.25], [0.5, 0.25]], reg)
+    assert_allclose(result.plan, 0.25, rtol=1e-7)
