@@ -4,7 +4,7 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
@@ -20,7 +20,7 @@ from sklr.decomposition._functional_tucker_fit import (
     rate_of,
     with_average,
 )
-from sklr.utils._base import BaseEstimator
+from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread
 from sklr.utils._validation import check_sample_weight, validate_data
@@ -218,7 +218,7 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
         """Fit core, functions and noise.
 

@@ -6,7 +6,7 @@ from numbers import Real
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.base import TransformerMixin, _fit_context
+from sklearn.base import TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import MissingIndicator
 from sklearn.utils import check_random_state
@@ -24,7 +24,7 @@ from sklr.decomposition._parameters import (
     not_converged,
     resolve_rank,
 )
-from sklr.utils._base import BaseEstimator
+from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._validation import check_array, validate_data
 
 
@@ -203,7 +203,7 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Fit the low-rank model to the observed values.
 

@@ -6,7 +6,7 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.sparse.csgraph import connected_components
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -29,7 +29,7 @@ from sklr.geometry._frames import (
 )
 from sklr.geometry._neighbors_graph import check_extent, nearest_neighbors, neighbors_graph
 from sklr.geometry._spectrum import lowest_eigenpairs
-from sklr.utils._base import BaseEstimator
+from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._threads import single_blas_thread
 from sklr.utils._validation import check_array, validate_data
 
@@ -229,7 +229,7 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y):
         """Learn the manifold from all points and the field from the labelled ones.
 

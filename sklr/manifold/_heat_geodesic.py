@@ -5,7 +5,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -32,7 +32,7 @@ from sklr.manifold._mds import (
 )
 from sklr.manifold._prototypes import interpolate_positions, kmeans_prototypes
 from sklr.manifold._smoothing import prune_short_cuts, smooth_points
-from sklr.utils._base import BaseEstimator
+from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._validation import validate_data
 
 # Up to here every pair is used; above, distances to landmarks.
@@ -266,7 +266,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Embed the points.
 
@@ -286,7 +286,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         self._fit(X)
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit_transform(self, X, y=None):
         """Embed the points and return their positions.
 
