@@ -222,6 +222,7 @@ def part_noise(out, names=None):
             table.append((float(np.mean(scores)), {k: str(v) for k, v in options.items()}, scores))
         best = max(table, key=lambda row: row[0])
         print(f"{name:16} best of {len(table):2d}: {best[0]:.3f} {best[1]}", flush=True)
+        print("    all, in order: " + " ".join(f"{row[0]:.3f}" for row in table), flush=True)
         out[name] = {"best": best, "all": table}
 
 

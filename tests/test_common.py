@@ -249,7 +249,7 @@ def test_two_python_threads_at_once():
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     expected = {

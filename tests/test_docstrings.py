@@ -178,7 +178,7 @@ def test_pytest_collects_the_doctests_of_every_public_object():
         env=os.environ | {"PYTHONPATH": str(root)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     collected = {line.partition("::")[2] for line in done.stdout.splitlines() if "::" in line}

@@ -58,7 +58,7 @@ def python(code, *, cwd, **environment):
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))} | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -170,7 +170,7 @@ def test_missing_eeg_extra_is_named_at_use(tmp_path):
         },
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode != 0
     assert "sklr[eeg]" in done.stdout + done.stderr

@@ -3,7 +3,7 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import ClusterMixin, _fit_context
+from sklearn.base import ClusterMixin
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
@@ -11,6 +11,7 @@ from sklr.cluster._block_kmeans import BlockData, block_kmeans, contiguous
 from sklr.cluster._refine import refine_labels
 from sklr.manifold._bootstrap_amg import _BaseBootstrapAMG
 from sklr.metrics._modularity import modularity_of_codes
+from sklr.utils._base import fit_context
 
 # What "auto" stands for: the paper's choices with its embedding, what measured best with others.
 _PAPER = {"attribute_scale": 1.0, "init": "random", "n_init": 100, "max_iter": 10,
@@ -236,7 +237,7 @@ class BootstrapAMGClustering(ClusterMixin, _BaseBootstrapAMG):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, *, attributes=None):
         """Cluster the vertices.
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from numbers import Integral
 
-from sklearn.base import TransformerMixin, _fit_context
+from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -17,7 +17,7 @@ from sklr.covariance._delays import (
     check_options,
     check_rank,
 )
-from sklr.utils._base import BaseEstimator
+from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._validation import check_trials
 
 
@@ -116,7 +116,7 @@ class AugmentedCovariance(TransformerMixin, BaseEstimator):
         self.structure = structure
         self.n_jobs = n_jobs
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Check the trials; nothing is learned from them.
 

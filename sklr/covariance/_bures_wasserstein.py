@@ -4,7 +4,7 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import TransformerMixin, _fit_context
+from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -17,7 +17,7 @@ from sklr.geometry._bures_core import (
     require_semidefinite,
 )
 from sklr.geometry._bures_wasserstein import _square_distance, warn_unless_converged
-from sklr.utils._base import BaseEstimator
+from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._threads import single_blas_thread
 from sklr.utils._validation import check_sample_weight, check_spd_stack
 
@@ -157,7 +157,7 @@ class BuresWassersteinScaler(TransformerMixin, BaseEstimator):
         self.momentum = momentum
         self.n_jobs = n_jobs
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None):
         """Compute mean and variance.
 
@@ -200,7 +200,7 @@ class BuresWassersteinScaler(TransformerMixin, BaseEstimator):
         self.n_samples_seen_, self._weight_seen = len(X), total
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None):
         """Take further matrices into mean and variance.
 

@@ -8,7 +8,7 @@ import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from scipy.stats import rankdata
 from sklearn import config_context
-from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.base import ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.model_selection import StratifiedKFold, check_cv
@@ -28,7 +28,7 @@ from sklr.covariance._delays import (
 from sklr.covariance._svc import AugmentedCovarianceSVC, check_labels
 from sklr.covariance._tangent import METRICS, reference_matrix, tangent_vectors
 from sklr.geometry._spd import logs_at_fold_means
-from sklr.utils._base import BaseEstimator
+from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread
 from sklr.utils._validation import check_positive_int, check_trials
@@ -172,7 +172,7 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y):
         """Search, then fit the best setting on all trials.
 

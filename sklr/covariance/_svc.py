@@ -4,7 +4,7 @@ from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.base import ClassifierMixin
 from sklearn.svm import SVC
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklr.covariance._augmented import AugmentedCovariance
 from sklr.covariance._delays import ESTIMATORS, WINDOWS
 from sklr.covariance._tangent import METRICS, TangentSpace
-from sklr.utils._base import BaseEstimator
+from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._validation import check_trials
 
 RULES = ("mdop", "afnn")
@@ -133,7 +133,7 @@ class AugmentedCovarianceSVC(ClassifierMixin, BaseEstimator):
         self.tol = tol
         self.n_jobs = n_jobs
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y):
         """Fit the mean and the classifier.
 

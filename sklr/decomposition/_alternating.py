@@ -59,8 +59,9 @@ def alternating_minimization(
         Ridge on the factors, in units of ``info.scale``.
     bias_alpha : float, default=0.0
         Ridge on the biases.
-    alpha_scaling : {"none", "count"}, default="none"
-        "count" multiplies both ridges by the number of entries of a row or column.
+    alpha_scaling : {"none", "count", "uncertainty"}, default="none"
+        "count" multiplies both ridges by the number of entries of a row or column. For
+        "uncertainty" see :class:`MatrixFactorizationRegressor`.
     loss : {"squared", "huber", "absolute"}, default="squared"
         See :class:`LowRankImputer`.
     solver : {"auto", "cg", "cholesky"}, default="auto"

@@ -3,7 +3,7 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklr.decomposition._chebyshev_tucker import EXTRAPOLATE, ChebyshevTucker, check_box, outside
 from sklr.decomposition._chebyshev_tucker_als import descend
 from sklr.decomposition._chebyshev_tucker_build import to_unit
-from sklr.utils._base import BaseEstimator
+from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread
 from sklr.utils._validation import check_sample_weight, validate_data
@@ -151,7 +151,7 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
         """Fit core and functions.
 

@@ -285,6 +285,8 @@ def minimise(rows, cols, settings, rng, *, verbose=0, callback=None):
         elif settings.alpha > 0 and settings.power == 0:
             U, V = _settle_gauge(U, V, model, settings, seen)
         model.U, model.V = U, V
+        if spread is not None:
+            model.col_variances = spread.col_variances
         if callback is not None:
             callback(sweep + 1, model)
         if not np.isfinite(before):
@@ -322,6 +324,7 @@ def exact_rows(rows, model, settings):
     model.row_bias[:] = 0
     # Where nothing is known of the rows, every column counts alike in the preconditioner.
     mass = np.ones(len(model.V))
+    spread = _known_spread(rows, model, settings)
     small = is_small(rows, settings)
     if settings.rank <= _EXACT_UP_TO or robust or small:
         # Nothing can be left out before something is known of the rows.
@@ -329,25 +332,37 @@ def exact_rows(rows, model, settings):
             half_sweep(
                 rows, mass, model.V, model.col_bias, model.U, model.row_bias,
                 replace(model, cut=cut), settings, solver="plain" if small else "cholesky",
-                n_steps=100 if robust else 1, tol=1e-12,
+                n_steps=100 if robust else 1, tol=1e-12, spread=spread,
             )  # fmt: skip
         return
     tol = 1e-22 if model.dtype == np.float64 else 1e-12
     _, U, Q, _, _ = half_sweep(
         rows, mass, model.V, model.col_bias, model.U, model.row_bias, model, settings,
-        solver="cg", n_steps=4 * settings.rank, tol=tol,
+        solver="cg", n_steps=4 * settings.rank, tol=tol, spread=spread,
     )  # fmt: skip
     model.U[:] = U @ Q.T
+
+
+def _known_spread(rows, model, settings):
+    if model.col_variances is None:
+        return None
+    from sklr.decomposition._completion_spread import KnownSpread
+
+    return KnownSpread(rows, model.col_variances, model.noise_share, _unit(settings))
 
 
 def leave_one_out(rows, model, settings):
     """Sums of squared and absolute residuals of entries left out of their row's regression."""
     number = model.dtype.type
     out = np.empty((rows.n, 2))
+    spread, share, more = _known_spread(rows, model, settings), 1.0, np.empty((0, 1), model.dtype)
+    if spread is not None:
+        share, more = spread.share, spread.ridge() * number(spread.unit)
     args = (
-        number(model.mean), model.col_bias, model.V, number(settings.alpha),
-        number(settings.bias_alpha), settings.power, settings.fit_bias, LOSSES[settings.loss],
-        number(model.delta), number(model.cut), model.U, model.row_bias, out,
+        number(model.mean), model.col_bias, model.V, number(settings.alpha * share),
+        number(settings.bias_alpha * share), settings.power, settings.fit_bias,
+        LOSSES[settings.loss], number(model.delta), number(model.cut), more, model.U,
+        model.row_bias, out,
     )  # fmt: skip
     if is_small(rows, settings):
         plain.leave_one_out_rows(rows, *args)

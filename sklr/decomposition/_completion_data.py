@@ -139,6 +139,7 @@ class Model:
     delta: float = np.inf
     cut: float = np.inf
     noise_share: float = 1.0
+    col_variances: np.ndarray | None = None
     history: list = field(default_factory=list)
     converged: bool = False
 

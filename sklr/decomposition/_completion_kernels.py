@@ -438,7 +438,7 @@ def cholesky_rows(
 @nb.njit(cache=True, nogil=True)
 def leave_one_out_rows(
     start, stop, indptr, indices, values, weights, mean, offset, F,
-    alpha, bias_alpha, power, has_bias, loss, delta, cut, X, bias, out,
+    alpha, bias_alpha, power, has_bias, loss, delta, cut, more, X, bias, out,
 ):  # fmt: skip
     """Sum over each row's entries of squared and absolute leave-one-out residuals, at X, bias."""
     k = F.shape[1]
@@ -473,7 +473,10 @@ def leave_one_out_rows(
                 A[e, k] = 1
             for c in range(size):
                 B[e, c] = w[e] * A[e, c]
-        ridge[:] = alpha * mass**power
+        for c in range(k):
+            ridge[c] = alpha * mass**power
+            if len(more) > 0:
+                ridge[c] += more[i, c]
         if has_bias:
             ridge[k] = bias_alpha * mass**power
         solved = _normal_matrix(A, B, n, ridge, H, L)
@@ -516,5 +519,5 @@ def _warm_up():
     double = half[0], half[1], np.empty(5), np.empty(0)
     leave_one_out_rows(
         0, 3, *double, 0.0, np.zeros(2), np.ones((2, 2)), 1.0, 1.0, 0.0, True, 0, 1.0, 1.0,
-        np.ones((3, 2)), np.zeros(3), out,
+        np.empty((0, 1)), np.ones((3, 2)), np.zeros(3), out,
     )  # fmt: skip

@@ -112,15 +112,16 @@ def solve_rows(
 
 
 def leave_one_out_rows(
-    half, mean, offset, F, alpha, bias_alpha, power, has_bias, robust, delta, cut, X, bias, out
-):
+    half, mean, offset, F, alpha, bias_alpha, power, has_bias, robust, delta, cut, more, X, bias,
+    out,
+):  # fmt: skip
     """Do what the kernel of this name does, for all rows."""
     rows, k = row_numbers(half), F.shape[1]
     A = np.c_[F, np.ones(len(F), F.dtype)] if has_bias else F
     r = residuals(half, mean, bias, offset, X, F)
     _, w = _weighed(half, r, robust, delta, cut)
     mass = np.bincount(rows, w, half.n)
-    ridge = _ridges(mass, alpha, bias_alpha, power, has_bias, (), k)
+    ridge = _ridges(mass, alpha, bias_alpha, power, has_bias, more, k)
     inverse = np.linalg.inv(_normal_matrices(half, w, A, ridge))
     at = A[half.indices]
     leverage = w * np.einsum("ea,eab,eb->e", at, inverse[rows], at, optimize=True)

@@ -40,8 +40,9 @@ class Spread:
         self.share = max(share, _LEAST_NOISE)
         self.dtype = V.dtype
         self._counts = []
+        ones = rows.weights if len(rows.weights) else np.ones_like(rows.values)
         for half, n_columns in ((rows, cols.n), (cols, rows.n)):
-            weights = half.weights if len(half.weights) else np.ones_like(half.values)
+            weights = half.weights if len(half.weights) else ones
             self._counts.append(
                 csr_array((weights, half.indices, half.indptr), shape=(half.n, n_columns))
             )
@@ -66,6 +67,11 @@ class Spread:
         self.turn(Q)
         return U @ Q, V @ Q
 
+    @property
+    def col_variances(self):
+        """Variances of the columns' factors."""
+        return self._variances[1]
+
     def ridge(self, side):
         """Return what is added to the ridge of each row (side 0) or column (1)."""
         return self._counts[side] @ self._variances[1 - side]
@@ -84,3 +90,24 @@ class Spread:
         noise = _NOISE_FACTOR * (loss / self.unit + self._missed) / self._total
         before, self.share = self.share, float(np.clip(noise / self.full, _LEAST_NOISE, 1.0))
         return abs(self.share - before) <= 0.01 * before
+
+
+class KnownSpread:
+    """The same for rows that were not in the fit: the columns' variances are given."""
+
+    def __init__(self, rows, variances, share, unit):
+        weights = rows.weights if len(rows.weights) else np.ones_like(rows.values)
+        shape = rows.n, len(variances)
+        self._counts = csr_array((weights, rows.indices, rows.indptr), shape=shape)
+        self._variances, self.share, self.unit = variances.astype(weights.dtype), share, unit
+
+    def turn(self, Q):
+        """Follow a rotation of the factors."""
+        self._variances = self._variances @ Q**2
+
+    def ridge(self, side=0):
+        """Return what is added to the ridge of each row."""
+        return self._counts @ self._variances
+
+    def update(self, *args):
+        """Rows tell nothing of each other."""

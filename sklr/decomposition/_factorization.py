@@ -4,7 +4,7 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
@@ -21,7 +21,7 @@ from sklr.decomposition._parameters import (
     not_converged,
     resolve_rank,
 )
-from sklr.utils._base import BaseEstimator
+from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._validation import check_sample_weight, validate_data
 
 _CONTEXT_ROUNDS = 5
@@ -147,7 +147,6 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         **CONSTRAINTS,
-        "alpha_scaling": [StrOptions({"none", "count", "uncertainty"})],
         "shape": [tuple, list, None],
         "clip": [tuple, list, None],
         "context": [StrOptions({"refuse", "bias"})],
@@ -190,7 +189,7 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
         """Fit factors and biases to values of pairs.
 

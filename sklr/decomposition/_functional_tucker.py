@@ -4,7 +4,7 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
@@ -20,7 +20,7 @@ from sklr.decomposition._functional_tucker_fit import (
     rate_of,
     with_average,
 )
-from sklr.utils._base import BaseEstimator
+from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread
 from sklr.utils._validation import check_sample_weight, validate_data
@@ -76,7 +76,8 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
         ways and keeps the larger bound.
     categorical_features : array-like of int, bool or str, default=None
         Columns whose values are categories: positions, a mask, or names. Their functions are
-        independent from value to value.
+        independent from value to value. The values are numbers; strings are encoded before, by
+        :class:`~sklearn.preprocessing.OrdinalEncoder`.
     random_state : int, RandomState instance or None, default=None
         Seed of the starts.
     verbose : int, default=0
@@ -217,7 +218,7 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
         """Fit core, functions and noise.
 
@@ -241,10 +242,18 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
             Fewer than two samples, a core of too many entries, a column that is all NaN, or
             parameters that do not fit the number of columns.
         """
-        X, y = validate_data(
-            self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", y_numeric=True,
-            ensure_min_samples=2,
-        )  # fmt: skip
+        try:
+            X, y = validate_data(
+                self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", y_numeric=True,
+                ensure_min_samples=2,
+            )  # fmt: skip
+        except ValueError as exc:
+            if "string" in str(exc):
+                exc.add_note(
+                    "Coordinates and categories are numbers: encode strings with sklearn's "
+                    "OrdinalEncoder, and name their columns in categorical_features."
+                )
+            raise
         if np.isinf(X).any():
             raise ValueError("Input X contains infinity.")
         y = y.astype(np.float64)

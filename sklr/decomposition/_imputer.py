@@ -6,7 +6,7 @@ from numbers import Real
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.base import TransformerMixin, _fit_context
+from sklearn.base import TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import MissingIndicator
 from sklearn.utils import check_random_state
@@ -24,7 +24,7 @@ from sklr.decomposition._parameters import (
     not_converged,
     resolve_rank,
 )
-from sklr.utils._base import BaseEstimator
+from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._validation import check_array, validate_data
 
 
@@ -51,8 +51,12 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
         (`scale_`): the result does not depend on the unit of the data.
     bias_alpha : float, default=0.1
         Ridge on the biases: as many observations at the mean are added to each row and column.
-    alpha_scaling : {"none", "count"}, default="none"
-        "count" multiplies both ridges by the number of values of a row or column.
+    alpha_scaling : {"none", "count", "uncertainty"}, default="none"
+        "count" multiplies both ridges by the number of values of a row or column. "uncertainty"
+        estimates the noise and adds what factors are uncertain by to the ridges, see
+        :class:`MatrixFactorizationRegressor`: best for noisy tables and where the number of
+        factors is not known. It takes more sweeps (``tol=1e-4`` is enough), and `score` leaves the
+        variance of a value's column in its row's ridge.
     loss : {"squared", "huber", "absolute"}, default="squared"
         "huber" and "absolute" resist gross outliers among the observed values. "huber" starts from
         nearly absolute values, and ends with squares up to 2.5 robust standard deviations of the
@@ -107,6 +111,9 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
     cut_ : float
         Residual beyond which Huber's loss left values out in the last sweeps; infinity for the
         others.
+    noise_ : float
+        Standard deviation of the noise that ridges are measured in; `scale_`, but with
+        ``alpha_scaling="uncertainty"``.
     training_rmse_ : float
         Root mean square residual of the observed values.
     indicator_ : :class:`~sklearn.impute.MissingIndicator`
@@ -196,7 +203,7 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Fit the low-rank model to the observed values.
 
@@ -249,6 +256,8 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
         self.scale_ = model.scale
         self.delta_ = float(model.delta)
         self.cut_ = float(model.cut)
+        self.noise_ = model.scale * model.noise_share**0.5
+        self._col_variances = model.col_variances
         self.training_rmse_ = float(np.sqrt(squared_loss(rows, model, settings) / len(rows.values)))
         self.indicator_ = indicator
         return self
@@ -474,6 +483,8 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
             col_bias=self.feature_bias_.astype(dtype),
             delta=self.delta_,
             cut=self.cut_,
+            noise_share=(self.noise_ / self.scale_) ** 2 if self.scale_ else 1.0,
+            col_variances=self._col_variances,
         )
         exact_rows(rows, model, self._settings(model))
         return model
@@ -523,7 +534,7 @@ def _as_missing(X, mask):
 
 def _check_positions(given, name, size):
     found = check_array(given, ensure_2d=False, dtype=None, ensure_min_samples=0)
-    if len(found) == 0:
+    if found.shape == (0,):
         return np.empty(0, dtype=np.int64)
     if found.ndim != 1 or found.dtype.kind not in "iu":
         raise ValueError(f"{name} must be a list of integers, got {found.dtype}, {found.ndim}-D.")

@@ -11,7 +11,7 @@ CONSTRAINTS: dict = {
     "n_components": [Interval(Integral, 1, None, closed="left"), None],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "bias_alpha": [Interval(Real, 0, None, closed="left")],
-    "alpha_scaling": [StrOptions({"none", "count"})],
+    "alpha_scaling": [StrOptions({"none", "count", "uncertainty"})],
     "loss": [StrOptions({"squared", "huber", "absolute"})],
     "solver": [StrOptions({"auto", "cg", "cholesky"})],
     "n_inner": [Interval(Integral, 1, None, closed="left")],
@@ -80,3 +80,5 @@ def canonical(model):
     Q = (Q * np.where(largest < 0, -1.0, 1.0)).astype(model.dtype)
     model.U = np.ascontiguousarray(model.U @ Q)
     model.V = np.ascontiguousarray(model.V @ Q)
+    if model.col_variances is not None:
+        model.col_variances = model.col_variances @ Q**2

@@ -5,7 +5,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklr.decomposition._sensing_fit import fit_absolute, fit_squared
 from sklr.decomposition._sensing_operator import SensingOperator, is_symmetric, samples_entries
-from sklr.utils._base import BaseEstimator
+from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._validation import as_trials_array, check_sample_weight, validate_data
 
 # Share of a median absolute deviation that is a standard deviation of normal errors.
@@ -228,7 +228,7 @@ class MatrixSensingRegressor(RegressorMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
         """Fit the matrix.
 

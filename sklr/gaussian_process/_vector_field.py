@@ -6,7 +6,7 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.sparse.csgraph import connected_components
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -27,9 +27,9 @@ from sklr.geometry._frames import (
     orthogonal_part,
     principal_axes,
 )
-from sklr.geometry._neighbors_graph import nearest_neighbors, neighbors_graph
+from sklr.geometry._neighbors_graph import check_extent, nearest_neighbors, neighbors_graph
 from sklr.geometry._spectrum import lowest_eigenpairs
-from sklr.utils._base import BaseEstimator
+from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._threads import single_blas_thread
 from sklr.utils._validation import check_array, validate_data
 
@@ -229,7 +229,7 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y):
         """Learn the manifold from all points and the field from the labelled ones.
 
@@ -331,6 +331,7 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
             )
         if np.isnan(y).all():
             raise ValueError("y is NaN everywhere: at least one vector or value must be known.")
+        check_extent(y[~np.isnan(y)], "y")
         return X, y
 
     def _tell_components(self, A, node, y):
@@ -365,6 +366,10 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
             b += Phi.T @ target
             yy += float(target @ target)
             count += len(target)
+        if not self._scalar:
+            # Where neither points nor vectors go there is nothing to observe: a cloud in a
+            # subspace, or with constant features, gives what it gives without the rest.
+            count = max(1, round(count * self._ambient_dim(y) / y.shape[1]))
         moments = moments_of(G, b, yy, count)
         centred = self.nodes_ - self.nodes_.mean(axis=0)
         diameter = 2.0 * float(np.sqrt((centred**2).sum(axis=1).max()))
@@ -391,6 +396,19 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
         self._mean = root * w
         half = solve_triangular(L, np.eye(r), lower=True, check_finite=False)
         self._spread = np.sqrt(noise) * root[:, None] * half.T
+
+    def _ambient_dim(self, y):
+        """Dimension of the subspace in which the points and their vectors lie."""
+        unknown = np.isnan(y)
+        some = unknown.any(axis=1)
+        if (some & ~unknown.all(axis=1)).any():
+            return y.shape[1]
+        parts = (self.nodes_ - self.nodes_.mean(axis=0), y[~some])
+        sizes = [np.abs(part).max(initial=0.0) for part in parts]
+        rows = np.concatenate([part / size for part, size in zip(parts, sizes) if size > 0])
+        gram = rows.T @ rows if len(rows) > rows.shape[1] else rows @ rows.T
+        values = np.linalg.eigvalsh(gram)
+        return int(np.count_nonzero(values > len(rows) * np.finfo(float).eps * values[-1]))
 
     def _batches(self, rows):
         width = len(self.eigenvalues_) * (1 if self._scalar else self.nodes_.shape[1])

@@ -60,6 +60,8 @@ def spectral_weights(eigenvalues, kernel, length_scale, nu):
     by_length, by_nu : ndarray of shape (r,)
         Derivatives of log(weights) by log(length_scale) and log(nu).
     """
+    # Further out nothing changes, and the square would not be a number.
+    length_scale = min(max(length_scale, 1e-140), 1e140)
     if kernel == "matern":
         q = 2.0 * nu / length_scale**2 + eigenvalues
         log_s = -nu * np.log(q)

@@ -22,6 +22,8 @@ _BLOCK = 32
 # vertex is not the largest one there: with 20 more the worst entries were wrong by a tenth, with
 # 60 by 1e-13.
 _BEYOND = 60
+# Times the largest eigenvalue, a time from which on squaring may be the faster way.
+_LONG = 1e4
 
 
 def check_affinity(affinity, name="affinity"):
@@ -231,8 +233,8 @@ def heat_kernel(laplacian, t, B=None, *, method="auto", order=None, tol=1e-12, n
     B : ndarray of shape (n_samples, n_columns), default=None
         Columns to act on; the identity by default.
     method : {"auto", "chebyshev", "uniformization", "squaring", "euler", "exact"}, default="auto"
-        "auto" is "chebyshev". "squaring" is for ``B=None``: the kernel at a short time, squared
-        often enough.
+        "auto" is "chebyshev", or "squaring" for the whole kernel after a very long time.
+        "squaring" is for ``B=None``: the kernel at a short time, squared often enough.
     order : int, default=None
         Number of terms (steps for "euler"); by default what `tol` and the number of edges
         between the farthest vertices ask for (30 steps for "euler").
@@ -287,6 +289,8 @@ def heat_kernel(laplacian, t, B=None, *, method="auto", order=None, tol=1e-12, n
             raise ValueError(f"B has shape {B.shape}, expected ({n}, n_columns).")
         if method == "squaring":
             raise ValueError("method='squaring' makes the whole kernel; it takes no B.")
+    if method == "auto" and B is None and order is None and _squaring_is_faster(L, times):
+        method = "squaring"
     if method in ("auto", "chebyshev"):
         out = _chebyshev(L, times, B, order, tol, n_jobs)
     elif method == "uniformization":
@@ -337,7 +341,8 @@ def _largest_eigenvalue_bound(L):
 
 def chebyshev_order(s, hops, tol=1e-12):
     """Terms of exp(-s (1 + x)) for an error of `tol` on [-1, 1] and `hops` edges to cross."""
-    k = np.arange(1, int(6 * np.sqrt(s + 1) + s / 4 + 60))
+    # For large s the coefficients fall like exp(-k^2 / 2s).
+    k = np.arange(1, int(60 + min(6 * np.sqrt(s + 1) + s / 4, 9 * np.sqrt(s + 1))))
     c = 2.0 * ive(k, s)
     tail = np.cumsum(c[::-1])[::-1]  # from k on
     enough = np.flatnonzero(tail <= tol)
@@ -393,17 +398,37 @@ def _uniformization(L, t, B, order, n_jobs, hops=None):
     return out
 
 
+def _squaring_is_faster(L, times):
+    """Whether products of the dense kernel are less work than as many of the sparse matrix."""
+    n, s = L.shape[0], 0.5 * _largest_eigenvalue_bound(L) * times
+    if s.max() < _LONG:
+        return False
+    # An operation of a dense product costs a tenth of one with a sparse matrix.
+    dense = 0.1 * n * n * n * np.log2(np.maximum(2.0, s)).sum()
+    return 7.4 * np.sqrt(s.max()) * L.nnz * n > 2.0 * dense
+
+
 def _squaring(L, t, order, n_jobs):
     rate = max(float(L.diagonal().max()), np.finfo(float).tiny)
     n_squarings = max(0, int(np.ceil(np.log2(rate * t))))
     # What 2^s short walks can cross must be the whole graph.
     hops = -(-hop_diameter(L) // 2**n_squarings)
     H = _uniformization(L, t / 2**n_squarings, None, order, n_jobs, hops)
+    # Every square doubles what rounding makes of the heat, which is known where none is lost.
+    kept = abs(L.sum(axis=1)).max() <= 1e-12 * rate
     for _ in range(n_squarings):
+        if kept:
+            H *= len(H) / H.sum()
         # The kernel is symmetric: H H^T is half the work of H H.
-        H = scipy.linalg.blas.dsyrk(1.0, H, trans=0, lower=1)
+        square = scipy.linalg.blas.dsyrk(1.0, H, trans=0, lower=1)
         upper = np.triu_indices(len(H), 1)
-        H[upper] = H.T[upper]
+        square[upper] = square.T[upper]
+        # Where every entry stays, nothing flows any more, and further squares would only double
+        # what rounding does. What is left at 1e-8 is 1e-16 in the square.
+        still = (abs(square - H) <= 1e-8 * square).all()
+        H = square
+        if still:
+            break
     return H
 
 

@@ -8,7 +8,24 @@ from scipy.sparse.csgraph import connected_components
 
 from sklr.utils._imports import import_optional
 
+# Entries beyond it, or below one over it, have squares that are no good numbers.
+_LARGEST = 1e140
 KERNELS = ("adaptive", "alpha", "binary", "gaussian")
+
+
+def check_extent(X, name="X"):
+    """Complain where squares would overflow, or vanish, and mislead."""
+    if not X.size:
+        return
+    largest = max(float(X.max()), -float(X.min()))
+    if largest > _LARGEST:
+        raise ValueError(
+            f"{name} is too large, squares overflow: the largest entry is {largest:.3g}. Scale it."
+        )
+    if 0 < largest < 1 / _LARGEST:
+        raise ValueError(
+            f"{name} is too small, squares vanish: the largest entry is {largest:.3g}. Scale it."
+        )
 
 
 def nearest_neighbors(
@@ -55,6 +72,11 @@ def nearest_neighbors(
         raise ValueError(f"n_neighbors must be between 1 and {limit}, got {n_neighbors}.")
     if algorithm not in ("exact", "approximate"):
         raise ValueError(f"algorithm must be 'exact' or 'approximate', got {algorithm!r}.")
+    if metric == "euclidean":
+        check_extent(X)
+        if queries is not None:
+            queries = np.asarray(queries)
+            check_extent(queries)
     if algorithm == "approximate":
         distances, indices = _approximate(X, n_neighbors, queries, metric, random_state, n_jobs)
     else:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import _fit_context
 from sklearn.neighbors import kneighbors_graph
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -18,7 +17,7 @@ from sklr.geometry._augmented_graph import (
 )
 from sklr.geometry._bootstrap_amg import FineMatrix, Hierarchy, as_multilevel_solver, bootstrap
 from sklr.manifold._amg_embeddings import eigen_coordinates, ritz_coordinates, singular_coordinates
-from sklr.utils._base import BaseEstimator
+from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._graph import check_adjacency, index_dtype, is_graph_object, to_adjacency
 from sklr.utils._validation import validate_data
 
@@ -340,7 +339,7 @@ class BootstrapAMGEmbedding(_BaseBootstrapAMG):
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, *, attributes=None):
         """Embed the vertices.
 

@@ -1,12 +1,11 @@
 """Diffusion spectral entropy as an estimator that keeps its bandwidth."""
 
 import numpy as np
-from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sklr.metrics._diffusion_entropy import ENTROPY_CONSTRAINTS, Settings, entropy_of_cloud
-from sklr.utils._base import BaseEstimator
+from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._validation import validate_data
 
 
@@ -125,7 +124,7 @@ class DiffusionSpectralEntropy(BaseEstimator):
         )  # fmt: skip
         return entropy_of_cloud(X, settings, check_random_state(self.random_state))
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Find the bandwidth and the entropy of a point cloud.
 

@@ -46,8 +46,10 @@ def build_graph(
                 f"n_neighbors={n_neighbors} must be less than the number of points, which is "
                 f"n_samples={n}."
             )
+        kernel = AFFINITIES["knn" if affinity == "alpha" and decay is None else affinity]
         W = neighbors_graph(
-            X, n_neighbors, kernel=AFFINITIES[affinity], decay=decay, anisotropy=anisotropy,
+            X, n_neighbors, kernel=kernel, decay=40.0 if decay is None else decay,
+            anisotropy=anisotropy,
             metric=point_metric, algorithm=algorithm, random_state=random_state, n_jobs=n_jobs,
         )  # fmt: skip
     joined, labels = join_components(W, points, metric=point_metric)
@@ -265,6 +267,24 @@ def check_time(t):
     return False
 
 
+def _check_landmarks(landmarks, n):
+    """Row numbers as an array, or a complaint."""
+    rows = np.asarray(landmarks)
+    if rows.dtype.kind not in "iu" or rows.ndim != 1 or not len(rows):
+        raise ValueError(
+            f"landmarks must be a list of row numbers, got {landmarks!r} (of a mask take "
+            "np.flatnonzero)."
+        )
+    if rows.min() < 0 or rows.max() >= n:
+        raise ValueError(
+            f"landmarks must be row numbers from 0 to {n - 1}, got from {rows.min()} to "
+            f"{rows.max()}."
+        )
+    if len(np.unique(rows)) < len(rows):
+        raise ValueError("landmarks holds a row number twice.")
+    return rows
+
+
 def heat_geodesic_distances(
     X, t="auto", *, n_neighbors=10, affinity="alpha", decay=40.0, anisotropy=0.0,
     laplacian="combinatorial", method="auto", order=None, harnack=1.0, denoise=0.0,
@@ -286,8 +306,8 @@ def heat_geodesic_distances(
         Neighbours of each point in the graph.
     affinity : str, default="alpha"
         "alpha", "knn", "gaussian", "adaptive", "precomputed" or "precomputed_distance".
-    decay : float, default=40.0
-        Exponent of the "alpha" kernel.
+    decay : float or None, default=40.0
+        Exponent of the "alpha" kernel; None makes weights of one.
     anisotropy : float, default=0.0
         How much of the density is taken out of the affinity, from 0 to 1.
     laplacian : {"combinatorial", "normalized"}, default="combinatorial"
@@ -345,8 +365,20 @@ def heat_geodesic_distances(
             f"affinity must be one of {[*AFFINITIES, 'precomputed', 'precomputed_distance']}, "
             f"got {affinity!r}."
         )
+    if laplacian not in ("combinatorial", "normalized"):
+        raise ValueError(f"laplacian must be 'combinatorial' or 'normalized', got {laplacian!r}.")
+    for name, value, low, high in (
+        ("harnack", harnack, 0.0, np.inf),
+        ("denoise", denoise, 0.0, 1.0),
+        ("scale_factor", scale_factor, _TINY, np.inf),
+    ):
+        if not isinstance(value, Real) or not low <= value <= high or not np.isfinite(value):
+            allowed = {"harnack": "0 or above", "denoise": "between 0 and 1"}.get(name, "above 0")
+            raise ValueError(f"{name} must be a number {allowed}, got {value!r}.")
     if not sp.issparse(X):
         X = np.asarray(X)
+    if landmarks is not None:
+        landmarks = _check_landmarks(landmarks, X.shape[0])
     rng = check_random_state(random_state)
     W, _ = build_graph(
         X, n_neighbors=n_neighbors, affinity=affinity, decay=decay, anisotropy=anisotropy,
@@ -354,7 +386,7 @@ def heat_geodesic_distances(
     )  # fmt: skip
     L = graph_laplacian(W, laplacian)
     n = L.shape[0]
-    columns = np.arange(n) if landmarks is None else np.asarray(landmarks)
+    columns = np.arange(n) if landmarks is None else landmarks
     if automatic:
         t, _, _ = choose_time(
             L, method=method, order=order, columns=columns, rng=rng, n_jobs=n_jobs

@@ -5,13 +5,14 @@ from numbers import Integral, Real
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklr.geometry import graph_laplacian, heat_kernel
+from sklr.geometry._neighbors_graph import check_extent
 from sklr.manifold._heat_distances import (
     AFFINITIES,
     build_graph,
@@ -31,7 +32,7 @@ from sklr.manifold._mds import (
 )
 from sklr.manifold._prototypes import interpolate_positions, kmeans_prototypes
 from sklr.manifold._smoothing import prune_short_cuts, smooth_points
-from sklr.utils._base import BaseEstimator
+from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._validation import validate_data
 
 # Up to here every pair is used; above, distances to landmarks.
@@ -66,8 +67,9 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
     t : float or "auto", default="auto"
         Diffusion time, in units of one over the weights of the graph. "auto" takes the knee of
         the von Neumann entropy of the heat kernel. Short-cut edges ask for longer times.
-    decay : float, default=40.0
-        Exponent of the "alpha" kernel; 40 is nearly a ball with a hard rim.
+    decay : float or None, default=40.0
+        Exponent of the "alpha" kernel; 40 is nearly a ball with a hard rim. None makes weights
+        of one, as ``affinity="knn"`` does.
     anisotropy : float, default=0.0
         How much of the density is taken out of the affinity, from 0 to 1.
     affinity : {"alpha", "knn", "gaussian", "adaptive", "precomputed", "precomputed_distance"}, \
@@ -186,7 +188,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "t": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
-        "decay": [Interval(Real, 0, None, closed="neither")],
+        "decay": [Interval(Real, 0, None, closed="neither"), None],
         "anisotropy": [Interval(Real, 0, 1, closed="both")],
         "affinity": [StrOptions({*AFFINITIES, *_PAIRWISE})],
         "laplacian": [StrOptions({"combinatorial", "normalized"})],
@@ -264,7 +266,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Embed the points.
 
@@ -284,7 +286,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         self._fit(X)
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit_transform(self, X, y=None):
         """Embed the points and return their positions.
 
@@ -338,6 +340,8 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
             raise ValueError(
                 f"X must be a square matrix for affinity={self.affinity!r}, got shape {X.shape}."
             )
+        if not pairwise and self.metric == "euclidean":
+            check_extent(X)
         return X
 
     def _takes_sparse(self):
@@ -427,6 +431,11 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         if self.n_neighbors >= self.n_prototypes:
             raise ValueError(
                 f"n_neighbors={self.n_neighbors} must be less than "
+                f"n_prototypes={self.n_prototypes}."
+            )
+        if self.n_components >= self.n_prototypes:
+            raise ValueError(
+                f"n_components={self.n_components} must be less than "
                 f"n_prototypes={self.n_prototypes}."
             )
         if self.metric != "euclidean":

@@ -21,6 +21,7 @@ from sklr.geometry._kernel_spectrum import (
     landmark_eigenvalues,
     median_bandwidth,
     spectral_sums,
+    unit_of,
 )
 from sklr.geometry._neighbors_graph import neighbors_graph
 from sklr.utils._validation import check_array
@@ -95,7 +96,7 @@ def entropy_of_powers(eigenvalues, rest, n_rest, t, base):
     total = powers.sum() + n_rest * each
     p, q = powers[powers > 0] / total, each / total
     value = -(p * np.log(p)).sum() - (n_rest * q * np.log(q) if q > 0 else 0.0)
-    return max(float(value / np.log(base)), 0.0), float(n_rest * q)
+    return max(0.0, float(value / np.log(base))), float(n_rest * q)
 
 
 def _above_rounding(eigenvalues, n):
@@ -116,8 +117,12 @@ def entropy_of_cloud(X, settings, random_state):
     bandwidth = settings.bandwidth
     if isinstance(bandwidth, str):
         bandwidth = median_bandwidth(X)
-    bandwidth = float(bandwidth)
+    own_bandwidth = float(bandwidth)
     t, base = settings.t, settings.base
+    # In units of the points' own, so that squares neither vanish nor overflow.
+    unit = unit_of(X)
+    X = X / unit
+    bandwidth = own_bandwidth / unit
 
     if settings.solver == "landmark":
         if settings.n_neighbors is not None:
@@ -138,7 +143,7 @@ def entropy_of_cloud(X, settings, random_state):
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        return Entropy(value, found, 0.0, bandwidth)
+        return Entropy(value, found, 0.0, own_bandwidth)
 
     K, first = _operator(X, bandwidth, settings)
     if settings.solver == "exact":
@@ -146,7 +151,7 @@ def entropy_of_cloud(X, settings, random_state):
             found = np.linalg.eigvalsh(K.toarray())[::-1]
         else:
             found = exact_eigenvalues(K)
-        return Entropy(entropy_of_powers(found, 0.0, 0, t, base)[0], found, 0.0, bandwidth)
+        return Entropy(entropy_of_powers(found, 0.0, 0, t, base)[0], found, 0.0, own_bandwidth)
 
     def functions(nodes):
         # A full kernel has no eigenvalue below zero; rounding makes some.
@@ -162,9 +167,9 @@ def entropy_of_cloud(X, settings, random_state):
     value = np.log(total) - logs / total
     slopes = np.array([1.0 / total + logs / total**2, -1.0 / total])
     spread = (slopes @ by_probe).std(ddof=1) / np.sqrt(settings.n_probes)
-    unit = np.log(base)
+    bits = np.log(base)
     value = min(max(value, 0.0), np.log(n))
-    return Entropy(float(value / unit), None, float(spread / unit), bandwidth)
+    return Entropy(float(value / bits), None, float(spread / bits), own_bandwidth)
 
 
 def centred(X):
@@ -199,6 +204,7 @@ def _operator(X, bandwidth, settings):
         return dense_operator(gaussian_kernel(X, bandwidth), settings.anisotropy)
     if sp.issparse(X):
         X = X.toarray()
+    bandwidth = min(max(bandwidth, 1e-150), 1e150)
     W = neighbors_graph(X, settings.n_neighbors, kernel="gaussian", bandwidth=bandwidth)
     W = (W + sp.eye_array(X.shape[0])).tocsr()
     _, first = diffusion_scales(lambda v: W @ v, X.shape[0], settings.anisotropy)
@@ -554,4 +560,4 @@ def shannon_binned_entropy(X, n_bins=2, *, base=2):
     scaled = (X - X.min(axis=0)) / np.where(width > 0, width, 1.0)
     cells = np.minimum((scaled * n_bins).astype(np.int64), n_bins - 1)
     p = np.unique(cells, axis=0, return_counts=True)[1] / len(X)
-    return max(float(-(p * np.log(p)).sum() / np.log(base)), 0.0)
+    return max(0.0, float(-(p * np.log(p)).sum() / np.log(base)))

@@ -51,7 +51,7 @@ def geodesic_preservation_score(
     >>> round(scores.spearman, 6), round(scores.frobenius, 6)
     (1.0, 0.0)
     """
-    D_true = check_array(D_true)
+    D_true = check_array(D_true, input_name="D_true")
     n = len(D_true)
     if D_true.shape != (n, n):
         raise ValueError(f"D_true must be a square matrix, got shape {D_true.shape}.")
@@ -59,7 +59,9 @@ def geodesic_preservation_score(
         raise ValueError(f"A correlation needs at least 3 points, got n_samples={n}.")
     if metric not in ("embedding", "precomputed"):
         raise ValueError(f"metric must be 'embedding' or 'precomputed', got {metric!r}.")
-    Y = check_array(embedding)
+    if not D_true.any():
+        raise ValueError("D_true is zero everywhere: there is nothing to preserve.")
+    Y = check_array(embedding, input_name="embedding")
     if len(Y) != n or (metric == "precomputed" and Y.shape != (n, n)):
         raise ValueError(f"embedding has shape {Y.shape}, which does not fit {n} points.")
     if not 1 <= n_neighbors <= n - 1:

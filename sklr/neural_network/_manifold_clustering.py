@@ -9,7 +9,6 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     ClusterMixin,
     TransformerMixin,
-    _fit_context,
 )
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state
@@ -21,6 +20,7 @@ from sklr.neural_network._loop import TrainState
 from sklr.neural_network._membership import label_by_membership, membership
 from sklr.neural_network._modules import mlp, own_module, probe
 from sklr.neural_network._rng import derive_seeds
+from sklr.utils._base import fit_context
 
 # "gaussian": noise moves a sample by this part of the distance to its tenth neighbour.
 _NOISE, _NEIGHBORS, _MEASURED = 0.5, 10, 2000
@@ -235,7 +235,7 @@ class ManifoldLinearizingClustering(
         self.verbose = verbose
         self.callbacks = callbacks
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> "ManifoldLinearizingClustering":
         """Train the network, and label the samples.
 

@@ -8,7 +8,6 @@ from sklearn.base import (
     ClassifierMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    _fit_context,
 )
 from sklearn.utils import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
@@ -17,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from sklr.neural_network._base import _in_chunks
 from sklr.neural_network._loop import TrainState
 from sklr.neural_network._modules import probe
+from sklr.utils._base import fit_context
 from sklr.utils._validation import check_sample_weight
 
 
@@ -49,7 +49,7 @@ class TorchClassifierMixin(ClassifierMixin):
             logits = _in_chunks(module, X, lambda m, xb, _: self._logits(m, xb), step.device)
         return float((logits.argmax(dim=1) == y.to(logits.device)).double().mean())
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None
     ) -> Any:
@@ -102,7 +102,7 @@ class TorchClassifierMixin(ClassifierMixin):
             )
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
         """Train for one more epoch on some samples; optimisers go on where they were.
 
@@ -244,7 +244,7 @@ class TorchTransformerMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """Return the features of a batch, of shape (n_samples, n_features_out)."""
         return module(xb)
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, X_val: Any = None) -> Any:
         """Train the network.
 

@@ -8,7 +8,6 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.base import _fit_context
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -19,6 +18,7 @@ from sklr.neural_network._loop import TrainState, batch_bounds
 from sklr.neural_network._mixins import TorchTransformerMixin
 from sklr.neural_network._modules import mlp, own_module, probe
 from sklr.neural_network._rng import derive_seeds, seeded
+from sklr.utils._base import fit_context
 
 # Noise of the default views: parts of a feature's, or of all pixels', standard deviation.
 _TABLE_NOISE, _IMAGE_NOISE = 0.1, 0.3
@@ -182,7 +182,7 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
         self.verbose = verbose
         self.callbacks = callbacks
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, groups: Any = None) -> "MMCR":
         """Train the networks.
 
@@ -217,7 +217,7 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
             self._n_features_out = self._infer(X[:1], self._embed).shape[1]
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, groups: Any = None) -> "MMCR":
         """Train for one more epoch on some samples; the optimiser goes on where it was.
 

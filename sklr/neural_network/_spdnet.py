@@ -6,7 +6,6 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklr.geometry._bures_core import require_semidefinite
@@ -18,6 +17,7 @@ from sklr.neural_network._base import (
 )
 from sklr.neural_network._loop import TrainState
 from sklr.neural_network._mixins import TorchClassifierMixin
+from sklr.utils._base import fit_context
 from sklr.utils._validation import check_spd_stack, check_trials
 
 _CONSTRAINTS: dict[str, list[Any]] = {
@@ -110,7 +110,7 @@ class _SPDNetBase(TorchClassifierMixin, TorchEstimator):
     def _learning_rate_factor(self, step: TrainState) -> float | None:
         return cosine_factor(step)
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, X_val: Any = None, y_val: Any = None) -> Any:
         """Train the network.
 
@@ -134,7 +134,7 @@ class _SPDNetBase(TorchClassifierMixin, TorchEstimator):
         self._check_batch_size()
         return self._fit_classes(X, y, None, X_val, y_val)
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Any:
         """Train for one more epoch on some samples; the optimiser goes on where it was.
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import OneToOneFeatureMixin, TransformerMixin, _fit_context
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -12,7 +12,7 @@ from sklr.transport import _problem
 from sklr.transport._cost import PointCost
 from sklr.transport._distances import sinkhorn_divergence
 from sklr.transport._newton import Options
-from sklr.utils._base import BaseEstimator
+from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._threads import ChunkThreads, single_blas_thread
 from sklr.utils._validation import check_sample_weight, validate_data
 
@@ -182,7 +182,7 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.n_warmup = n_warmup
         self.n_jobs = n_jobs
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, *, X_target=None, sample_domain=None, sample_weight=None):
         """Find the plan from the source to the target.
 

@@ -28,6 +28,8 @@ _FAR, _PATIENCE = 0.1, 15
 _LONGEST_STEP = 100.0
 # While the last sweeps say that so many more will do, a Newton step is not worth its price.
 _FEW_SWEEPS = 20
+# Bound of the rate that momentum is chosen for.
+_MOST_RADIUS = 0.95
 # Sums of exponentials below this may be those of exponents that were cut.
 _UNREACHED = 1e-280
 # Share of the plan's entries above which small ones are dropped whatever the error.
@@ -112,17 +114,38 @@ class _Rung:
     def sweeps(self, least, most, tol):
         """Sweep `least` times, then on while sweeps alone are about to do, or are needed."""
         state = self.state
+        few, radius, weights, step = False, 0.0, (1.0, 0.0), None
         for k in range(most):
             if state.error < tol:
                 return
-            before = state.error
-            self.sweep()
-            if k + 1 < least:
-                continue
-            rate = state.error / before
+            before, v = state.error, state.v
+            weights = momentum(radius)
+            if not (few and self.hastened(weights, step)):
+                weights = momentum(0.0)
+                self.sweep()
+            step, rate = state.v - v, state.error / before
+            if 0.0 < rate < 1.0:
+                radius = max(radius, min(slowest(rate, weights), _MOST_RADIUS))
+            # By the rate without momentum, which is known better.
+            rate = max(rate, radius)
             few = rate < 1.0 and np.log(tol / state.error) / np.log(rate) < _FEW_SWEEPS
-            if not few and state.error < 0.5:
+            if k + 1 >= least and not few and state.error < 0.5:
                 return
+
+    def hastened(self, weights, step):
+        """Sweep with momentum; False, and nothing done, where that gains nothing."""
+        state = self.state
+        if state.sums.min() < _UNREACHED:
+            return False
+        move = weights[0] * (self.log_b - np.log(state.sums)) + weights[1] * step
+        v = state.v + move
+        evaluated = self.evaluate(v, state.u)
+        gain = float(self.a @ (evaluated[0] - state.u)) + float(self.b @ move)
+        if not (evaluated[2] < state.error and gain >= 0.0):
+            return False
+        self.move(v, evaluated)
+        state.n_sweeps += 1
+        return True
 
     def kept(self, options):
         """Return the large entries of the plan at the state."""
@@ -205,6 +228,20 @@ class _Rung:
             # At the floor of rounding, steps go round in circles.
             stalls = 0 if self.gained or state.error < 0.7 * best else stalls + 1
             best = min(best, state.error)
+
+
+def momentum(radius):
+    """Return the weights of a sweep and of the last step that are best at a rate of sweeps.
+
+    Those of the heavy ball, where each sweep shrinks errors by factors from 0 to `radius`.
+    """
+    root = np.sqrt(1.0 - radius)
+    return 4.0 / (1.0 + root) ** 2, ((1.0 - root) / (1.0 + root)) ** 2
+
+
+def slowest(rate, weights):
+    """Return the rate of plain sweeps that shows as `rate` with momentum: its eigenvalue."""
+    return 1.0 - (1.0 + weights[1] - rate - weights[1] / rate) / weights[0]
 
 
 def ladder(reg, annealing, extent):

@@ -1,10 +1,18 @@
-"""scikit-learn's base class, whose pickles also say which version of sklr wrote them."""
+"""scikit-learn's base class, whose pickles also say which version of sklr wrote them.
 
+And its decorator of ``fit``, which also undoes a fit that fails.
+"""
+
+import contextlib
+import functools
 import warnings
+from collections.abc import Callable
 from typing import Any
 
+import sklearn
 import sklearn.base
 from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.utils.validation import _is_fitted
 
 import sklr
 
@@ -45,3 +53,47 @@ class BaseEstimator(sklearn.base.BaseEstimator):
                 PickledByAnotherVersionWarning(type(self).__name__, written_by), stacklevel=2
             )
         super().__setstate__(state)
+
+
+@functools.cache
+def _callbacks() -> Callable[[Any], contextlib.AbstractContextManager]:
+    """Return scikit-learn's context of callbacks; imported late, since it takes a while."""
+    try:
+        from sklearn.callback._callback_support import callback_management_context
+    except ImportError:  # before scikit-learn 1.9
+        return contextlib.nullcontext
+    return callback_management_context
+
+
+def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Callable], Callable]:
+    """Do what scikit-learn's ``_fit_context`` does; a fit that fails leaves the former fit or none.
+
+    Also one that is interrupted: half of a fit would answer with attributes that are not there, or
+    mix with the fit before. Both are in one function, since each further frame would move
+    the place that warnings name.
+    """
+
+    def decorator(method: Callable) -> Callable:
+        @functools.wraps(method)
+        def wrapper(estimator: Any, *args: Any, **kwargs: Any) -> Any:
+            skip = sklearn.get_config()["skip_parameter_validation"]
+            goes_on = method.__name__ == "partial_fit" and _is_fitted(estimator)
+            if not (skip or goes_on):
+                estimator._validate_params()
+            before = dict(vars(estimator))
+            try:
+                with (
+                    sklearn.config_context(
+                        skip_parameter_validation=prefer_skip_nested_validation or skip
+                    ),
+                    _callbacks()(estimator),
+                ):
+                    return method(estimator, *args, **kwargs)
+            except BaseException:
+                vars(estimator).clear()
+                vars(estimator).update(before)
+                raise
+
+        return wrapper
+
+    return decorator

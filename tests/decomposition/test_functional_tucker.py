@@ -5,9 +5,12 @@ import warnings
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.compose import make_column_transformer
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Matern
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder
 
 from sklr.decomposition import FunctionalTuckerRegressor, LatentFunctionsDisplay
 from sklr.decomposition._functional_tucker_fit import (
@@ -344,6 +347,26 @@ def test_real_air_quality(data_folder):
 def test_bad_parameters_are_named(params, message, scattered):
     with pytest.raises(ValueError, match=message):
         fitted(*scattered, **params)
+
+
+def test_names_of_stations_are_encoded_before(scattered):
+    X, y = scattered
+    table = np.c_[X.astype(object), np.array(["north", "south"], dtype=object)[np.arange(400) % 2]]
+    with pytest.raises(ValueError, match="string") as info:
+        fitted(table, y, categorical_features=[3])
+    assert "OrdinalEncoder" in info.value.__notes__[0]
+    encoder = make_column_transformer(
+        (OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), [3]),
+        remainder="passthrough",
+    )
+    pipe = make_pipeline(
+        encoder, FunctionalTuckerRegressor(1, categorical_features=[0], n_init=1, random_state=0)
+    )
+    pipe.fit(table, y)
+    table[0, 3] = "west"
+    with pytest.warns(UserWarning, match="not seen in fit"):
+        mean, std = pipe.predict(table[:2], return_std=True)
+    assert np.isfinite(mean).all() and std[0] > std[1]
 
 
 def test_bad_data():

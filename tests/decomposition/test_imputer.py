@@ -82,6 +82,31 @@ def test_score_is_leave_one_out(table, fit_bias):
     assert -np.abs(X[~np.isnan(X)]).max() < imputer.score(new) < 0
 
 
+@pytest.mark.parametrize("small", [True, False])
+def test_uncertainty_fits_scores_and_transforms_alike(table, small, monkeypatch):
+    """New rows get the ridge that the rows of the fit had; the score leaves out, nearly."""
+    if not small:
+        monkeypatch.setattr("sklr.decomposition._completion_data._SMALL", 0)
+    X, M = table
+    X = X + 0.3 * np.random.default_rng(0).standard_normal(X.shape)
+    holes = np.isnan(X)
+    imputer = LowRankImputer(8, alpha=2.0, alpha_scaling="uncertainty", random_state=0)
+    filled = imputer.fit_transform(X)
+    assert_allclose(imputer.transform(X), filled, rtol=1e-9)
+    plain = LowRankImputer(8, alpha=2.0, random_state=0).fit(X)
+    assert ((filled - M)[holes] ** 2).mean() < 0.8 * ((plain.transform(X) - M)[holes] ** 2).mean()
+    assert 0.2 < imputer.noise_ < 0.45 and plain.noise_ == plain.scale_
+    if small:
+        imputer.fit(X[:50])
+        gaps = []
+        for i, j in np.argwhere(~holes[50:]):
+            row = X[50 + i : 51 + i].copy()
+            row[0, j] = np.nan
+            gaps.append(imputer.reconstruct(row)[0, j] - X[50 + i, j])
+        # A value takes its column's variance with it, which the closed form leaves in.
+        assert_allclose(imputer.score(X[50:]), -np.sqrt(np.mean(np.square(gaps))), rtol=0.05)
+
+
 def test_search_without_labels_finds_the_rank(table):
     X, _ = table
     rng = np.random.default_rng(0)
@@ -216,8 +241,9 @@ def test_bad_input(table):
         imputer.predict_entries(X, [0], [25])
     with pytest.raises(ValueError, match="as long"):
         imputer.predict_entries(X, [0, 1], [2])
-    with pytest.raises(ValueError, match="list of integers"):
-        imputer.predict_entries(X, [0.5], [2])
+    for wrong in ([0.5], 0):
+        with pytest.raises((ValueError, TypeError), match="list of integers|at least 1 dim"):
+            imputer.predict_entries(X, wrong, [2])
     with pytest.raises(ValueError, match="no observed value to score"):
         imputer.score(np.full((1, 25), np.nan))
     assert pickle.loads(pickle.dumps(imputer)).transform(X).shape == X.shape

@@ -191,6 +191,39 @@ def test_rotating_positions_and_vectors_rotates_predictions():
     assert_allclose(two.predict(new @ turn), one.predict(new) @ turn, atol=1e-9)
 
 
+def test_further_dimensions_in_which_nothing_lies_change_nothing():
+    X, Y, _ = sphere_field(200)
+    Y[60:] = np.nan
+    wanted, std = VectorFieldGPRegressor().fit(X, Y).predict(X, return_std=True)
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((50, 3)))[0].T
+    gp = VectorFieldGPRegressor().fit(X @ turn, Y @ turn)
+    assert_allclose(gp.predict(X @ turn) @ turn.T, wanted, atol=1e-5)
+    padded = VectorFieldGPRegressor().fit(np.c_[X, np.ones(200)], np.c_[Y, 0 * Y[:, 0]])
+    mean, spread = padded.predict(np.c_[X, np.ones(200)], return_std=True)
+    assert_allclose(mean, np.c_[wanted, np.zeros(200)], atol=1e-5)
+    assert_allclose(spread[:, :3], std, atol=1e-5)
+
+
+@pytest.mark.parametrize("length_scale", [1e-200, 1e200])
+@pytest.mark.parametrize("kernel", ["matern", "squared_exponential"])
+def test_any_length_scale_is_a_number(kernel, length_scale):
+    X, Y, _ = sphere_field(60)
+    gp = VectorFieldGPRegressor(kernel=kernel, length_scale=length_scale, optimizer=None)
+    assert np.isfinite(gp.fit(X, Y).predict(X)).all()
+
+
+def test_units_whose_squares_are_no_numbers_are_refused():
+    X, Y, _ = sphere_field(60)
+    for unit, message in ((1e-200, "X is too small"), (1e200, "X is too large")):
+        with pytest.raises(ValueError, match=message):
+            VectorFieldGPRegressor().fit(unit * X, Y)
+        with pytest.raises(ValueError, match=message):
+            VectorFieldGPRegressor().fit(X, Y).predict(unit * X)
+    for unit, message in ((1e-200, "y is too small"), (1e200, "y is too large")):
+        with pytest.raises(ValueError, match=message):
+            VectorFieldGPRegressor().fit(X, unit * Y)
+
+
 def test_predictions_and_samples_are_tangent():
     X, _, Y = sphere_field(200)
     gp = VectorFieldGPRegressor(n_eigenpairs=20).fit(X, Y)

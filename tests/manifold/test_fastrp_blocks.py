@@ -126,7 +126,7 @@ def test_dask_cluster_of_two_processes(folder, tmp_path):
             dashboard_address=None,
         ) as cluster,
         distributed.Client(cluster) as client,
-        parallel_config(backend="dask", wait_for_workers_timeout=60),
+        parallel_config(backend="dask", wait_for_workers_timeout=300),
     ):
         for block in (1, 16, 64):
             found = fastrp_blocks(

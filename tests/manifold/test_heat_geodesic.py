@@ -485,3 +485,62 @@ def test_displays():
     with pytest.raises(NotFittedError):
         EmbeddingDisplay.from_estimator(HeatGeodesicEmbedding())
     plt.close("all")
+
+
+def test_no_weights_by_distance_is_the_binary_graph():
+    X = np.random.default_rng(0).standard_normal((60, 3))
+    binary = HeatGeodesicEmbedding(affinity="knn", t=5.0, random_state=0).fit(X)
+    found = HeatGeodesicEmbedding(decay=None, t=5.0, random_state=0).fit(X)
+    assert_array_equal(found.embedding_, binary.embedding_)
+    distances = heat_geodesic_distances(X, 5.0, decay=None)
+    assert_array_equal(distances, heat_geodesic_distances(X, 5.0, affinity="knn"))
+
+
+def test_extents_whose_squares_are_no_numbers_are_refused():
+    X = np.random.default_rng(0).standard_normal((60, 3))
+    fitted = HeatGeodesicEmbedding(t=5.0, random_state=0).fit(X)
+    for unit, message in ((1e-200, "X is too small"), (1e200, "X is too large")):
+        with pytest.raises(ValueError, match=message):
+            HeatGeodesicEmbedding().fit(unit * X)
+        with pytest.raises(ValueError, match=message):
+            fitted.transform(unit * X)
+        with pytest.raises(ValueError, match=message):
+            heat_geodesic_distances(unit * X, 5.0)
+    assert np.isfinite(fitted.transform(1e20 * X)).all()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"landmarks": [0, 60]}, "landmarks must be row numbers from 0 to 59, got from 0 to 60"),
+        ({"landmarks": [-1]}, "landmarks must be row numbers from 0 to 59"),
+        ({"landmarks": [3, 3]}, "landmarks holds a row number twice"),
+        ({"landmarks": []}, "landmarks must be a list of row numbers"),
+        ({"landmarks": [1.5]}, "landmarks must be a list of row numbers"),
+        ({"landmarks": np.arange(60) < 3}, "landmarks must be a list of row numbers"),
+        ({"harnack": -1.0}, "harnack must be a number 0 or above, got -1.0"),
+        ({"denoise": 2.0}, "denoise must be a number between 0 and 1, got 2.0"),
+        ({"scale_factor": -1.0}, "scale_factor must be a number above 0, got -1.0"),
+        ({"scale_factor": np.nan}, "scale_factor must be a number above 0, got nan"),
+        ({"laplacian": "random_walk"}, "laplacian must be 'combinatorial' or 'normalized'"),
+    ],
+)
+def test_bad_options_of_the_distances(options, message):
+    X = np.random.default_rng(0).standard_normal((60, 3))
+    with pytest.raises(ValueError, match=message):
+        heat_geodesic_distances(X, 5.0, **options)
+
+
+def test_more_dimensions_than_prototypes_are_refused():
+    X = np.random.default_rng(0).standard_normal((60, 20))
+    embedding = HeatGeodesicEmbedding(n_prototypes=5, n_neighbors=4, n_components=8)
+    with pytest.raises(ValueError, match="n_components=8 must be less than n_prototypes=5"):
+        embedding.fit(X)
+
+
+@pytest.mark.parametrize("t", [1e6, 1e12, 1e30])
+def test_the_end_of_the_flow_is_reached_soon(t):
+    X = np.random.default_rng(0).standard_normal((60, 3))
+    with pytest.warns(UserWarning, match="heat is even"):
+        distances = heat_geodesic_distances(X, t)
+    assert np.isfinite(distances).all()

@@ -9,7 +9,9 @@ from numpy.testing import assert_allclose
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning
 
+from sklr.geometry import _kernel_spectrum
 from sklr.geometry._kernel_spectrum import exact_eigenvalues, lanczos_nodes
+from sklr.manifold import DiffusionSpectralEntropy
 from sklr.metrics import (
     diffusion_spectral_entropy,
     diffusion_spectral_mutual_information,
@@ -108,6 +110,25 @@ def test_rotation_translation_order_and_units_do_not_matter():
 
 
 @pytest.mark.parametrize("solver", ["exact", "lanczos", "landmark"])
+def test_any_unit_of_length_gives_the_same(solver):
+    X = np.random.default_rng(0).standard_normal((60, 3))
+    kw = {"solver": solver, "random_state": 0}
+    wanted = diffusion_spectral_entropy(X, **kw)
+    of_sparse = diffusion_spectral_entropy(sp.csr_array(X), **kw)
+    for unit in 2.0 ** np.array([-990, -530, -66, 66, 460]):
+        assert_allclose(diffusion_spectral_entropy(unit * X, **kw), wanted, rtol=1e-9)
+        sparse = sp.csr_array(unit * X)
+        assert_allclose(diffusion_spectral_entropy(sparse, **kw), of_sparse, rtol=1e-9)
+    alone = diffusion_spectral_entropy(X, bandwidth=1e-300, **kw)
+    assert_allclose(alone, np.log2(60), rtol=1e-9)
+    assert_allclose(diffusion_spectral_entropy(X, bandwidth=1e300, **kw), 0, atol=1e-9)
+    assert str(diffusion_spectral_entropy(np.ones((9, 2)), **kw)) == "0.0"
+    fitted = DiffusionSpectralEntropy(**kw).fit(2.0**-700 * X)
+    assert_allclose(fitted.bandwidth_, 2.0**-700 * DiffusionSpectralEntropy().fit(X).bandwidth_)
+    assert_allclose(fitted.score(2.0**-700 * X), wanted, rtol=1e-9)
+
+
+@pytest.mark.parametrize("solver", ["exact", "lanczos", "landmark"])
 def test_points_far_apart_stand_alone(solver):
     X = 1e100 * np.random.default_rng(0).standard_normal((50, 3))
     found = diffusion_spectral_entropy(X, bandwidth=1.0, solver=solver, random_state=0)
@@ -189,6 +210,19 @@ def test_exact_spectrum_with_and_without_the_low_rank_way(dim, low):
     found = exact_eigenvalues(K.copy())
     assert (np.count_nonzero(found) < 450) == low
     assert_allclose(found, wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_exact_spectrum_with_and_without_the_reduction_in_two_steps(found, monkeypatch):
+    if not found:
+        monkeypatch.setattr(_kernel_spectrum, "_two_step_routine", lambda: None)
+    elif _kernel_spectrum._two_step_routine() is None:
+        pytest.skip("SciPy's LAPACK has no dsytrd_2stage that can be found here")
+    n = 1300
+    A = np.random.default_rng(0).standard_normal((n, 8))
+    K = np.exp(-np.square(A[:, None] - A).sum(axis=2)) / 20
+    wanted = np.linalg.eigvalsh(K)[::-1]
+    assert_allclose(exact_eigenvalues(K), wanted, atol=1e-14)
 
 
 def test_exact_spectrum_of_few_points():

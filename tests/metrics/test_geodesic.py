@@ -55,3 +55,8 @@ def test_bad_input(args, message):
         geodesic_preservation_score(D, D, n_neighbors=12)
     with pytest.raises(ValueError, match="NaN"):
         geodesic_preservation_score(D, np.full((12, 2), np.nan))
+
+
+def test_no_distances_at_all_are_refused():
+    with pytest.raises(ValueError, match="D_true is zero everywhere"):
+        geodesic_preservation_score(np.zeros((5, 5)), np.arange(5.0)[:, None])

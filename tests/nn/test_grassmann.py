@@ -367,7 +367,7 @@ def test_gradients_that_overflow_end_the_step_with_what_is_no_number(size):
         "print(bool(head.weight.isfinite().any()))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=True
     )
     assert done.stdout.strip() == "False"
 

@@ -252,7 +252,7 @@ def launch(lock):
         env=os.environ | {"NUMBA_THREADING_LAYER": "workqueue", "NUMBA_NUM_THREADS": "2"},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
     )
 
 
