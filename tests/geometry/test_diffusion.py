@@ -228,3 +228,14 @@ def test_check_affinity_leaves_its_input_alone():
     W = check_affinity(given)
     assert_array_equal(W.toarray(), [[0, 1], [1, 0]])
     assert given[0, 0] == 3.0
+
+
+def test_very_long_times_lose_no_heat():
+    W = sp.block_diag([graph(), graph()]).tolil()
+    W[0, 80] = W[80, 0] = 1e-8  # a bridge that takes long to cross
+    L = graph_laplacian(sp.csr_array(W))
+    H = heat_kernel(L, 1e9)
+    assert_allclose(H.sum(axis=1), 1.0, atol=2e-7)
+    crossed = heat_kernel(L, 1e9, method="exact")
+    assert crossed[0, 100] < 0.2 * crossed[0, 20]
+    assert_allclose(H, crossed, rtol=1e-3)
