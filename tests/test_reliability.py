@@ -91,6 +91,13 @@ SKLR = os.path.dirname(sklr.__file__)
 MOMENTS = int(os.environ.get("SKLR_EXAMPLES", "8"))
 
 
+def _lines_of_a_fit(estimator, args):
+    counted = clone(estimator)
+    with InterruptAt() as whole:
+        counted.fit(*args)
+    return whole.seen
+
+
 def _same_state(estimator, wanted):
     state = vars(estimator)
     assert state.keys() == wanted.keys(), state.keys() ^ wanted.keys()
@@ -105,14 +112,12 @@ def test_interrupted_fit_leaves_the_former_fit_or_none(estimator):
     args = (X,) if y is None else (X, y)
     wanted = _outputs(clone(estimator).fit(*args), X)
     fresh, fitted = clone(estimator), clone(estimator).fit(*make_check_data(estimator, seed=1))
-    counted = clone(estimator)
-    with InterruptAt() as whole:
-        counted.fit(*args)
-    assert whole.seen > 20
+    lines = min(_lines_of_a_fit(estimator, args) for _ in range(3))  # the first find less prepared
+    assert lines > 20
     threads = threading.active_count()
     for interrupted in (fresh, fitted):
         before = dict(vars(interrupted))
-        for line in np.unique(np.linspace(1, whole.seen, MOMENTS).astype(int)):
+        for line in np.unique(np.linspace(1, lines, MOMENTS).astype(int)):
             with pytest.raises(KeyboardInterrupt), InterruptAt(line):
                 interrupted.fit(*args)
             _same_state(interrupted, before)

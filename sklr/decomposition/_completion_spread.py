@@ -40,8 +40,9 @@ class Spread:
         self.share = max(share, _LEAST_NOISE)
         self.dtype = V.dtype
         self._counts = []
+        ones = rows.weights if len(rows.weights) else np.ones_like(rows.values)
         for half, n_columns in ((rows, cols.n), (cols, rows.n)):
-            weights = half.weights if len(half.weights) else np.ones_like(half.values)
+            weights = half.weights if len(half.weights) else ones
             self._counts.append(
                 csr_array((weights, half.indices, half.indptr), shape=(half.n, n_columns))
             )

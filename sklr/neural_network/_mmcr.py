@@ -48,8 +48,9 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
         How a view is made. "auto": for tables noise of 0.1 standard deviations, and 0.2 of the
         features replaced by their means; for images a random affine map, gain and noise. A callable
         is called with a batch of samples and a ``torch.Generator`` and returns the batch changed;
-        the augmentations of :mod:`sklr.nn` are such. With `groups` in ``fit``, "auto" and None
-        take the samples of a group as views, as they are.
+        the augmentations of :mod:`sklr.nn` are such, and a ``RandomViews`` of them with `n_views`
+        views. With `groups` in ``fit``, "auto" and None take the samples of a group as views, as
+        they are.
     n_views : int, default=4
         Views of each sample in a step; at least 2, or 1 with `momentum`.
     lmbda : float, default=0.0

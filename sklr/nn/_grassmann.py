@@ -135,7 +135,8 @@ class GrassmannLinear(nn.Module):
         weight = self.weight
         plain = features.ndim == 2 and features.dtype == weight.dtype and has_kernel(weight)
         traced = torch.jit.is_tracing() or torch.compiler.is_compiling() or _transformed()
-        if not plain or traced or not torch.is_grad_enabled():
+        mixed = torch.is_autocast_enabled(features.device.type)
+        if not plain or traced or mixed or not torch.is_grad_enabled():
             return nn.functional.cross_entropy(self(features), target)
         return _CrossEntropy.apply(features, weight, target, self.scale)
 

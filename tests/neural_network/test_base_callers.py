@@ -89,6 +89,13 @@ def test_mixed_precision_inside_one_block_sees_new_weights():
     assert before[0] != after[0] and np.abs(before[1] - after[1]).max() > 1e-4
 
 
+def test_subspaces_of_the_data_learn_the_same_in_mixed_precision():
+    wanted = fitted("grassmann", hidden_layer_sizes=()).loss_curve_
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = fitted("grassmann", hidden_layer_sizes=()).loss_curve_
+    np.testing.assert_allclose(found, wanted, rtol=2e-3)  # gradients are in half precision
+
+
 def test_losses_and_head_stay_exact_in_mixed_precision():
     z = nn.functional.normalize(torch.randn(20, 4, generator=torch.Generator().manual_seed(0)))
     share = torch.full((20, 20), 1 / 20)
