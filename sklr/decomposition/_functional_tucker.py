@@ -516,7 +516,7 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
         if np.prod([float(rank) for rank in ranks]) > _MAX_CORE:
             raise ValueError(
                 f"A core of rank {tuple(ranks)} has {np.prod([float(r) for r in ranks]):.0f} "
-                f"entries, more than {_MAX_CORE}: lower rank, or use core='cp' with a small rank."
+                f"entries, more than {_MAX_CORE}: lower rank."
             )
         for k, ((coordinates, share), rank) in enumerate(zip(distinct, ranks, strict=True)):
             modes.append(
