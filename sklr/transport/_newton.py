@@ -32,8 +32,8 @@ _FEW_SWEEPS = 20
 _MOST_RADIUS = 0.95
 # Sums of exponentials below this may be those of exponents that were cut.
 _UNREACHED = 1e-280
-# Share of the plan's entries above which small ones are dropped whatever the error.
-_MOST_KEPT = 0.3
+# Above so many entries, small ones are dropped whatever the error where more than a share stays.
+_MANY, _MOST_KEPT = 2**25, 0.3
 
 
 @dataclass
@@ -156,7 +156,7 @@ class _Rung:
         if options.sparsify == "topk":
             return self.top_entries(options.density)
         lowest = np.log(min(state.error, 0.1) / n_all)
-        most = None if n_all < 2**20 else int(_MOST_KEPT * n_all)
+        most = None if n_all <= _MANY else int(_MOST_KEPT * n_all)
         while True:
             found = self.cost.entries(self.inv_reg, state.u, state.v, lowest, most)
             if found is not None:

@@ -135,8 +135,8 @@ def sinkhorn_newton(
     Notes
     -----
     A step costs one or two passes of exponentials over the costs and conjugate gradients on the
-    kept entries. Memory beyond `C` is the kept entries (at most 0.45 n m doubles above a million
-    entries) and the plan.
+    kept entries. Memory beyond `C` is the kept entries (at most 1.5 n m doubles, a third of that
+    above 2^25 entries) and the plan.
 
     References
     ----------

@@ -323,6 +323,16 @@ def test_duplicated_points_share_what_one_had():
     assert_allclose(twice, np.repeat(plan, 2, axis=0) / 2, atol=1e-9)
 
 
+def test_points_at_few_places_keep_all_that_carries_mass():
+    """A third of a million entries is needed here: none of them is dropped for its number."""
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(5, 2))[rng.integers(5, size=1100)]
+    Y = rng.normal(size=(6, 2))[rng.integers(6, size=1000)]
+    for cost in ((X, Y), ((X[:, None] - Y) ** 2).sum(axis=-1)):
+        result = sinkhorn_newton(None, None, cost, 1e-3)
+        assert result.converged and result.n_newton < 40
+
+
 def test_weights_over_eight_orders_of_magnitude():
     n = 60
     a = np.logspace(-8, 0, n)
