@@ -15,7 +15,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("name, fewest", [("README.md", 1), ("docs/index.md", 1), ("docs/tour.md", 6)])
+PAGES = [("README.md", 1), ("docs/index.md", 1), ("docs/tour.md", 6)]
+
+
+@pytest.mark.parametrize("name, fewest", PAGES)
 def test_code_of_a_page_runs(name, fewest, capsys):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.S)
     assert len(blocks) >= fewest
