@@ -90,8 +90,8 @@ def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Callable], 
                 ):
                     return method(estimator, *args, **kwargs)
             except BaseException:
-                vars(estimator).clear()
-                vars(estimator).update(before)
+                # In one step: a second Ctrl-C, or another thread, would find it without parameters.
+                estimator.__dict__ = before
                 raise
 
         return wrapper
