@@ -6,6 +6,7 @@ with vectors for the sums.
 """
 
 import ctypes
+import sys
 from functools import cache
 from importlib import import_module
 
@@ -134,6 +135,8 @@ def _two_step_routine():
 
     SciPy has no function for it. Where it is not found the usual routine does the same.
     """
+    if sys.byteorder != "little":  # see the integers below
+        return None
     try:
         library = ctypes.CDLL(import_module("scipy.linalg._flapack").__file__)
     except (ImportError, OSError, TypeError):
@@ -175,7 +178,9 @@ def _two_steps(K):
         return None
     hous, work = np.empty(int(hous[0])), np.empty(int(work[0]))
     call(hous, len(hous), work, len(work))
-    return None if info.value else (diagonal, off[: n - 1])
+    if info.value:  # too late for the usual routine: there is no K any more
+        raise np.linalg.LinAlgError(f"dsytrd_2stage failed with info={info.value}")
+    return diagonal, off[: n - 1]
 
 
 def _factor(K):

@@ -1,5 +1,6 @@
 """Diffusion spectral entropy: closed forms, invariances, published numbers, noise, solvers."""
 
+import ctypes
 import warnings
 
 import numpy as np
@@ -223,6 +224,20 @@ def test_exact_spectrum_with_and_without_the_reduction_in_two_steps(found, monke
     K = np.exp(-np.square(A[:, None] - A).sum(axis=2)) / 20
     wanted = np.linalg.eigvalsh(K)[::-1]
     assert_allclose(exact_eigenvalues(K), wanted, atol=1e-14)
+
+
+def test_reduction_in_two_steps_that_fails_is_an_error(monkeypatch):
+    """The matrix may be overwritten by then: the usual routine would reduce what is left of it."""
+
+    def routine(*args):
+        hous, n_hous, work, _, info = args[8:13]
+        for size in (hous, work):
+            ctypes.cast(size, ctypes.POINTER(ctypes.c_double))[0] = 4.0
+        info._obj.value = 0 if n_hous._obj.value == -1 else 1
+
+    monkeypatch.setattr(_kernel_spectrum, "_two_step_routine", lambda: routine)
+    with pytest.raises(np.linalg.LinAlgError, match="dsytrd_2stage .* info=1"):
+        _kernel_spectrum._eigenvalues_in_place(np.eye(1200))
 
 
 def test_exact_spectrum_of_few_points():
