@@ -13,7 +13,7 @@ from joblib import Parallel, delayed, effective_n_jobs
 # threads launch parallel kernels at once; the BLAS limit is a number of the whole process.
 _NUMBA_LOCK = threading.RLock()
 _BLAS_LOCK = threading.RLock()
-_blas_users = 0
+_blas_users: set[object] = set()
 _blas_limiter: Any = None
 
 
@@ -76,17 +76,34 @@ def _controller() -> Any:
     return ThreadpoolController()
 
 
-def _limit_blas() -> Any:
-    """Set BLAS to one thread; return what puts the number back, None if another thread rules.
+def _limit_blas(user: object) -> None:
+    """Set BLAS to one thread if `user` is the first; keep what puts the number back.
 
     Since threadpoolctl 3.8 one Python thread at a time may set OpenBLAS's number; what others
     ask for is ignored. Nothing that was ignored may be put back: it would undo theirs.
     """
-    limiter = _controller().limit(limits=1, user_api="blas")
-    libraries = _controller().info()
-    if any(lib["user_api"] == "blas" and lib["num_threads"] != 1 for lib in libraries):
-        return None
-    return limiter
+    global _blas_limiter
+    with _BLAS_LOCK:
+        if not _blas_users:
+            if _blas_limiter is None:
+                # Known before anything is set: Ctrl-C may come at any place.
+                _blas_limiter = _controller().limit(limits=None)
+            libraries = [lib for lib in _controller().lib_controllers if lib.user_api == "blas"]
+            for library in libraries:
+                library.set_num_threads(1)
+            if any(library.num_threads != 1 for library in libraries):
+                _blas_limiter = None
+        _blas_users.add(user)
+
+
+def _leave_blas(user: object) -> None:
+    """Put the number back if `user` was the last; a second call does no harm."""
+    global _blas_limiter
+    with _BLAS_LOCK:
+        _blas_users.discard(user)
+        if not _blas_users and _blas_limiter is not None:
+            _restore_blas(_blas_limiter)
+            _blas_limiter = None
 
 
 def _restore_blas(limiter: Any) -> None:
@@ -108,19 +125,16 @@ def single_blas_thread() -> Iterator[None]:
     it back, so that two Python threads fitting at once do not restore each other's number.
     Inside another thread's own ``threadpool_limits`` the limit is theirs.
     """
-    global _blas_users, _blas_limiter
-    with _BLAS_LOCK:
-        if _blas_users == 0:
-            _blas_limiter = _limit_blas()
-        _blas_users += 1
+    user = object()
     try:
-        yield
-    finally:
-        with _BLAS_LOCK:
-            _blas_users -= 1
-            if _blas_users == 0 and _blas_limiter is not None:
-                _restore_blas(_blas_limiter)
-                _blas_limiter = None
+        try:
+            _limit_blas(user)
+            yield
+        finally:
+            _leave_blas(user)
+    except BaseException:
+        _leave_blas(user)  # again: the first may have been interrupted
+        raise
 
 
 def thread_map(function: Callable[..., Any], items: Sequence[Any], n_jobs: int | None) -> list:

@@ -1,5 +1,6 @@
 """Threads: limits hold inside the block and are put back after it, also on errors and at once."""
 
+import linecache
 import os
 import queue
 import subprocess
@@ -141,6 +142,43 @@ def test_single_blas_thread_limits_and_restores(two_blas_threads):
     assert set(blas_threads()) == {2}
 
 
+def test_single_blas_thread_restores_wherever_it_is_interrupted(two_blas_threads):
+    """Ctrl-C before each line of ours in turn, until no line of that number is left.
+
+    But for where a lock is taken and given back: no signal is looked at between that line and the
+    release, while an error of a trace function there would keep the lock.
+    """
+
+    def on_line(frame, event, arg):
+        nonlocal lines
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+        if event == "line" and "with _BLAS_LOCK" not in line:
+            lines += 1
+            if lines == wanted:
+                raise KeyboardInterrupt
+        return on_line
+
+    def on_call(frame, event, arg):
+        return on_line if frame.f_code.co_filename == _threads.__file__ else None
+
+    previous = sys.gettrace()
+    for wanted in range(1, 1000):
+        lines = 0
+        sys.settrace(on_call)
+        try:
+            with single_blas_thread():
+                pass
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(previous)
+        assert set(blas_threads()) == {2}, wanted
+        assert not _threads._blas_users, wanted
+        if lines < wanted:
+            break
+    assert 10 < wanted < 999
+
+
 class Inside:
     """A Python thread that enters the block, and leaves it when told to; it lives on after."""
 
@@ -175,7 +213,7 @@ def test_single_blas_thread_from_two_threads_at_once(two_blas_threads, leaves_fi
     assert set(blas_threads()) == {1}
     threads[1 - leaves_first].step()
     assert set(blas_threads()) == {2}
-    assert _threads._blas_users == 0
+    assert not _threads._blas_users
     # Afterwards any thread can set a limit: none of ours holds on to it.
     with threadpool_limits(1, user_api="blas"):
         assert set(blas_threads()) == {1}
