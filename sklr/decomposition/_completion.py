@@ -209,6 +209,12 @@ def minimise(rows, cols, settings, rng, *, verbose=0, callback=None):
             f"the values reach {largest:.3g}, and alternating minimisation in {dtype.name} "
             f"overflows beyond {limit:.3g} for this shape; scale the values down"
         )
+    least = float(np.sqrt(np.finfo(dtype).tiny))
+    if 0 < largest < least:
+        raise ValueError(
+            f"the values reach only {largest:.3g}, and squares of less than {least:.3g} are no "
+            f"numbers in {dtype.name}; scale the values up"
+        )
     masses = rows.mass(), cols.mass()
     model, clip = start_biases(rows, cols, masses, settings, dtype)
     rank = settings.rank
