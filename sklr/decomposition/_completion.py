@@ -6,7 +6,12 @@ import numpy as np
 
 from sklr.decomposition import _completion_plain as plain
 from sklr.decomposition._completion_data import LOSSES, Settings, is_small, run
-from sklr.decomposition._completion_start import median_size, spectral_start, start_biases
+from sklr.decomposition._completion_start import (
+    cut_that_keeps,
+    median_size,
+    spectral_start,
+    start_biases,
+)
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread
 
@@ -204,6 +209,12 @@ def minimise(rows, cols, settings, rng, *, verbose=0, callback=None):
             f"the values reach {largest:.3g}, and alternating minimisation in {dtype.name} "
             f"overflows beyond {limit:.3g} for this shape; scale the values down"
         )
+    least = float(np.sqrt(np.finfo(dtype).tiny))
+    if 0 < largest < least:
+        raise ValueError(
+            f"the values reach only {largest:.3g}, and squares of less than {least:.3g} are no "
+            f"numbers in {dtype.name}; scale the values up"
+        )
     masses = rows.mass(), cols.mass()
     model, clip = start_biases(rows, cols, masses, settings, dtype)
     rank = settings.rank
@@ -310,7 +321,8 @@ def minimise(rows, cols, settings, rng, *, verbose=0, callback=None):
             if settings.uncertainty and not stages:
                 spread = with_spread(min(1.0, (size / model.scale) ** 2))
             if np.isfinite(stage.cut):
-                model.cut = float(max(_CUT * size, _TAIL_CUT * left(), stage.cut * model.scale))
+                cut = float(max(_CUT * size, _TAIL_CUT * left(), stage.cut * model.scale))
+                model.cut = cut_that_keeps(cut, rows, cols, model, U, V, small)
     return model
 
 

@@ -53,8 +53,9 @@ class Spread:
         self._missed = 0.0
 
     def _inverse(self, side, F, ridge):
-        bent = ridge + self._counts[side] @ F**2
-        limit = np.finfo(self.dtype).tiny ** 0.5
+        # In double precision: the variance of small values is no number in float32.
+        bent = ridge + (self._counts[side] @ F**2).astype(np.float64)
+        limit = np.finfo(np.float64).tiny ** 0.5
         return (self.full * self.share / np.maximum(bent, limit)).astype(self.dtype)
 
     def turn(self, Q):

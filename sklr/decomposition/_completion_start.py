@@ -78,24 +78,49 @@ def _sampled(half):
 def _sample_residuals(rows, model, U, V, small):
     """Residuals of a sample of the entries, and their weights."""
     step, weights = _sampled(rows)
+    return _residuals(rows, model, U, V, small, step), weights
+
+
+def _residuals(rows, model, U, V, small, step=1):
+    """Residuals of every `step`-th entry."""
     number = model.dtype.type
     if small:
         found = plain.residuals(rows, number(model.mean), model.row_bias, model.col_bias, U, V)
-        return found[::step], weights
+        return found[::step]
     from sklr.decomposition._completion_kernels import entry_residuals
 
     out = np.empty(-(-len(rows.values) // step), dtype=model.dtype)
     entry_residuals(
-        rows.indptr, rows.indices, rows.values, model.dtype.type(model.mean), model.row_bias,
+        rows.indptr, rows.indices, rows.values, number(model.mean), model.row_bias,
         model.col_bias, U, V, step, out,
     )  # fmt: skip
-    return out, weights
+    return out
 
 
 def median_size(rows, model, U, V, small):
     """Median size of the residuals."""
     residuals, weights = _sample_residuals(rows, model, U, V, small)
     return weighted_median(np.abs(residuals), weights)
+
+
+def cut_that_keeps(cut, rows, cols, model, U, V, small):
+    """Raise `cut` to where no row or column is left out as a whole: what is large is no outlier.
+
+    One that would keep clearly less than half of its values keeps half of them. Of few values most
+    may be outliers by chance.
+    """
+    sizes = np.abs(_residuals(rows, model, U, V, small))
+    for numbers, n in ((plain.row_numbers(rows), rows.n), (rows.indices, cols.n)):
+        counts = np.bincount(numbers, minlength=n)
+        kept = np.bincount(numbers[sizes <= cut], minlength=n)
+        lost = kept < counts / 2 - np.sqrt(counts)
+        if lost.any():
+            chosen = lost[numbers]
+            ordered = sizes[chosen][np.lexsort((sizes[chosen], numbers[chosen]))]
+            counts = counts[lost]
+            middles = np.cumsum(counts) - counts + counts // 2
+            cut = max(cut, float(ordered[middles].max()))
+    return cut
 
 
 def _row_medians(half, mean, offset, ridge):

@@ -61,8 +61,8 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
         "huber" and "absolute" resist gross outliers among the observed values. "huber" starts from
         nearly absolute values, and ends with squares up to 2.5 robust standard deviations of the
         residuals, absolute values from there, and nothing beyond 3.5 deviations or a fifth of
-        `scale_`, whichever is more: such values are left out. "absolute" turns from square to
-        absolute value at 0.1 deviations, and leaves nothing out.
+        `scale_`, whichever is more: such values are left out, but not most of a row or column.
+        "absolute" turns from square to absolute value at 0.1 deviations, and leaves nothing out.
     solver : {"auto", "cg", "cholesky"}, default="auto"
         "cg" takes `n_inner` preconditioned conjugate gradient steps for each row and column, from
         where they stand. "cholesky" solves their normal equations. "auto" is "cholesky" up to 16

@@ -80,7 +80,8 @@ class MatrixSensingRegressor(RegressorMixin, BaseEstimator):
         take to get negligible.
     tol : float, default=1e-8
         Squared loss: stop when the gradient of the matrix is below `tol` times that at zero, or
-        the residual falls by less than ``sqrt(tol)`` of itself in 20 iterations. Absolute loss:
+        the residual falls by less than ``sqrt(tol)`` of itself in 20 iterations and no further
+        product of two vectors would explain most of it. Absolute loss:
         stop when the low quantile of the residuals is below `tol` of the targets' scale.
     precompute : {"auto"} or bool, default="auto"
         Whether the squared loss works with the Gram matrix of the samples instead of the samples.

@@ -15,6 +15,8 @@ _LOWER_QUARTILE = 0.31864
 _CREDIBLE = 2.0
 # The factors are re-scaled when that norm is below this part of the smallest one that is signal.
 _SETTLED = 0.25
+# Part of the loss that one more product would explain: then the descent is not at its end.
+_MOST = 0.5
 _CHECK_EVERY = 5
 _WINDOW = 20
 # With adapted steps the residual may rise, but not above the largest of this many before.
@@ -149,9 +151,17 @@ def gradient_descent(
             out.F, out.G = validation.factors
             out.converged = True
             break
-        if out.gradient <= tol or (t >= 5 * _WINDOW and _stalled(out.curve, tol, floor)):
+        if out.gradient <= tol:
             out.converged = True
             break
+        if t >= 5 * _WINDOW and _stalled(out.curve, tol, floor):
+            beyond = None if tied else _escape(operator, F, G, R, square)
+            if beyond is None:
+                out.converged = True
+                break
+            last, old = (F, G), None
+            F, G = beyond
+            continue
         last = (F, G)
         if tied:
             F = F - eta * (R @ F)
@@ -194,6 +204,27 @@ def _barzilai_borwein(old, new, eta):
 def _stalled(curve, tol, floor):
     now, before = curve[-1], curve[-1 - _WINDOW]
     return now > floor and before - now <= np.sqrt(tol) * before
+
+
+def _escape(operator, F, G, R, square):
+    """Return factors beyond the saddle point where they stay, or None where there is none.
+
+    A singular value far below the first may hardly grow out of the start: F is as large there as
+    for the first, G is tiny, and F has to turn first. So where one more product of two vectors
+    would explain most of what is left, it takes the place of the last one, if that is nothing.
+    """
+    left, S, right = np.linalg.svd(R, full_matrices=False)
+    u, v = left[:, 0], right[0]
+    bend = _mean_square(operator.measure(np.outer(u, v)), operator)
+    if not S[0] ** 2 > _MOST * bend * square:
+        return None
+    size = S[0] / bend
+    U, S, V = product_svd(F, G)
+    if not _CREDIBLE * S[-1] < size:
+        return None
+    U[:, -1], V[:, -1], S[-1] = u, -v, size
+    root = np.sqrt(S)
+    return U * root, V * root
 
 
 def _signal(F, G, R):

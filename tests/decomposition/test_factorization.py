@@ -222,3 +222,26 @@ def test_ratings_against_the_biases(data_folder):
 
     assert rmse(10) < 0.84
     assert 0.855 < rmse(1, alpha=1e6, alpha_scaling="none") < 0.865
+
+
+@pytest.mark.parametrize("unit", [1e-19, 1e-13, 1e12])
+def test_uncertainty_in_float32_does_not_depend_on_the_unit(unit):
+    rng = np.random.default_rng(0)
+    M = rng.standard_normal((60, 3)) @ rng.standard_normal((3, 40))
+    X = np.argwhere(rng.random(M.shape) < 0.5)
+    y = M[tuple(X.T)] + 0.2 * rng.standard_normal(len(X))
+    expected = MatrixFactorizationRegressor(5, random_state=0).fit(X, y).predict(X)
+    y = (unit * y).astype(np.float32)
+    found = MatrixFactorizationRegressor(5, random_state=0).fit(X, y).predict(X)
+    assert found.dtype == np.float32
+    assert_allclose(found / unit, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype, unit", [(np.float32, 1e-24), (np.float64, 1e-170)])
+@pytest.mark.parametrize("solver", ["auto", "cholesky"])
+def test_values_whose_squares_are_no_numbers_are_refused(dtype, unit, solver):
+    X = np.argwhere(np.ones((6, 5)))
+    y = (unit * np.random.default_rng(0).standard_normal(30)).astype(dtype)
+    with pytest.raises(ValueError, match="reach only.*scale the values up"):
+        MatrixFactorizationRegressor(2, solver=solver).fit(X, y)
+    MatrixFactorizationRegressor(2, solver=solver).fit(X, 0 * y)

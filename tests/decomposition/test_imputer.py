@@ -247,3 +247,21 @@ def test_bad_input(table):
     with pytest.raises(ValueError, match="no observed value to score"):
         imputer.score(np.full((1, 25), np.nan))
     assert pickle.loads(pickle.dumps(imputer)).transform(X).shape == X.shape
+
+
+@pytest.mark.parametrize("spoilt", [0.0, 0.1])
+def test_huber_keeps_a_column_of_larger_values(spoilt):
+    """Its values are beyond the spread of the others, and no outliers."""
+    for seed in (0, 2, 3):
+        rng = np.random.default_rng(seed)
+        M = rng.standard_normal((80, 3)) @ rng.standard_normal((3, 50))
+        M[:, 0] *= 10
+        X = M + 0.05 * M.std(axis=0) * rng.standard_normal(M.shape)
+        hit = rng.random(M.shape) < spoilt
+        hit[:, 0] = False
+        X[hit] += 10 * M.std() * rng.standard_normal(hit.sum())
+        hidden = rng.random(M.shape) > 0.7
+        X[hidden] = np.nan
+        filled = LowRankImputer(3, loss="huber", max_iter=300, random_state=0).fit_transform(X)
+        wrong = (filled - M)[hidden[:, 0], 0]
+        assert np.sqrt(np.mean(wrong**2)) < 0.2 * M[:, 0].std()

@@ -628,3 +628,20 @@ def test_generator_does_what_it_says():
     assert_allclose(M, M.T, atol=1e-15)
     again = make_matrix_sensing(5, shape=(4, 4), rank=2, symmetric=True, random_state=0)[2]
     assert_array_equal(M, again)
+
+
+@pytest.mark.parametrize("seed", [5, 6])
+def test_a_small_singular_value_is_found_beyond_the_saddle_point(seed):
+    """The residual stayed for 20 iterations while the second one had yet to grow."""
+    rng = np.random.default_rng(103)
+    U = np.linalg.qr(rng.standard_normal((4, 2)))[0]
+    V = np.linalg.qr(rng.standard_normal((2, 2)))[0]
+    X = rng.standard_normal((24, 4, 2))
+    y = np.einsum("nij,ij->n", X, (U * [14.3, 0.66]) @ V.T) + 0.1 * rng.standard_normal(24)
+    table = X.reshape(24, 8)
+    least = np.linalg.norm(y - table @ np.linalg.lstsq(table, y, rcond=None)[0])
+    model = MatrixSensingRegressor(2, fit_intercept=False, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        model.fit(X, y)
+    assert np.linalg.norm(y - model.predict(X)) < 1.01 * least
