@@ -6,13 +6,15 @@ from typing import Any
 
 import torch
 
+from sklr.nn._autocast import in_autocast
+
 
 def _exactly(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """Leave out the caller's ``torch.autocast``: a determinant in half precision is none."""
 
     @functools.wraps(function)
     def exact(x: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
-        if not torch.is_autocast_enabled(x.device.type):
+        if not in_autocast(x.device):
             return function(x, *args, **options)
         with torch.autocast(x.device.type, enabled=False):
             return function(x, *args, **options)
