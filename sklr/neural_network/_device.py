@@ -46,7 +46,9 @@ def mixed_precision(device: Any) -> Any:
     """
     import torch
 
-    if not torch.is_autocast_enabled(device.type):
+    from sklr.nn._autocast import in_autocast
+
+    if not in_autocast(device):
         return nullcontext()
     dtype = torch.get_autocast_dtype(device.type)
     return torch.autocast(device.type, dtype=dtype, cache_enabled=False)

@@ -1,5 +1,6 @@
 """What classifiers, transformers and clusterings add to the base: labels in, scores out."""
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -158,7 +159,8 @@ class TorchClassifierMixin(ClassifierMixin):
             )
         if class_weight is not None:
             if isinstance(class_weight, dict) and not all(
-                np.isfinite(value) and value >= 0 for value in class_weight.values()
+                isinstance(value, Real) and 0 <= float(value) < np.inf
+                for value in class_weight.values()
             ):
                 raise ValueError(
                     f"class_weight must have finite weights of at least 0, got {class_weight}"

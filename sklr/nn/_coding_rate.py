@@ -6,16 +6,20 @@ from typing import Any
 
 import torch
 
+from sklr.nn._autocast import in_autocast
+
 
 def _exactly(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """Leave out the caller's ``torch.autocast``: a determinant in half precision is none."""
 
     @functools.wraps(function)
-    def exact(x: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
-        if not torch.is_autocast_enabled(x.device.type):
-            return function(x, *args, **options)
-        with torch.autocast(x.device.type, enabled=False):
-            return function(x, *args, **options)
+    def exact(*args: Any, **options: Any) -> torch.Tensor:
+        given = (*args, *options.values())  # the tensors may have been given by name
+        device = next((x.device for x in given if isinstance(x, torch.Tensor)), None)
+        if device is None or not in_autocast(device):
+            return function(*args, **options)
+        with torch.autocast(device.type, enabled=False):
+            return function(*args, **options)
 
     return exact
 

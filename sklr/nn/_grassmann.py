@@ -4,8 +4,8 @@ import math
 
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
 
+from sklr.nn._autocast import in_autocast
 from sklr.nn._riemannian import has_kernel, load_kernels
 
 
@@ -106,7 +106,7 @@ class GrassmannLinear(nn.Module):
         logits : Tensor of shape (n_samples, n_classes)
             Between 0 and ``scale``.
         """
-        if torch.is_autocast_enabled(features.device.type):  # the logits stay exact
+        if in_autocast(features.device):  # the logits stay exact
             with torch.autocast(features.device.type, enabled=False):
                 return self.forward(features.to(self.weight.dtype))
         if features.dtype == self.weight.dtype and features.ndim == 2 and not _transformed():
@@ -133,10 +133,17 @@ class GrassmannLinear(nn.Module):
             The mean over the samples.
         """
         weight = self.weight
-        plain = features.ndim == 2 and features.dtype == weight.dtype and has_kernel(weight)
         traced = torch.jit.is_tracing() or torch.compiler.is_compiling() or _transformed()
-        mixed = torch.is_autocast_enabled(features.device.type)
-        if not plain or traced or mixed or not torch.is_grad_enabled():
+        mixed = in_autocast(features.device)
+        # The kernel looks at no sizes; what is wrong with others, or allowed, torch knows.
+        plain = (
+            features.ndim == 2
+            and features.dtype == weight.dtype
+            and target.dtype == torch.long
+            and target.device.type == "cpu"
+            and target.shape == features.shape[:1] != (0,)
+        )
+        if traced or mixed or not plain or not torch.is_grad_enabled() or not has_kernel(weight):
             return nn.functional.cross_entropy(self(features), target)
         return _CrossEntropy.apply(features, weight, target, self.scale)
 
@@ -169,6 +176,13 @@ def _transformed() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
+def _differentiable(result, features, weight, gradient):
+    """Return gradients that are differentiated again, of a result of torch's own operations."""
+    inputs = [part for part in (features, weight) if part.requires_grad]
+    found = iter(torch.autograd.grad(result, inputs, gradient, create_graph=True))
+    return [next(found) if part.requires_grad else None for part in (features, weight)]
+
+
 class _Lengths(torch.autograd.Function):
     """The same, with the gradient written out: a third of the operations, on small batches time.
 
@@ -190,14 +204,9 @@ class _Lengths(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         features, weight, projected, size, lengths, factor = ctx.saved_tensors
-        if torch.is_grad_enabled():  # to be differentiated again: by torch's own operations
-            with torch.enable_grad():
-                again = _lengths(features, weight, ctx.scale)
-            inputs = [part for part in (features, weight) if part.requires_grad]
-            found = iter(torch.autograd.grad(again, inputs, gradient, create_graph=True))
-            return *(
-                next(found) if part.requires_grad else None for part in (features, weight)
-            ), None
+        if torch.is_grad_enabled():
+            again = _lengths(features, weight, ctx.scale)
+            return *_differentiable(again, features, weight, gradient), None
         # d logit / d P = factor P / length, and a logit falls as 1 / |f|.
         upward = gradient * factor
         share = torch.where(lengths > torch.finfo(lengths.dtype).tiny, upward / lengths, 0.0)
@@ -213,7 +222,7 @@ class _Lengths(torch.autograd.Function):
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Loss and gradient in one pass; a gradient of the gradient is refused."""
+    """Loss and gradient in one pass."""
 
     @staticmethod
     def forward(ctx, features, weight, target, scale):
@@ -226,13 +235,17 @@ class _CrossEntropy(torch.autograd.Function):
         )
         if not known:
             raise ValueError(f"target must have numbers from 0 to {n_classes - 1}")
-        ctx.save_for_backward(features, weight, inward, found)
+        ctx.save_for_backward(features, weight, target, inward, found)
+        ctx.scale = scale
         return found[-1].clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, gradient):
-        features, weight, inward, found = ctx.saved_tensors
+        features, weight, target, inward, found = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            logits = _lengths(features, weight, ctx.scale)
+            again = nn.functional.cross_entropy(logits, target)
+            return *_differentiable(again, features, weight, gradient), None, None
         radial = found[:-1].unsqueeze(1)
         if float(gradient) != 1.0:
             inward, radial = inward * gradient, radial * gradient

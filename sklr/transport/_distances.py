@@ -327,7 +327,7 @@ def pairwise_transport_distances(
     mass = float(sums[0])
     H1 = H1 / H1.sum(axis=1, keepdims=True)
     H2 = H1 if same else H2 / H2.sum(axis=1, keepdims=True)
-    spread = float(C.max() - C.min())
+    spread = _problem.check_spread((C.min(), C.max()))
     reg = reg * (spread if spread > 0 else 1.0) if relative else reg
 
     rows, columns = (

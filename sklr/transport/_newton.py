@@ -175,6 +175,10 @@ class _Rung:
             low, high = (middle, high) if n_kept > wanted else (low, middle)
         return self.cost.entries(self.inv_reg, state.u, state.v, high)
 
+    def rounding(self, v):
+        """Return what a value may be off by rounding, in units of the regularisation."""
+        return 1e-15 * (1.0 + float(self.a @ np.abs(self.state.u) + self.b @ np.abs(v)))
+
     def newton(self, options):
         """Make one Newton step; False if no step along its direction gains anything."""
         state = self.state
@@ -201,7 +205,7 @@ class _Rung:
             evaluated = self.evaluate(v, state.u)
             gain = float(self.a @ (evaluated[0] - state.u)) + length * float(self.b @ step)
             # Gains of rounding's size say nothing; then the error has to.
-            rounding = 1e-15 * (1.0 + float(self.a @ np.abs(state.u) + self.b @ np.abs(v)))
+            rounding = self.rounding(v)
             if gain >= 1e-4 * length * slope or (
                 abs(gain) <= rounding and evaluated[2] < 2 * state.error
             ):
@@ -223,10 +227,11 @@ class _Rung:
         best = state.error
         while state.error >= tol and state.n_newton < last_newton and stalls < 5:
             if not self.newton(options):
+                value = state.values[-1]
                 for _ in range(10):
                     self.sweep()
                 state.n_newton += 1
-                self.gained = False
+                self.gained = state.values[-1] - value > state.reg * self.rounding(state.v)
             # At the floor of rounding, steps go round in circles.
             stalls = 0 if self.gained or state.error < 0.7 * best else stalls + 1
             best = min(best, state.error)

@@ -108,6 +108,17 @@ def check_weights(weights: Any, n: int, name: str) -> np.ndarray:
     return weights
 
 
+def check_spread(extent) -> float:
+    """Return the range of the costs, which the ladder would climb without end if it overflows."""
+    low, high = map(float, extent)
+    if not np.isfinite(high - low):
+        raise ValueError(
+            f"The costs range from {low:.6g} to {high:.6g}, further than a float64 can say: "
+            "divide them and reg by a number."
+        )
+    return high - low
+
+
 def make_problem(a, b, cost: Any, reg: float, relative: bool) -> Problem:
     """Check weights against the cost and leave out atoms without mass."""
     n, m = cost.shape
@@ -143,7 +154,7 @@ def make_problem(a, b, cost: Any, reg: float, relative: bool) -> Problem:
     extent = cost.extent()
     if not np.isfinite(extent).all():
         raise ValueError("The costs between the points contain NaN or infinity.")
-    spread = extent[1] - extent[0]
+    spread = check_spread(extent)
     # With equal costs every relative regularisation gives the product of the weights.
     reg = reg * (spread if spread > 0 else 1.0) if relative else reg
     a, b = a[rows] / mass, b[columns] / other

@@ -136,7 +136,7 @@ def test_callbacks_that_nothing_would_call_are_refused(case, wrong):
         fitted(case, callbacks=[wrong])
 
 
-@pytest.mark.parametrize("value", [-1, np.nan, np.inf])
+@pytest.mark.parametrize("value", [-1, np.nan, np.inf, None, "a"])
 def test_weights_of_classes_are_checked(value):
     with pytest.raises(ValueError, match="class_weight must have finite weights of at least 0"):
         fitted("grassmann", class_weight={0: value})

@@ -114,3 +114,19 @@ def test_half_precision_is_computed_in_float32():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_tensors_may_be_given_by_name(mixed):
+    z, shares = unit(6, 4).float(), torch.full((6, 2), 0.5)
+    wanted = coding_rate(z, 0.2), compressed_coding_rate(z, shares), doubly_stochastic(z)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+        found = (
+            coding_rate(eps=0.2, z=z),
+            compressed_coding_rate(membership=shares, z=z),
+            doubly_stochastic(codes=z),
+        )
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.equal(one, other)
+    with pytest.raises(TypeError, match="'z'"):
+        coding_rate()

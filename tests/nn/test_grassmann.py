@@ -14,7 +14,12 @@ torch = pytest.importorskip("torch", reason="needs the extra torch")
 
 from torch import nn  # noqa: E402
 
-from sklr.nn import GrassmannLinear, RiemannianSGD, split_manifold_parameters  # noqa: E402
+from sklr.nn import (  # noqa: E402
+    GrassmannLinear,
+    RiemannianSGD,
+    coding_rate,
+    split_manifold_parameters,
+)
 from sklr.nn._grassmann import resolve_scale  # noqa: E402
 from sklr.nn._riemannian import geodesic_step, project_horizontal  # noqa: E402
 
@@ -415,3 +420,43 @@ def test_training_does_not_depend_on_the_layout_of_the_bases():
             layer.cross_entropy(X, target).backward()
             optimizer.step()
     torch.testing.assert_close(one.weight, two.weight, rtol=0, atol=1e-12)
+
+
+def test_compiled_loss_is_differentiated_twice():
+    """A penalty on its gradient would be lost in silence: of a last loss nothing else tells."""
+    layer, x = head(), draw(6, 7, seed=1).requires_grad_()
+    target, inputs = torch.arange(6) % 3, (x, layer.weight)
+
+    def torchs(x, target):
+        return nn.functional.cross_entropy(layer(x), target)
+
+    found = []
+    for function in (layer.cross_entropy, torchs):
+        loss = function(x, target)
+        gradients = torch.autograd.grad(loss, inputs, create_graph=True)
+        total = loss + sum(part.square().sum() for part in gradients)
+        found += [torch.autograd.grad(total, inputs)]
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-13)
+    hessian = torch.autograd.functional.hessian(lambda z: layer.cross_entropy(z, target), x)
+    assert hessian.abs().max() > 1e-3
+
+
+def test_targets_that_the_compiled_loss_does_not_take_are_torchs():
+    layer, x, target = head(), draw(6, 7), torch.arange(6) % 3
+    for wrong in (target[:2], target.repeat(2)):  # the kernel would read beyond the end
+        with pytest.raises(ValueError, match="batch_size"):
+            layer.cross_entropy(x, wrong)
+    with pytest.raises(RuntimeError, match="Long"):
+        layer.cross_entropy(x, target.to(F64))
+    sure = nn.functional.one_hot(target).to(F64)
+    torch.testing.assert_close(layer.cross_entropy(x, sure), layer.cross_entropy(x, target))
+    assert math.isnan(float(layer.cross_entropy(x[:0], target[:0])))
+
+
+def test_shapes_are_found_on_the_device_meta():
+    x = torch.empty(5, 7, device="meta")
+    layer = GrassmannLinear(7, 3, 2).to("meta")
+    assert layer(x).shape == (5, 3)
+    loss = layer.cross_entropy(x, torch.zeros(5, dtype=torch.long, device="meta"))
+    assert loss.shape == () and coding_rate(x).shape == ()

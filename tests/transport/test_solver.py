@@ -10,7 +10,12 @@ from scipy.sparse import csr_array
 from scipy.spatial.distance import cdist
 from sklearn.exceptions import ConvergenceWarning
 
-from sklr.transport import TransportResult, sinkhorn, sinkhorn_newton
+from sklr.transport import (
+    TransportResult,
+    pairwise_transport_distances,
+    sinkhorn,
+    sinkhorn_newton,
+)
 
 
 def random_assignment(n, seed=0, m=None):
@@ -628,3 +633,20 @@ def test_an_error_of_exactly_zero_is_no_division_by_it(reg):
     assert result.converged
     result = sinkhorn_newton(None, None, [[0.5, 0.25], [0.5, 0.25]], reg)
     assert_allclose(result.plan, 0.25, rtol=1e-7)
+
+
+@pytest.mark.parametrize("seed, reg", [(0, 1e-3), (0, 1e-4), (3, 1e-3)])
+def test_sweeps_that_gain_are_no_standstill(seed, reg):
+    """Columns with next to no mass spoil Newton's steps; sweeps, which then help, need a while."""
+    b = np.r_[1e-299, 1e-290, 1e-200, 1e-100, np.full(26, 1.0)]
+    C = np.random.default_rng(seed).random((40, 30))
+    # It gave up at an error of 2e-2.
+    assert sinkhorn_newton(None, b / b.sum(), C, reg).marginal_error < 1e-6
+
+
+def test_costs_whose_range_overflows_are_refused():
+    C = np.diag([-1.7e308, 1.7e308])
+    with pytest.raises(ValueError, match=r"costs range from -1.7e\+308 to 1.7e\+308"):
+        sinkhorn_newton(None, None, C, 1e300)
+    with pytest.raises(ValueError, match=r"costs range from"):
+        pairwise_transport_distances(np.eye(2), C=C, reg=1e300)

@@ -1,0 +1,9 @@
+"""Whether the caller's ``torch.autocast`` is on."""
+
+import torch
+
+
+def in_autocast(device: torch.device) -> bool:
+    """Return whether ``torch.autocast`` is on for a device; "meta", for one, does not know it."""
+    kind = device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
