@@ -176,23 +176,16 @@ class TorchEstimator(BaseEstimator):
         return import_optional("torch", extra="torch", feature=type(self).__name__)
 
     @contextmanager
-    def _undone_on_failure(self) -> Iterator[None]:
-        """Leave the estimator as it was (unfitted, or with its former fit) when the block fails.
+    def _ready_to_train(self) -> Iterator[None]:
+        """Check the callbacks; make gradients on, and tensors on the CPU, inside.
 
-        Also on KeyboardInterrupt, so that no half-trained network looks like a fitted one.
-        Gradients are on inside, where the caller may be under ``no_grad`` or ``inference_mode``,
-        and tensors are made on the CPU where nothing else is said.
+        The caller may be under ``no_grad``, ``inference_mode`` or a default device. What a failed
+        fit leaves is the business of `fit_context`.
         """
         torch = self._torch()
         _check_callbacks(getattr(self, "callbacks", None))
-        before = dict(vars(self))
-        try:
-            with torch.inference_mode(False), torch.enable_grad(), made_on_the_cpu():
-                yield
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
+        with torch.inference_mode(False), torch.enable_grad(), made_on_the_cpu():
+            yield
 
     def _fit_network(
         self,

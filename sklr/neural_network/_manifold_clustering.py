@@ -252,7 +252,7 @@ class ManifoldLinearizingClustering(
             The fitted estimator.
         """
         self._torch()
-        with self._undone_on_failure():
+        with self._ready_to_train():
             given, X = X, self._validate(X, reset=True)
             for name in ("n_clusters", "batch_size"):
                 value: Any = getattr(self, name)

@@ -79,7 +79,7 @@ class TorchClassifierMixin(ClassifierMixin):
 
     def _fit_classes(self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any) -> Any:
         self._torch()
-        with self._undone_on_failure():
+        with self._ready_to_train():
             X, y = self._validate(X, y, reset=True)
             check_classification_targets(y)
             X, y, weights = self._weighted(X, y, sample_weight)
@@ -124,7 +124,7 @@ class TorchClassifierMixin(ClassifierMixin):
             The estimator after the epoch.
         """
         self._torch()
-        with self._undone_on_failure():
+        with self._ready_to_train():
             self._partial_fit(X, y, classes, sample_weight)
         return self
 
@@ -266,7 +266,7 @@ class TorchTransformerMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             The fitted estimator.
         """
         self._torch()
-        with self._undone_on_failure():
+        with self._ready_to_train():
             X = self._validate(X, reset=True)
             validation = None if X_val is None else (self._validate(X_val, reset=False), None)
             self._fit_network(X, validation=validation)

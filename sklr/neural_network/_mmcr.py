@@ -203,7 +203,7 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
             The fitted estimator.
         """
         self._torch()
-        with self._undone_on_failure():
+        with self._ready_to_train():
             X, codes, n_things = self._check(X, groups, reset=True)
             if n_things < self.batch_size:
                 warnings.warn(
@@ -236,7 +236,7 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
             The estimator after the epoch.
         """
         self._torch()
-        with self._undone_on_failure():
+        with self._ready_to_train():
             first = not hasattr(self, "module_")
             X, codes, n_things = self._check(X, groups, reset=first)
             if first:

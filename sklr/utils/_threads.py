@@ -1,6 +1,5 @@
 """Threads: the one place that sets how many are used, and puts the number back."""
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,62 +8,10 @@ from typing import Any
 
 from joblib import Parallel, delayed, effective_n_jobs
 
-# Numba's workqueue layer (the fallback without OpenMP or TBB) aborts the process when two
-# threads launch parallel kernels at once; the BLAS limit is a number of the whole process.
-_NUMBA_LOCK = threading.RLock()
+# The BLAS limit is a number of the whole process.
 _BLAS_LOCK = threading.RLock()
 _blas_users: set[object] = set()
 _blas_limiter: Any = None
-
-
-@lru_cache(maxsize=1)
-def _launch_numba() -> None:
-    """Start Numba's threads, and put OpenMP's number back: torch would compute with Numba's.
-
-    Numba sets it for the whole library, once; its kernels ask for their own number.
-    """
-    import numba
-    from threadpoolctl import ThreadpoolController
-
-    def loaded() -> list[Any]:
-        libraries = ThreadpoolController().lib_controllers
-        return [library for library in libraries if library.user_api == "openmp"]
-
-    before = {library.filepath: library.num_threads for library in loaded()}
-    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    numba.get_num_threads()
-    for library in loaded():
-        # A library that came with the launch begins with what the environment says.
-        wanted = before.get(library.filepath, int(asked) if asked.isdecimal() else 0)
-        if wanted and library.num_threads != wanted:
-            library.set_num_threads(wanted)
-
-
-@contextmanager
-def numba_threads(n_jobs: int | None) -> Iterator[int]:
-    """Run parallel Numba kernels on at most `n_jobs` threads, then restore the number.
-
-    Parameters
-    ----------
-    n_jobs : int or None
-        As in scikit-learn: None is 1 unless a joblib context says otherwise, -1 is all cores.
-
-    Yields
-    ------
-    n_threads : int
-        The number of threads that kernels may use inside the block.
-    """
-    import numba
-
-    wanted = max(1, min(effective_n_jobs(n_jobs), numba.config.NUMBA_NUM_THREADS))
-    with _NUMBA_LOCK:
-        _launch_numba()
-        previous = numba.get_num_threads()
-        numba.set_num_threads(wanted)
-        try:
-            yield wanted
-        finally:
-            numba.set_num_threads(previous)
 
 
 @lru_cache(maxsize=1)

@@ -1,16 +1,12 @@
 """Threads: limits hold inside the block and are put back after it, also on errors and at once."""
 
 import linecache
-import os
 import queue
-import subprocess
 import sys
-import textwrap
 import threading
 import time
 
 import pytest
-from joblib import parallel_config
 from threadpoolctl import (
     OpenBLASController,
     ThreadpoolController,
@@ -19,7 +15,7 @@ from threadpoolctl import (
 )
 
 from sklr.utils import _threads
-from sklr.utils._threads import numba_threads, single_blas_thread, thread_map
+from sklr.utils._threads import single_blas_thread, thread_map
 
 
 def blas_threads():
@@ -43,90 +39,6 @@ def two_blas_threads():
         pytest.skip("this BLAS was built without threads")
     yield
     set_blas_threads(before)
-
-
-@pytest.mark.parametrize("n_jobs, wanted", [(None, 1), (1, 1), (2, 2), (-1, None)])
-def test_numba_threads_sets_and_restores(n_jobs, wanted):
-    import numba
-
-    wanted = wanted or min(os.cpu_count(), numba.config.NUMBA_NUM_THREADS)
-    wanted = min(wanted, numba.config.NUMBA_NUM_THREADS)
-    previous = numba.get_num_threads()
-    with numba_threads(n_jobs) as n_threads:
-        assert n_threads == numba.get_num_threads() == wanted
-    assert numba.get_num_threads() == previous
-
-
-def test_numba_threads_restores_after_an_error_and_nests():
-    import numba
-
-    previous = numba.get_num_threads()
-    with pytest.raises(ZeroDivisionError):
-        with numba_threads(2), numba_threads(1):
-            assert numba.get_num_threads() == 1
-            raise ZeroDivisionError
-    assert numba.get_num_threads() == previous
-
-
-@pytest.mark.parametrize("first", ["torch", "numba"])
-@pytest.mark.parametrize("number", ["1", "1,2"])
-def test_numba_leaves_the_number_of_threads_of_torch(first, number):
-    """Single precision networks differ in their last digits between numbers of threads."""
-    pytest.importorskip("torch", reason="needs the extra torch")
-    pytest.importorskip("numba.np.ufunc.omppool", reason="this Numba has no OpenMP layer")
-    code = f"""
-        import {first}
-        from sklr.utils._threads import numba_threads
-        with numba_threads(2):
-            pass
-        import torch
-        print(torch.get_num_threads())
-    """
-    environment = os.environ | {
-        "OMP_NUM_THREADS": number,
-        "NUMBA_NUM_THREADS": "2",
-        "NUMBA_THREADING_LAYER": "omp",
-    }
-    environment.pop("MKL_NUM_THREADS", None)  # with it torch keeps its number anyway
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=True,
-        env=environment,
-    )
-    assert done.stdout.split() == ["1"]
-
-
-def test_numba_threads_asks_for_no_more_than_there_are():
-    import numba
-
-    with numba_threads(10_000) as n_threads:
-        assert n_threads == numba.config.NUMBA_NUM_THREADS
-
-
-def test_numba_threads_follows_a_joblib_context():
-    with parallel_config(backend="threading", n_jobs=2), numba_threads(None) as n_threads:
-        assert n_threads == 2
-
-
-def test_numba_threads_lets_one_python_thread_in_at_a_time():
-    inside, most = [], []
-
-    def work():
-        with numba_threads(1):
-            inside.append(1)
-            most.append(len(inside))
-            time.sleep(0.005)
-            inside.pop()
-
-    threads = [threading.Thread(target=work) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == [1] * 6
 
 
 def test_single_blas_thread_limits_and_restores(two_blas_threads):
@@ -249,59 +161,3 @@ def test_thread_map_calls_directly_for_one_job_and_on_threads_for_two():
 def test_thread_map_passes_errors_on(n_jobs):
     with pytest.raises(ZeroDivisionError):
         thread_map(lambda i: 1 / i, [1, 0], n_jobs)
-
-
-CONCURRENT_LAUNCHES = """
-import threading
-import numba
-import numpy as np
-{lock}
-
-@numba.njit(parallel=True, nogil=True)
-def busy(x):
-    out = np.empty_like(x)
-    for i in numba.prange(len(x)):
-        total = 0.0
-        for j in range(3000):
-            total += x[i] * j
-        out[i] = total
-    return out
-
-x = np.ones(2000)
-busy(x)
-
-def work():
-    for _ in range(20):
-        with numba_threads(2):
-            busy(x)
-
-threads = [threading.Thread(target=work) for _ in range(2)]
-[t.start() for t in threads]
-[t.join() for t in threads]
-print("finished", numba.threading_layer())
-"""
-WITH_LOCK = "from sklr.utils._threads import numba_threads"
-WITHOUT_LOCK = "from contextlib import nullcontext as numba_threads"
-
-
-def launch(lock):
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(CONCURRENT_LAUNCHES.format(lock=lock))],
-        env=os.environ | {"NUMBA_THREADING_LAYER": "workqueue", "NUMBA_NUM_THREADS": "2"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-
-
-def test_kernels_from_two_python_threads_on_the_workqueue_layer():
-    done = launch(WITH_LOCK)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["finished", "workqueue"]
-
-
-def test_the_workqueue_layer_still_needs_the_lock():
-    """Why the lock is there: without it Numba ends the process. If not, drop the lock."""
-    done = launch(WITHOUT_LOCK)
-    assert done.returncode != 0
-    assert "Concurrent access has been detected" in done.stderr
