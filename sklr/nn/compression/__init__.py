@@ -8,7 +8,9 @@ from sklr.utils._imports import lazy_names
 
 # Public name -> the file that holds it.
 _HOMES = {
+    "AtomicFeatureMimicking": "_feature_mimicking",
     "LowRankConv": "_factorised",
+    "LowRankDecomposition": "_decomposition",
     "LowRankEmbedding": "_factorised",
     "LowRankLinear": "_factorised",
     "WeightSVD": "_weight_svd",

@@ -57,6 +57,10 @@ class Replacement:
     up: torch.Tensor
     bias: torch.Tensor | None
 
+    def layer_in_place_of(self, part: Any) -> Any:
+        """Return the new layer, in the precision, on the device and in the mode of the old."""
+        return factorised(part, self.layer.kind, self.down, self.up, self.bias)
+
 
 class BaseCompressor(ModuleEstimator):
     """Common part of the compressors; each brings `_solve` and, where it needs data, `_watch`."""
@@ -213,7 +217,8 @@ class BaseCompressor(ModuleEstimator):
             store = torch.float64 if part.weight.dtype == torch.float64 else torch.float32
             down, up, bias = (None if v is None else v.to("cpu", store) for v in (down, up, bias))
             found[layer.name] = Replacement(layer, down, up, bias)
-        self._found = found
+        self._found = self._selected(run, found, report)
+        found = self._found
         self.report_ = list(report.values())
         self.spectra_ = spectra
         self.ranks_ = {name: len(item.down) for name, item in found.items()}
@@ -221,6 +226,12 @@ class BaseCompressor(ModuleEstimator):
         self.n_params_before_ = n_parameters(run)
         self.n_params_after_ = self.n_params_before_ - saved
         self.ratio_ = self.n_params_after_ / self.n_params_before_
+
+    def _selected(
+        self, run: Any, found: dict[str, Replacement], report: dict[str, dict[str, Any]]
+    ) -> dict[str, Replacement]:
+        """Return which of the replacements are made; the report says why others are not."""
+        return found
 
     def _rank_of(self, layer: Layer, solution: Solution) -> int | None:
         r = resolve_rank(self.rank, layer, solution.spectrum, energy=self.energy)
@@ -247,7 +258,8 @@ class BaseCompressor(ModuleEstimator):
         there = {layer.name: layer for layer in find_layers(module)}
         for item in self._found.values():
             wanted, given = item.layer, there.get(item.layer.name)
-            if given is None or (given.kind, given.shape) != (wanted.kind, wanted.shape):
+            makes = [(one.kind, one.shape, one.names) for one in (given, wanted) if one]
+            if given is None or makes[0] != makes[1]:
                 what = "nothing" if given is None else f"a {given.kind} of {given.shape}"
                 raise ValueError(
                     f"{name}: layer {wanted.name!r} of the network that was fitted is a "
@@ -258,17 +270,22 @@ class BaseCompressor(ModuleEstimator):
                 raise ValueError(
                     f"{name}: layer {wanted.name!r} cannot be replaced: {given.reason}"
                 )
-        copied = copy_of(module)
-        with plain_tensors():
-            for item in self._found.values():
-                part = copied.get_submodule(item.layer.name)
-                new = factorised(part, item.layer.kind, item.down, item.up, item.bias)
-                for place in there[item.layer.name].names:
-                    if not place:
-                        return new
-                    above, _, own = place.rpartition(".")
-                    setattr(copied.get_submodule(above), own, new)
-        return copied
+        return replaced(module, self._found)
+
+
+def replaced(module: Any, found: Mapping[str, Any]) -> Any:
+    """Return a deep copy of a network in which new layers stand under all names of the old."""
+    copied = copy_of(module)
+    with plain_tensors():
+        for item in found.values():
+            part = copied.get_submodule(item.layer.name)
+            new = item.layer_in_place_of(part)
+            for place in item.layer.names:
+                if not place:
+                    return new
+                above, _, own = place.rpartition(".")
+                setattr(copied.get_submodule(above), own, new)
+    return copied
 
 
 def _row(layer: Layer, part: Any, status: str, reason: str) -> dict[str, Any]:

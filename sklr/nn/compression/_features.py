@@ -79,19 +79,27 @@ def features_of(seen: Seen, W: torch.Tensor, bias: Any, *, centred: bool) -> Fea
         mean = W @ shares
         deviations = W - mean[:, None] if centred else W
         found = weighted_svd(deviations, right=Weights.of_diagonal(shares.sqrt()))
-        return Features(found.U, found.values, mean)
+        return _of_one_direction_at_least(found.U, found.values, mean)
     sums = seen.sums
     if seen.side == "input":
         gram = sums.covariance() if centred else sums.second_moment()
         found = weighted_svd(W, right=Weights.of_gram(gram))
-        return Features(found.U, found.values, W @ sums.mean + offset)
+        return _of_one_direction_at_least(found.U, found.values, W @ sums.mean + offset)
     gram, mean = sums.covariance(), sums.mean
     if not centred:
         without = mean - offset
         gram = gram + without[:, None] * without
     root = Weights.of_gram(gram)
     assert root.basis is not None
-    return Features(_with_signs(root.basis), root.scale, mean)
+    return _of_one_direction_at_least(_with_signs(root.basis), root.scale, mean)
+
+
+def _of_one_direction_at_least(U: Any, deviations: Any, mean: Any) -> Features:
+    """Give outputs that never vary a direction: layers of width zero are nobody's wish."""
+    if U.shape[1] == 0:
+        U, deviations = torch.zeros_like(mean)[:, None], torch.zeros_like(mean[:1])
+        U[0] = 1
+    return Features(U, deviations, mean)
 
 
 def _with_signs(U: torch.Tensor) -> torch.Tensor:
