@@ -9,6 +9,7 @@ network. Sizes and seeds were fixed before the first run.
 """
 
 import argparse
+import gzip
 import os
 import pathlib
 import statistics
@@ -80,7 +81,9 @@ def digits(methods):
             "loss": round(loss, 3),
             "seeds above SVD": above,
         }
-        print(f"digits, rank {rank!s:>4}, {name:10} accuracy {accuracy:.3f} loss {loss:.3f} ({above})")
+        print(
+            f"digits, rank {rank!s:>4}, {name:10} accuracy {accuracy:.3f} loss {loss:.3f} ({above})"
+        )
     return result
 
 
@@ -107,16 +110,13 @@ def latency():
 
 def sentences():
     """Return 628 short texts: the folder of snippets that tests use, or None."""
-    folder = pathlib.Path(os.environ.get("SKLR_TEST_DATA", ".")) / "movie-snippets"
-    lines = [
-        line.strip()
-        for path in sorted(folder.glob("*"))
-        if path.suffix in (".pos", ".neg", ".txt", ".tsv", ".csv")
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
-        if len(line.split()) > 4
-    ]
-    if len(lines) < 628:
+    path = pathlib.Path(os.environ.get("SKLR_TEST_DATA", ".")) / "movie-snippets"
+    path /= "movie_snippets.tsv.gz"
+    if not path.is_file():
         return None
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        lines = [line.rstrip("\n").split("\t")[-1] for line in file][1:]
+    lines = [line for line in lines if len(line.split()) > 4]
     order = np.random.default_rng(0).permutation(len(lines))[:628]
     return [lines[i] for i in order]
 
@@ -163,8 +163,13 @@ def minilm(methods):
             seconds = time.process_time() - start
             cosine = float((embed(made) * wanted).sum(dim=1).mean())
             layers = len(compressor.ranks_)
-            result[f"{share:.0%}, {name}"] = {"cosine": round(cosine, 3), "seconds": round(seconds, 2)}
-            print(f"MiniLM, {layers} layers, {share:.0%}, {name:10} {cosine:.3f} in {seconds:.1f} s")
+            result[f"{share:.0%}, {name}"] = {
+                "cosine": round(cosine, 3),
+                "seconds": round(seconds, 2),
+            }
+            print(
+                f"MiniLM, {layers} layers, {share:.0%}, {name:10} {cosine:.3f} in {seconds:.1f} s"
+            )
     return result
 
 
