@@ -1,9 +1,11 @@
 """Networks on SPD matrices as classifiers: of covariances, and of EEG trials."""
 
+from __future__ import annotations
+
 from collections import OrderedDict
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -11,10 +13,15 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklr._torch._batches import refuse_datasets
 from sklr.geometry._bures_core import require_semidefinite
 from sklr.neural_network._base import TorchEstimator, cosine_factor, training_constraints
+from sklr.neural_network._classifier import TorchClassifierMixin
 from sklr.neural_network._loop import TrainState
-from sklr.neural_network._mixins import TorchClassifierMixin
 from sklr.utils._base import fit_context
 from sklr.utils._validation import check_spd_stack, check_trials
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from sklr.nn import SPDBatchNormAI, SPDBatchNormBW
 
 _CONSTRAINTS: dict[str, list[Any]] = {
     "hidden_layer_sizes": ["array-like", StrOptions({"auto"})],
@@ -60,14 +67,16 @@ class _SPDNetBase(TorchClassifierMixin, TorchEstimator):
             )
         return [int(s) for s in sizes]
 
-    def _norm_layer(self, n: int) -> Any:
+    _network_parameters = ("norm", "power", "floor")
+
+    def _norm_layer(self, n: int) -> SPDBatchNormAI | SPDBatchNormBW:
         from sklr.nn import SPDBatchNormAI, SPDBatchNormBW
 
         if self.norm == "airm":
             return SPDBatchNormAI(n)
         return SPDBatchNormBW(n, power=self.power, learn_metric=self.norm == "gbw")
 
-    def _spd_layers(self, n: int, n_out: int | None) -> Any:
+    def _spd_layers(self, n: int, n_out: Any) -> nn.Sequential:
         """Return the layers from matrices to logits."""
         import torch
         from torch import nn
@@ -88,20 +97,11 @@ class _SPDNetBase(TorchClassifierMixin, TorchEstimator):
         layers["linear"] = nn.Linear(n * (n + 1) // 2, n_out, dtype=torch.float64)
         return nn.Sequential(layers)
 
-    def _new_module(self, X: np.ndarray, n_out: int | None, seed: int, device: Any) -> Any:
+    def _prepare(self, X: np.ndarray, y: np.ndarray | None) -> None:
         self._input_scale = self._size_of(X)
-        return super()._new_module(X, n_out, seed, device)
 
     def _size_of(self, X: np.ndarray) -> float:
         raise NotImplementedError
-
-    def _optimizers(self, module: Any) -> Any:
-        import torch
-
-        options = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
-        if self.solver == "sgd":
-            return torch.optim.SGD(module.parameters(), momentum=self.momentum, **options)
-        return torch.optim.AdamW(module.parameters(), **options)
 
     def _learning_rate_factor(self, step: TrainState) -> float | None:
         return cosine_factor(step)
@@ -189,47 +189,30 @@ class SPDNetClassifier(_SPDNetBase):
         Optimiser.
     learning_rate : float, default=0.0025
         First learning rate; it falls to 0 along a cosine in `max_iter` epochs.
-    momentum : float, default=0.9
-        Momentum of "sgd".
+    {momentum}
     weight_decay : float, default=0.01
         Weight decay; it draws metric and bias of the normalisation to the identity.
-    max_iter : int, default=100
-        Epochs.
+    {max_iter}
     batch_size : int or "auto", default="auto"
         Matrices of a batch; "auto" is 30, or all where there are fewer.
-    class_weight : dict or "balanced", default=None
-        Weights of the classes in the loss.
-    early_stopping : bool, default=False
-        Whether to stop when the accuracy on samples set aside (or given to ``fit`` as `X_val`)
-        stands still; the weights of the best epoch are kept.
-    validation_fraction : float, default=0.1
-        Share of the samples set aside for `early_stopping`.
-    n_iter_no_change : int, default=10
-        Epochs without improvement before it stops.
-    tol : float, default=1e-4
-        What counts as an improvement.
-    device : str, default="cpu"
-        Where to train; "auto" is a CUDA device if there is one. Only the CPU was tried.
-    random_state : int, RandomState instance or None, default=None
-        Seeds first weights and the order of samples.
-    verbose : int, default=0
-        1 shows a bar over the epochs, 2 prints a line for each.
-    callbacks : list of object, default=None
-        Called between epochs where they have ``on_fit_begin``, ``on_epoch_end`` or
-        ``on_fit_end(estimator, info)``; an answer True after an epoch ends the training.
+    {class_weight}
+    {early_stopping}
+    {validation_fraction}
+    {n_iter_no_change}
+    {tol}
+    {device}
+    {random_state}
+    {verbose}
+    {callbacks}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels.
+    {classes_}
     module_ : torch.nn.Module
         The trained network.
-    n_iter_ : int
-        Epochs done.
-    loss_curve_ : list of float
-        Mean loss of each epoch.
-    validation_scores_ : list of float
-        Accuracy after each epoch; only with `early_stopping` or `X_val`.
+    {n_iter_}
+    {loss_curve_}
+    {validation_scores_}
     n_features_in_ : int
         Rows of the matrices.
 
@@ -294,7 +277,7 @@ class SPDNetClassifier(_SPDNetBase):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         tol: float = 1e-4,
-        device: str = "cpu",
+        device: str = "auto",
         random_state: Any = None,
         verbose: int = 0,
         callbacks: Any = None,
@@ -331,7 +314,7 @@ class SPDNetClassifier(_SPDNetBase):
             raise ValueError("all matrices of X are zero: there is nothing to learn from")
         return size
 
-    def _build(self, n_in: Any, n_out: int | None) -> Any:
+    def _build(self, n_in: Any, n_out: Any) -> nn.Module:
         from torch import nn
 
         from sklr.nn._spd._layers import InputScale
@@ -370,47 +353,30 @@ class EEGSPDNetClassifier(_SPDNetBase):
         Optimiser.
     learning_rate : float, default=0.0025
         First learning rate; it falls to 0 along a cosine in `max_iter` epochs.
-    momentum : float, default=0.9
-        Momentum of "sgd".
+    {momentum}
     weight_decay : float, default=0.01
         Weight decay; it draws metric and bias of the normalisation to the identity.
-    max_iter : int, default=60
-        Epochs.
+    {max_iter}
     batch_size : int or "auto", default="auto"
         Trials of a batch; "auto" is 30, or all where there are fewer.
-    class_weight : dict or "balanced", default=None
-        Weights of the classes in the loss.
-    early_stopping : bool, default=False
-        Whether to stop when the accuracy on samples set aside (or given to ``fit`` as `X_val`)
-        stands still; the weights of the best epoch are kept.
-    validation_fraction : float, default=0.1
-        Share of the samples set aside for `early_stopping`.
-    n_iter_no_change : int, default=10
-        Epochs without improvement before it stops.
-    tol : float, default=1e-4
-        What counts as an improvement.
-    device : str, default="cpu"
-        Where to train; "auto" is a CUDA device if there is one. Only the CPU was tried.
-    random_state : int, RandomState instance or None, default=None
-        Seeds first weights and the order of samples.
-    verbose : int, default=0
-        1 shows a bar over the epochs, 2 prints a line for each.
-    callbacks : list of object, default=None
-        Called between epochs where they have ``on_fit_begin``, ``on_epoch_end`` or
-        ``on_fit_end(estimator, info)``; an answer True after an epoch ends the training.
+    {class_weight}
+    {early_stopping}
+    {validation_fraction}
+    {n_iter_no_change}
+    {tol}
+    {device}
+    {random_state}
+    {verbose}
+    {callbacks}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels.
+    {classes_}
     module_ : torch.nn.Module
         The trained network: ``module_.front`` makes covariances, ``module_.spd`` logits of them.
-    n_iter_ : int
-        Epochs done.
-    loss_curve_ : list of float
-        Mean loss of each epoch.
-    validation_scores_ : list of float
-        Accuracy after each epoch; only with `early_stopping` or `X_val`.
+    {n_iter_}
+    {loss_curve_}
+    {validation_scores_}
     n_features_in_ : int
         Number of channels.
 
@@ -446,6 +412,12 @@ class EEGSPDNetClassifier(_SPDNetBase):
     """
 
     _training_dtype = "float32"
+    _network_parameters = (
+        *_SPDNetBase._network_parameters,
+        "n_spatial_filters",
+        "n_filters",
+        "kernel_size",
+    )
 
     _parameter_constraints: dict = {
         "n_spatial_filters": [Interval(Integral, 1, None, closed="left")],
@@ -475,7 +447,7 @@ class EEGSPDNetClassifier(_SPDNetBase):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         tol: float = 1e-4,
-        device: str = "cpu",
+        device: str = "auto",
         random_state: Any = None,
         verbose: int = 0,
         callbacks: Any = None,
@@ -513,7 +485,7 @@ class EEGSPDNetClassifier(_SPDNetBase):
             raise ValueError("all samples of X are the same number: there is nothing to learn from")
         return size
 
-    def _build(self, n_in: Any, n_out: int | None) -> Any:
+    def _build(self, n_in: Any, n_out: Any) -> nn.Module:
         from torch import nn
 
         from sklr.nn._spd._layers import CovariancePooling, InputScale
@@ -530,7 +502,7 @@ class EEGSPDNetClassifier(_SPDNetBase):
         layers = OrderedDict(front=nn.Sequential(front), spd=self._spd_layers(maps, n_out))
         return nn.Sequential(layers)
 
-    def _check_module(self, module: Any, X: Any, n_out: int | None) -> None:
+    def _check_module(self, module: nn.Module, X: Tensor, n_out: Any) -> None:
         # After the base has made everything single: ill-conditioned statistics do not go into it.
         module.spd.double()
         super()._check_module(module, X, n_out)

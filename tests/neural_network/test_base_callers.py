@@ -81,7 +81,7 @@ def test_mixed_precision_of_the_caller_learns_as_well(case):
 
 def test_mixed_precision_inside_one_block_sees_new_weights():
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        model = MMCR(8, encoder=nn.Linear(6, 8), max_iter=1, batch_size=32, random_state=0)
+        model = MMCR(8, module=nn.Linear(6, 8), max_iter=1, batch_size=32, random_state=0)
         model.partial_fit(X)
         before = model.score(X), model.transform(X)
         model.partial_fit(X)
@@ -192,7 +192,7 @@ def test_a_missing_safetensors_is_named(tmp_path, monkeypatch):
 def test_score_of_mmcr_has_the_same_scale_with_any_weight_of_the_views():
     """1 where views coincide and samples are orthogonal, also with the second term."""
     eye = np.eye(6).repeat(4, axis=0)
-    options = {"encoder": nn.Identity(), "projector": (6,), "augment": None, "batch_size": 6}
+    options = {"module": nn.Identity(), "projector": (6,), "augment": None, "batch_size": 6}
     for lmbda in (0.0, 1.0, 20.0):
         model = MMCR(lmbda=lmbda, max_iter=1, random_state=0, **options)
         model.fit(eye, groups=np.arange(24) // 4)
