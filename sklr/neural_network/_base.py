@@ -279,8 +279,6 @@ class TorchEstimator(StoredNetwork):
         self.module_ = module.eval()
         self.n_iter_ = len(state.loss_curve)
         self.loss_curve_ = state.loss_curve
-        for name in ("validation_scores_", "loss_terms_", "_optimizer_states"):
-            self.__dict__.pop(name, None)
         if validation is not None:
             self.validation_scores_ = state.validation_scores
         if state.loss_terms:

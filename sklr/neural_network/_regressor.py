@@ -171,7 +171,8 @@ class TorchRegressorMixin(RegressorMixin, _Base):
         found = self.predict(X)
         y = self._targets(y, "y")
         check_consistent_length(found, y)
-        return _r2(y, found, sample_weight)
+        # In units of the training targets, in which no square overflows.
+        return _r2(self._scaled(y), self._scaled(found), sample_weight)
 
     # Targets.
 
@@ -186,8 +187,6 @@ class TorchRegressorMixin(RegressorMixin, _Base):
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
         X = self._validate(X, reset=reset)
-        if reset:
-            self.__dict__.pop("_target_shape", None)
         y = self._targets(y, "y")
         check_consistent_length(X, y)
         if reset:

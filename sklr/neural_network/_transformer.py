@@ -159,7 +159,7 @@ class TorchSupervisedTransformerMixin(_Features):
         y : array-like of shape (n_samples,)
             Labels.
         classes : array-like of shape (n_classes,), default=None
-            All labels that will ever be seen; needed on the first call.
+            All labels that will ever be seen; None, on the first call, takes those of `y`.
 
         Returns
         -------
@@ -170,6 +170,8 @@ class TorchSupervisedTransformerMixin(_Features):
             first = not hasattr(self, "module_")
             X, y = self._validate(X, y, reset=first)
             check_classification_targets(y)
+            if first and classes is None:
+                classes = y
             self.classes_ = labels_of_partial_fit(self, classes, first=first)
             self._fit_one_epoch(X, codes_of(y, self.classes_, "y"), n_out=len(self.classes_))
             self._count_features(X)

@@ -65,7 +65,7 @@ class Regressor(TorchRegressorMixin, TorchEstimator):
             super()._check_module(module, X, n_out)
 
 
-@parametrize_with_checks([Regressor(max_iter=25, dtype="float64", batch_size=1000, random_state=0)])
+@parametrize_with_checks([Regressor(max_iter=15, dtype="float64", batch_size=1000, random_state=0)])
 def test_a_regressor_passes_scikit_learns_checks(estimator, check):
     check(estimator)
 
@@ -171,8 +171,9 @@ def test_integers_stay_integers_where_the_network_takes_them():
 
 def test_integers_become_numbers_where_the_network_takes_no_integers():
     whole = np.random.default_rng(0).integers(-5, 5, (60, 4))
+    network = nn.Linear(4, 1)
     fits = [
-        Regressor(nn.Linear(4, 1), max_iter=2, random_state=0).fit(given, whole[:, 0])
+        Regressor(network, max_iter=2, random_state=0).fit(given, whole[:, 0])
         for given in (whole, whole.astype(float))
     ]
     np.testing.assert_array_equal(fits[0].predict(whole), fits[1].predict(whole))
@@ -422,7 +423,13 @@ def test_the_plain_classifier_learns_with_each_solver(solver):
     assert fit.fit(XC, YC).score(XC, YC) > 0.8
 
 
-@parametrize_with_checks([PerceptronClassifier(max_iter=10, dtype="float64", random_state=0)])
+@parametrize_with_checks(
+    [
+        PerceptronClassifier(
+            learning_rate=0.02, max_iter=4, batch_size=512, dtype="float64", random_state=0
+        )
+    ]
+)
 def test_the_plain_classifier_passes_scikit_learns_checks(estimator, check):
     check(estimator)
 
