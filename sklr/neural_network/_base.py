@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -26,9 +25,10 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
-from sklr._torch._batches import batch_bounds, in_chunks, refuse_datasets
+from sklr._torch._batches import batch_bounds, in_chunks
 from sklr._torch._device import mixed_precision, plain_defaults, resolve_device
 from sklr._torch._rng import derive_seeds, seeded
+from sklr.neural_network._input import NetworkInput, as_integers
 from sklr.neural_network._loop import (
     Stage,
     TrainState,
@@ -39,16 +39,9 @@ from sklr.neural_network._loop import (
     shuffled,
     train,
 )
-from sklr.neural_network._parameters import (
-    Training,
-    check_parameter_names,
-    fill_docstring,
-    training_constraints,
-)
+from sklr.neural_network._parameters import training_constraints
 from sklr.neural_network._solvers import make_optimizer
-from sklr.neural_network._storage import StoredNetwork
 from sklr.utils._imports import import_optional
-from sklr.utils._validation import validate_data
 
 if TYPE_CHECKING:
     import torch
@@ -57,31 +50,17 @@ if TYPE_CHECKING:
 __all__ = ["TorchEstimator", "cosine_factor", "training_constraints"]
 
 
-class TorchEstimator(StoredNetwork):
+class TorchEstimator(NetworkInput):
     """Base of all: input, building, training, inference."""
 
     # What the mixin says: "classification" or "regression"; None has no targets.
     _task: str | None = None
-    # Training in float32 is fast; scores of default networks are computed in float64, or they
-    # would depend on which other samples are in the call. A given Module keeps its precision.
-    _training_dtype = "float32"
-    _inference_dtype = "float64"
     # Samples of a batch where batch_size is "auto", at most.
     _auto_batch_size = 64
     # Whether a last batch that is too small is left out.
     _drop_last = False
-    # Parameters that the network is made from (beside module, hidden_layer_sizes, solver, dtype):
-    # partial_fit refuses others than it began with.
-    _network_parameters: tuple[str, ...] = ()
-    # Former names of parameters -> names; a former one has the default "deprecated".
-    _renamed: dict[str, str] = {}
     # torch's optimisers import it, and it adds warning filters: no fault of a fit.
     _imports_first = ("torch._dynamo",)
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        check_parameter_names(cls)
-        fill_docstring(cls)
 
     # What a subclass writes.
 
@@ -155,82 +134,6 @@ class TorchEstimator(StoredNetwork):
 
     def _check_module(self, module: nn.Module, X: Tensor, n_out: Any) -> None:
         """Check a new network on the few samples `X` before training."""
-
-    def _allow_nd(self) -> bool:
-        """Return whether samples may have more than one dimension."""
-        return False
-
-    def _allow_integers(self) -> bool:
-        """Return whether integers (token ids) stay integers, where the network takes them."""
-        return self._value("module", None) is not None
-
-    def _dtypes(self) -> tuple[str, str]:
-        """Return the dtypes of training and of inference."""
-        module, training = self._value("module", None), self._training_dtype
-        if self._training.dtype != "auto":
-            training = self._training.dtype
-        elif hasattr(module, "parameters") and not isinstance(module, type):
-            kinds = {str(p.dtype).removeprefix("torch.") for p in module.parameters()}
-            training = "float64" if kinds == {"float64"} else training
-        return training, self._inference_dtype if module is None else training
-
-    def _validate(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
-        """Validate input as numbers; tables, and more dimensions if `_allow_nd`."""
-        refuse_datasets(X)
-        whole = self._allow_integers() and _is_integer(X)
-        if reset:
-            self._integer_input = whole
-        dtype: Any = self._dtypes()[0 if reset else 1]
-        if self._integer_input:
-            dtype = np.int64 if whole else np.float64
-        allow_nd = self._allow_nd()
-        # What overflows is refused as infinite, with its reason.
-        with np.errstate(over="ignore", invalid="ignore"):
-            out = validate_data(self, X, y, reset=reset, dtype=dtype, allow_nd=allow_nd, order="C")
-        if allow_nd:
-            found = out[0] if isinstance(out, tuple) else out
-            if 0 in found.shape[1:]:
-                raise ValueError(
-                    f"Found array with 0 feature(s) (shape={found.shape}) while a minimum of 1 "
-                    "is required."
-                )
-            known = getattr(self, "_sample_shape", None)
-            if not reset and known is not None and found.shape[1:] != known:
-                raise ValueError(
-                    f"X has samples of shape {found.shape[1:]}, but {type(self).__name__} was "
-                    f"fitted on samples of shape {known}"
-                )
-        return out
-
-    # Parameters.
-
-    _integer_input = False
-
-    @property
-    def _training(self) -> Training:
-        """The training parameters, with defaults where the class leaves one out."""
-        given = {name: self._value(name, None) for name in _TRAINING if hasattr(self, name)}
-        return Training(**given)
-
-    def _value(self, name: str, default: Any) -> Any:
-        """Return a parameter, also where it was given by its former name."""
-        for former, now in self._renamed.items():
-            if now == name and not _is_deprecated(getattr(self, former)):
-                return getattr(self, former)
-        return getattr(self, name, default)
-
-    def _warn_of_former_names(self) -> None:
-        for former, now in self._renamed.items():
-            if _is_deprecated(getattr(self, former)):
-                continue
-            if getattr(self, now) is not None:
-                raise ValueError(f"{former} is the former name of {now}: give {now} only")
-            warnings.warn(
-                f"the parameter {former} of {type(self).__name__} is called {now} now; the former "
-                "name goes in the next version but one",
-                FutureWarning,
-                stacklevel=6,
-            )
 
     # Training.
 
@@ -352,22 +255,6 @@ class TorchEstimator(StoredNetwork):
         rng = check_random_state(self._training.random_state)
         self._seed = int(rng.randint(np.iinfo(np.int32).max))
 
-    def _structure(self) -> dict[str, Any]:
-        """Return the parameters that the network is made from."""
-        names = ("module", "hidden_layer_sizes", "solver", "dtype", *self._network_parameters)
-        return {name: self._value(name, None) for name in names if hasattr(self, name)}
-
-    def _refuse_changed_parameters(self) -> None:
-        for name, now in self._structure().items():
-            then = self._made_with.get(name)
-            if now is not then and (
-                callable(now) or callable(then) or not np.array_equal(now, then)
-            ):
-                raise ValueError(
-                    f"{name} was {then!r} when the network was made and is {now!r} now: "
-                    "partial_fit goes on with that network; set it back, or call fit"
-                )
-
     def _new_module(
         self, X: np.ndarray, y: np.ndarray | None, n_out: Any, seed: int, device: torch.device
     ) -> nn.Module:
@@ -376,6 +263,7 @@ class TorchEstimator(StoredNetwork):
 
         self._sample_shape = X.shape[1:]
         self._made_with = self._structure()
+        self._warn_of_units(X)
         self._prepare(X, y)
         n_in = X.shape[1] if X.ndim == 2 else X.shape[1:]
         dtype = getattr(torch, self._dtypes()[0])
@@ -421,26 +309,6 @@ class TorchEstimator(StoredNetwork):
             drop_last=self._drop_last,
         )
 
-    def _samples(self, X: np.ndarray, device: torch.device) -> Tensor:
-        """Copy samples to the device: integers where the network takes them, else floats."""
-        if self._integer_input:
-            return self._tensor(_as_integers(X), device)
-        return self._tensor(X.astype(self._dtypes()[0], copy=False), device)
-
-    def _tensor(self, values: np.ndarray | None, device: torch.device) -> Any:
-        """Copy an array to the device, or leave the copy on the CPU where it does not fit."""
-        if values is None:
-            return None
-        import torch
-
-        values = np.ascontiguousarray(values)  # torch takes no negative strides (a flipped axis)
-        dtype = torch.long if values.dtype.kind in "iu" else getattr(torch, self._dtypes()[0])
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-            if values.nbytes > free // 3:
-                return torch.tensor(values, dtype=dtype)
-        return torch.tensor(values, dtype=dtype, device=device)
-
     def _split(self, X: np.ndarray, y: Any, weights: Any) -> tuple[Any, Any, Any, Any]:
         """Set samples aside for early stopping, by class in classification."""
         fraction = self._training.validation_fraction
@@ -476,36 +344,11 @@ class TorchEstimator(StoredNetwork):
         module.eval()
         with torch.inference_mode(), plain_defaults():
             if self._integer_input:
-                data = torch.tensor(_as_integers(X))
+                data = torch.tensor(as_integers(X))
             else:
                 data = torch.tensor(np.ascontiguousarray(X), dtype=dtype)
             out = in_chunks(module, data, lambda m, xb, _: function(m, xb), device)
         return out.to(device="cpu", dtype=torch.float64).numpy()
-
-
-_TRAINING = tuple(Training.__dataclass_fields__)
-
-
-def _is_deprecated(value: Any) -> bool:
-    return isinstance(value, str) and value == "deprecated"
-
-
-def _is_integer(X: Any) -> bool:
-    """Return whether an array-like holds integers; NumPy says so of lists and tables."""
-    try:
-        kind = np.asarray(X).dtype.kind
-    except (TypeError, ValueError):  # ragged, or of no numbers: validation says what is wrong
-        return False
-    return kind in "iu"
-
-
-def _as_integers(X: np.ndarray) -> np.ndarray:
-    if X.dtype.kind in "iu":
-        return np.ascontiguousarray(X, dtype=np.int64)
-    whole = np.ascontiguousarray(X).astype(np.int64)
-    if not np.array_equal(whole, X):
-        raise ValueError("X has fractions, but the network was made for integers")
-    return whole
 
 
 def _check_callbacks(callbacks: Any) -> None:

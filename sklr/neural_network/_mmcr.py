@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,14 @@ from sklr._torch._errors import DivergedError
 from sklr._torch._modules import mlp, output_width, own_module
 from sklr._torch._rng import derive_seeds, seeded
 from sklr.neural_network._base import TorchEstimator, training_constraints
+from sklr.neural_network._input import warn_caller
 from sklr.neural_network._loop import TrainState, batches, shuffled
+from sklr.neural_network._mmcr_networks import (
+    default_views,
+    draw_members,
+    image_encoder,
+    projector_network,
+)
 from sklr.neural_network._solvers import make_optimizer
 from sklr.neural_network._transformer import TorchTransformerMixin
 from sklr.utils._base import fit_context
@@ -218,11 +224,10 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
         with self._ready_to_train():
             X, codes, n_things = self._check(X, groups, reset=True)
             if n_things < self.batch_size:
-                warnings.warn(
+                warn_caller(
                     f"batch_size={self.batch_size} is lowered to the {n_things} "
                     f"{'samples' if codes is None else 'groups'} that there are",
                     UserWarning,
-                    stacklevel=3,
                 )
             self._fit_network(X, codes)
             self._finish(X, n_things)
@@ -402,8 +407,8 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
             width = 2 * self.n_components
             encoder = mlp(n_in, (width, width), self.n_components, batch_norm=True)
         else:
-            encoder = _image_encoder(n_in, self.n_components)
-        projector = _projector(output_width(encoder, n_in), self.projector)
+            encoder = image_encoder(n_in, self.n_components)
+        projector = projector_network(output_width(encoder, n_in), self.projector)
         parts: dict[str, nn.Module] = {"encoder": encoder, "projector": projector}
         if self._value("ema_decay", None) is not None:
             slow = nn.Sequential(*copy.deepcopy(list(parts.values())))
@@ -420,20 +425,14 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
         """Make the views; where groups are given, a batch is of groups."""
         import torch
 
-        from sklr.nn import FeatureDropout, GaussianNoise, RandomAffine2d, RandomViews
+        from sklr.nn import RandomViews
 
         grouped = step.y is not None
         augment = self.augment
         if augment == "auto" and grouped:
             augment = None
         elif augment == "auto":
-            noise = GaussianNoise(torch.as_tensor(self._noise))
-            if step.X.ndim == 2:
-                augment = [noise, FeatureDropout(fill=torch.as_tensor(self._fill))]
-            elif step.X.ndim == 4:
-                augment = [RandomAffine2d(), noise]
-            else:
-                augment = [noise]
+            augment = default_views(step.X, self._noise, self._fill)
         step.memory |= {"augment": None, "shape": step.X.shape[1:]}
         if augment is not None:
             if isinstance(augment, RandomViews):
@@ -484,7 +483,7 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
         """Yield the rows of samples, or drawn rows of groups."""
         for things in batches_of_things:
             if "members" in step.memory:
-                things = _draw_members(things, self.n_views, step.generator, step.memory)
+                things = draw_members(things, self.n_views, step.generator, step.memory)
             yield things.to(step.X.device)
 
     def _loss(self, module: nn.Module, xb: Tensor, yb: Any, step: TrainState) -> Tensor:
@@ -534,52 +533,3 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
 
 def _part(module: nn.Module, name: str) -> nn.Module:
     return module[name]  # type: ignore[index]
-
-
-def _image_encoder(shape: tuple[int, ...], n_features: int) -> nn.Sequential:
-    """Return three convolutions, each followed by pooling while there is room; then a linear map.
-
-    Places are kept, not averaged: small images of things in the middle are what it is for.
-    """
-    from torch import nn
-
-    width, *size = shape
-    layers: list[Any] = []
-    for wanted in (32, 64, 128):
-        layers += [
-            nn.Conv2d(width, wanted, 3, padding=1, bias=False),
-            nn.BatchNorm2d(wanted),
-            nn.ReLU(),
-        ]
-        if min(size) >= 4:
-            layers.append(nn.MaxPool2d(2))
-            size = [side // 2 for side in size]
-        width = wanted
-    # Large images are brought down to 4 x 4 places.
-    layers.append(nn.AdaptiveAvgPool2d([min(side, 4) for side in size]))
-    places = min(size[0], 4) * min(size[1], 4)
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * places, n_features))
-
-
-def _projector(width: int, widths: Sequence[int]) -> nn.Sequential:
-    """Return linear maps without bias, with batch normalisation and ReLU between them."""
-    from torch import nn
-
-    layers: list[Any] = []
-    for wanted in widths[:-1]:
-        layers += [nn.Linear(width, wanted, bias=False), nn.BatchNorm1d(wanted), nn.ReLU()]
-        width = wanted
-    return nn.Sequential(*layers, nn.Linear(width, widths[-1], bias=False))
-
-
-def _draw_members(groups: Tensor, n_views: int, generator: Any, memory: dict[str, Any]) -> Tensor:
-    """Return the rows of `n_views` samples of each group, adjacent, repeated if too few."""
-    import torch
-
-    counts, starts = memory["counts"][groups], memory["starts"][groups]
-    longest = int(counts.max())
-    keys = torch.rand((len(groups), longest), generator=generator, device=generator.device).cpu()
-    keys[torch.arange(longest) >= counts[:, None]] = 2.0  # behind all members
-    order = keys.argsort(dim=1)
-    picked = order.gather(1, torch.arange(n_views) % counts[:, None])
-    return memory["members"][(starts[:, None] + picked).reshape(-1)]

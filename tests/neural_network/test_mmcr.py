@@ -137,7 +137,7 @@ def test_groups_are_views():
 
 
 def test_members_are_drawn_from_their_group_without_repeats_while_there_are_enough():
-    from sklr.neural_network._mmcr import _draw_members
+    from sklr.neural_network._mmcr_networks import draw_members
 
     codes = torch.tensor([1, 0, 1, 2, 1, 0, 2, 1])
     counts = torch.bincount(codes)
@@ -150,7 +150,7 @@ def test_members_are_drawn_from_their_group_without_repeats_while_there_are_enou
     generator = torch.Generator().manual_seed(0)
     seen = set()
     for _ in range(30):
-        drawn = _draw_members(torch.tensor([1, 0, 2]), 4, generator, memory).reshape(3, 4)
+        drawn = draw_members(torch.tensor([1, 0, 2]), 4, generator, memory).reshape(3, 4)
         assert torch.equal(codes[drawn], torch.tensor([[1] * 4, [0] * 4, [2] * 4]))
         assert sorted(drawn[0].tolist()) == [0, 2, 4, 7]
         assert sorted(drawn[1].tolist()) == [1, 1, 5, 5]
