@@ -9,14 +9,14 @@ from sklearn.neighbors import kneighbors_graph
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklr.geometry._augmented_graph import (
+from sklr.manifold._amg._augmented_graph import (
     as_undirected,
     definite_laplacian,
     encode_attributes,
     join_attributes,
 )
-from sklr.geometry._bootstrap_amg import FineMatrix, Hierarchy, as_multilevel_solver, bootstrap
-from sklr.manifold._amg_embeddings import eigen_coordinates, ritz_coordinates, singular_coordinates
+from sklr.manifold._amg._embeddings import eigen_coordinates, ritz_coordinates, singular_coordinates
+from sklr.manifold._amg._hierarchy import FineMatrix, Hierarchy, as_multilevel_solver, bootstrap
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._graph import check_adjacency, index_dtype, is_graph_object, to_adjacency
 from sklr.utils._validation import validate_data

@@ -15,9 +15,15 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 from scipy import sparse
+from sklearn.utils._param_validation import validate_parameter_constraints
 
 from sklr.manifold import _fastrp_core as core
-from sklr.manifold._fastrp import FastRP, check_projection, check_weights, warn_of_dangling
+from sklr.manifold._fastrp_checks import (
+    EMBEDDING_CONSTRAINTS,
+    check_projection,
+    check_weights,
+    warn_of_dangling,
+)
 from sklr.utils._graph_folder import file_mode, open_graph
 from sklr.utils._threads import ChunkThreads
 from sklr.utils._validation import check_positive_int
@@ -248,23 +254,8 @@ default="sparse"
     ...     print(bool((blocks == whole).all()))
     True
     """
-    estimator = FastRP(
-        n_components,
-        weights=weights,
-        degree_exponent=degree_exponent,
-        input_matrix=input_matrix,
-        projection=projection,
-        density=density,
-        normalize_powers=normalize_powers,
-        standardize=standardize,
-        self_weight=self_weight,
-        isolated=isolated,
-        dtype=dtype,
-        random_state=random_state,
-        n_jobs=n_jobs,
-        verbose=verbose,
-    )
-    estimator._validate_params()
+    settings = {name: value for name, value in locals().items() if name in EMBEDDING_CONSTRAINTS}
+    validate_parameter_constraints(EMBEDDING_CONSTRAINTS, settings, caller_name="fastrp_blocks")
     weights = check_weights(weights)
     column_block = check_positive_int(column_block, "column_block")
     out = pathlib.Path(out)
