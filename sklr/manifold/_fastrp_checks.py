@@ -16,6 +16,7 @@ EMBEDDING_CONSTRAINTS: dict = {
     "projection": [StrOptions({"sparse", "gaussian"}), "array-like", "sparse matrix"],
     "density": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="right")],
     "normalize_powers": ["boolean"],
+    "center_powers": ["boolean"],
     "standardize": ["boolean"],
     "self_weight": [Interval(Real, None, None, closed="neither")],
     "isolated": [StrOptions({"keep", "zero"})],
@@ -39,6 +40,15 @@ def check_weights(weights):
     if not np.isfinite(weights).all() or not weights.any():
         raise ValueError(f"weights must be finite and not all zero, got {weights.tolist()}.")
     return weights
+
+
+def check_centring(center_powers, input_matrix):
+    """Refuse centred powers of the adjacency, which no mean is kept by."""
+    if center_powers and input_matrix != "transition":
+        raise ValueError(
+            f"center_powers=True needs input_matrix='transition', got {input_matrix!r}: sums over "
+            "neighbours have no mean that all walks tend to."
+        )
 
 
 def check_projection(projection, n_nodes, n_components, dtype):
