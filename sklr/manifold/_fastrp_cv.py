@@ -16,7 +16,7 @@ from sklr.manifold._fastrp import FastRP
 from sklr.manifold._fastrp_checks import EMBEDDING_CONSTRAINTS, check_projection
 from sklr.manifold._fastrp_graph import GraphInput
 from sklr.utils._base import fit_context
-from sklr.utils._graph import is_graph_object, to_adjacency
+from sklr.utils._graph import graph_as_matrix
 from sklr.utils._progress import progress
 from sklr.utils._threads import ChunkThreads
 from sklr.utils._validation import validate_data
@@ -278,8 +278,7 @@ or array-like of shape (n_samples, n_features)
             The embedding of the new nodes.
         """
         check_is_fitted(self)
-        if is_graph_object(X):
-            X = to_adjacency(X)
+        X, _ = graph_as_matrix(X, precomputed=False)
         X = validate_data(self, X, reset=False, accept_sparse=("csr", "csc", "coo"))
         return self.best_estimator_.transform(X)
 

@@ -10,7 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklr.utils._base import BaseEstimator
-from sklr.utils._graph import check_adjacency, is_graph_object, to_adjacency
+from sklr.utils._graph import check_adjacency, clipped_neighbors, graph_as_matrix
 from sklr.utils._validation import validate_data
 
 
@@ -29,9 +29,8 @@ class GraphInput(TransformerMixin, BaseEstimator):
 
         A graph of networkx or igraph is a graph whatever `affinity` says.
         """
-        if self.affinity == "precomputed" or is_graph_object(X):
-            if is_graph_object(X):
-                X = to_adjacency(X)
+        X, is_graph = graph_as_matrix(X, precomputed=self.affinity == "precomputed")
+        if is_graph:
             # What is sparse is looked through once, below.
             look = not sparse.issparse(X)
             X = validate_data(self, X, accept_sparse=("csr", "csc", "coo"), ensure_all_finite=look)
@@ -47,7 +46,7 @@ class GraphInput(TransformerMixin, BaseEstimator):
                 UserWarning,
                 stacklevel=4,
             )
-        n_neighbors = min(self.n_neighbors, X.shape[0] - 1)
+        n_neighbors = clipped_neighbors(self.n_neighbors, X.shape[0])
         neighbors = NearestNeighbors(n_neighbors=n_neighbors, n_jobs=self.n_jobs).fit(X)
         graph = sparse.csr_array(neighbors.kneighbors_graph(mode="connectivity"))
         adjacency = check_adjacency(graph.maximum(graph.T))
@@ -56,8 +55,7 @@ class GraphInput(TransformerMixin, BaseEstimator):
 
     def _new_edges(self, X):
         """Return the checked edges from new nodes to the fitted ones."""
-        if is_graph_object(X):
-            X = to_adjacency(X)
+        X, _ = graph_as_matrix(X, precomputed=False)
         X = validate_data(self, X, reset=False, accept_sparse=("csr", "csc", "coo"))
         if hasattr(self, "_neighbors"):
             return self._edges_to_fitted(X)
