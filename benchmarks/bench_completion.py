@@ -299,10 +299,10 @@ def conditioning():
     result["cholesky"] = sweeps(12, "cholesky")
     for n_inner in (1, 2, 3, 4, 6):
         result[f"cg({n_inner})"] = sweeps(20, "cg", n_inner)
-    turn, balance = _completion._rotate, _completion.balanced
+    rotate, balance = _completion.rotate_to_diagonal, _completion.balanced
     try:
-        _completion._rotate = lambda F, X, mass: (
-            F, X, np.eye(F.shape[1]), np.ones(F.shape[1]), np.zeros(F.shape[1]),
+        _completion.rotate_to_diagonal = lambda F, X, mass: (
+            F, X, np.eye(F.shape[1]), (np.ones(F.shape[1]), np.zeros(F.shape[1])),
         )  # fmt: skip
         result["plain cg(3)"] = sweeps(60, "cg")
         # Balancing the factors, which comes with a ridge, helps plain steps too.
@@ -312,7 +312,7 @@ def conditioning():
             reached = [s for s, e in enumerate(found, 1) if e < TARGET]
             result[name] = (reached[0] if reached else None), found[-1]
     finally:
-        _completion._rotate, _completion.balanced = turn, balance
+        _completion.rotate_to_diagonal, _completion.balanced = rotate, balance
     try:
         _completion.balanced = lambda U, V: (U, V)
         result["cg(3), not balanced"] = sweeps(20, "cg")

@@ -12,11 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklr.decomposition._completion import minimise
 from sklr.decomposition._completion_data import grouped
-from sklr.decomposition._completion_plain import predict_pairs
-from sklr.decomposition._completion_start import squared_loss
+from sklr.decomposition._completion_numpy import predict_pairs
 from sklr.decomposition._parameters import (
     CONSTRAINTS,
-    canonical,
     make_settings,
     not_converged,
     resolve_rank,
@@ -237,7 +235,7 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
         )  # fmt: skip
         if not model.converged:
             warnings.warn(not_converged(settings, model), ConvergenceWarning, stacklevel=2)
-        canonical(model)
+        model.orthogonalise()
         self.row_ids_, self.col_ids_ = row_ids, col_ids
         self.row_factors_, self.col_factors_ = model.U, model.V
         self.row_bias_, self.col_bias_ = model.row_bias, model.col_bias
@@ -249,7 +247,7 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
         self.noise_ = model.scale * model.noise_share**0.5
         self.scale_ = model.scale
         total = len(y) if sample_weight is None else sample_weight.sum(dtype=np.float64)
-        self.training_rmse_ = float(np.sqrt(squared_loss(by_row, model, settings) / total))
+        self.training_rmse_ = float(np.sqrt(by_row.squared_loss(model, settings) / total))
         self._seen = by_row.indptr, by_row.indices
         self._rated = np.diff(by_column.indptr) > 0
         return self
