@@ -94,7 +94,7 @@ def test_papers_marked_as_in_have_their_home_and_their_test():
         if state == "planned":
             assert test == "", home
             continue
-        homes = re.findall(r"`(?:sklr\.)?(\w+)\.(\w+)`", home)
+        homes = re.findall(r"`(?:sklr\.)?([\w.]+)\.(\w+)`", home)
         assert homes
         assert all(name in public for _, name in homes), home
         named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", test)
