@@ -310,8 +310,20 @@ def _check_range(values):
 
 @single_blas_thread()
 def minimise(by_row, by_column, settings, rng, *, verbose=0, callback=None):
-    """Alternate between rows and columns until the objective stays; return the model."""
+    """Alternate between rows and columns until the objective stays; return the model.
+
+    Rows and columns without entries take no part, and have zeros in the model.
+    """
     _check_range(by_row.values)
+    seen = by_row.seen(), by_column.seen()
+    if all(of_side.all() for of_side in seen):
+        return _minimise(by_row, by_column, settings, rng, verbose, callback)
+    inner = callback and (lambda sweep, model: callback(sweep, model.spread(*seen)))
+    args = by_row.without_empty(*seen), by_column.without_empty(*seen[::-1])
+    return _minimise(*args, settings, rng, verbose, inner).spread(*seen)
+
+
+def _minimise(by_row, by_column, settings, rng, verbose, callback):
     model, clip = start_biases(by_row, by_column, settings)
     dtype, n_sweeps = model.dtype, settings.max_iter
     if model.scale == 0:
@@ -356,6 +368,14 @@ def minimise(by_row, by_column, settings, rng, *, verbose=0, callback=None):
 @single_blas_thread()
 def exact_rows(rows, model, settings):
     """Write factors and biases of rows into the model: one regression each, solved to the end."""
+    seen = rows.seen()
+    if not seen.all():
+        some = replace(model, U=model.U[seen], row_bias=model.row_bias[seen])
+        if seen.any():
+            exact_rows(rows.without_empty(seen, None), some, settings)
+        model.U[:], model.row_bias[:] = 0, 0
+        model.U[seen], model.row_bias[seen] = some.U, some.row_bias
+        return
     if model.scale == 0:
         settings = replace(settings, alpha=1.0)  # no factors: any ridge will do
     robust = settings.loss != "squared"

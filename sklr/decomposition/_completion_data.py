@@ -3,7 +3,7 @@
 `ObservedEntries` decides by size whether NumPy or compiled kernels do the work.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -99,6 +99,27 @@ class Model:
         if self.col_variances is not None:
             self.col_variances = self.col_variances @ Q**2
 
+    def spread(self, rows, columns):
+        """Return the model of a larger matrix: these are its rows and columns, others have zeros.
+
+        There may be fewer of these than components: the last components are zero then.
+        """
+
+        def larger(array, chosen):
+            out = np.zeros((len(chosen), *array.shape[1:]), array.dtype)
+            out[chosen] = array
+            return out
+
+        variances = self.col_variances
+        return replace(
+            self,
+            U=larger(self.U, rows),
+            V=larger(self.V, columns),
+            row_bias=larger(self.row_bias, rows),
+            col_bias=larger(self.col_bias, columns),
+            col_variances=None if variances is None else larger(variances, columns),
+        )
+
     def number(self, value):
         """Return a number in the model's precision."""
         return self.dtype.type(value)
@@ -144,6 +165,21 @@ class ObservedEntries(NamedTuple):
     def row_numbers(self):
         """The row of each entry."""
         return np.repeat(np.arange(self.n), np.diff(self.indptr))
+
+    def seen(self):
+        """Which rows have an entry."""
+        return np.diff(self.indptr) > 0
+
+    def without_empty(self, rows, columns):
+        """Return the entries without the rows and columns that are False (None for all columns).
+
+        They must be without entries.
+        """
+        indptr = self.indptr[np.concatenate([rows, [True]])]
+        if columns is None or columns.all():
+            return self._replace(indptr=indptr)
+        number = np.cumsum(columns, dtype=np.int32) - 1
+        return self._replace(indptr=indptr, indices=number[self.indices].astype(np.int32))
 
     def weight_sums(self):
         """Sum of the weights of each row."""
@@ -191,8 +227,8 @@ class ObservedEntries(NamedTuple):
         from sklr.decomposition._completion_kernels import cholesky_rows
 
         work = regressions.F.shape[1] ** 2
-        self._run(
-            cholesky_rows, work, settings.n_jobs, regressions, n_steps, tol, X, bias, out
+        thread_ranges(
+            cholesky_rows, self, work, settings.n_jobs, regressions, n_steps, tol, X, bias, out
         )  # fmt: skip
         return out
 
@@ -205,8 +241,8 @@ class ObservedEntries(NamedTuple):
 
         out = np.empty((self.n, 2))
         work = 4 * regressions.F.shape[1] * (n_steps + 1)
-        self._run(
-            cg_rows, work, settings.n_jobs, regressions, *gram, n_steps, tol, X, bias, out
+        thread_ranges(
+            cg_rows, self, work, settings.n_jobs, regressions, *gram, n_steps, tol, X, bias, out
         )  # fmt: skip
         return out
 
@@ -219,7 +255,9 @@ class ObservedEntries(NamedTuple):
             from sklr.decomposition._completion_kernels import leave_one_out_rows
 
             work = settings.rank**2
-            self._run(leave_one_out_rows, work, settings.n_jobs, regressions, X, bias, out)
+            thread_ranges(
+                leave_one_out_rows, self, work, settings.n_jobs, regressions, X, bias, out
+            )
         return tuple(float(total) for total in out.sum(axis=0))
 
     def residual_product(self, mean, bias, offset, clip, scale, B, settings):
@@ -230,8 +268,9 @@ class ObservedEntries(NamedTuple):
 
         out = np.empty((self.n, B.shape[1]), dtype=B.dtype)
         B = np.ascontiguousarray(B)
-        self._run(
-            residual_product, B.shape[1], settings.n_jobs, mean, bias, offset, *clip, scale, B, out
+        thread_ranges(
+            residual_product, self, B.shape[1], settings.n_jobs, mean, bias, offset, *clip, scale,
+            B, out,
         )  # fmt: skip
         return out
 
@@ -254,17 +293,18 @@ class ObservedEntries(NamedTuple):
         from sklr.decomposition._completion_kernels import row_losses
 
         out = np.empty(self.n)
-        self._run(
-            row_losses, settings.rank, settings.n_jobs, model.number(model.mean),
+        thread_ranges(
+            row_losses, self, settings.rank, settings.n_jobs, model.number(model.mean),
             model.row_bias, model.col_bias, model.U, model.V, out,
         )  # fmt: skip
         return float(out.sum())
 
-    def _run(self, kernel, per_entry, n_jobs, *args):
-        """Run a kernel over the rows, on threads where it pays."""
-        worth = len(self.values) * per_entry > _WORTH_A_THREAD
-        n_parts = 4 * effective_n_jobs(n_jobs) if worth and effective_n_jobs(n_jobs) > 1 else 1
-        thread_map(lambda cut: kernel(*cut, self, *args), self.ranges(n_parts), n_jobs)
+
+def thread_ranges(kernel, entries, per_entry, n_jobs, *args):
+    """Run a kernel over all rows, on threads where it pays."""
+    worth = len(entries.values) * per_entry > _WORTH_A_THREAD
+    n_parts = 4 * effective_n_jobs(n_jobs) if worth and effective_n_jobs(n_jobs) > 1 else 1
+    thread_map(lambda cut: kernel(*cut, entries, *args), entries.ranges(n_parts), n_jobs)
 
 
 def _transpose(data, indices, indptr, n_columns):

@@ -103,6 +103,12 @@ def spectral_start(by_row, by_column, model, settings, rng, clip):
     # On average the scaled matrix has each value times the root of its row's and its column's
     # frequency: taken back here.
     root = np.sqrt(s[: settings.rank] * masses[0].sum() ** 0.5)
-    U = damp_r[:, None] * (left @ turn[: settings.rank].T) * root
-    V = damp_c[:, None] * right[:, : settings.rank] * root
-    return np.ascontiguousarray(U, dtype=dtype), np.ascontiguousarray(V, dtype=dtype)
+    factors = []
+    for F in (
+        damp_r[:, None] * (left @ turn[: settings.rank].T) * root,
+        damp_c[:, None] * right[:, : settings.rank] * root,
+    ):
+        out = np.zeros((len(F), settings.rank), dtype)  # more components than rows: zeros
+        out[:, : F.shape[1]] = F
+        factors.append(out)
+    return factors

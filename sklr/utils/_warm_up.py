@@ -12,6 +12,7 @@ _KERNEL_MODULES: tuple[str, ...] = (
     "sklr.decomposition._chebyshev_tucker_kernels",
     "sklr.decomposition._completion_kernels",
     "sklr.decomposition._functional_tucker_kernels",
+    "sklr.decomposition._implicit_kernels",
     "sklr.geometry._bootstrap_amg_kernels",
     "sklr.geometry._diffusion_kernels",
     "sklr.manifold._fastrp_kernels",
