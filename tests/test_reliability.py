@@ -117,7 +117,7 @@ def test_interrupted_fit_leaves_the_former_fit_or_none(estimator):
     wanted = _outputs(clone(estimator).fit(*args), X)
     fresh, fitted = clone(estimator), clone(estimator).fit(*make_check_data(estimator, seed=1))
     lines = min(_lines_of_a_fit(estimator, args) for _ in range(3))  # the first find less prepared
-    assert lines > 20
+    assert lines > 0
     threads = threading.active_count()
     for interrupted in (fresh, fitted):
         before = dict(vars(interrupted))

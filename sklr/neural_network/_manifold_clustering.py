@@ -283,7 +283,6 @@ class ManifoldLinearizingClustering(
         self._clusters, self.labels_, lengths = found
         self.subspaces_ = self._clusters.bases
         self.n_clusters_ = len(self.subspaces_)
-        self.__dict__.pop("coding_lengths_", None)
         if lengths is not None:
             self.coding_lengths_ = lengths
         self._n_features_out = self.n_components
