@@ -104,20 +104,14 @@ class Model:
 
         There may be fewer of these than components: the last components are zero then.
         """
-
-        def larger(array, chosen):
-            out = np.zeros((len(chosen), *array.shape[1:]), array.dtype)
-            out[chosen] = array
-            return out
-
         variances = self.col_variances
         return replace(
             self,
-            U=larger(self.U, rows),
-            V=larger(self.V, columns),
-            row_bias=larger(self.row_bias, rows),
-            col_bias=larger(self.col_bias, columns),
-            col_variances=None if variances is None else larger(variances, columns),
+            U=with_zeros(self.U, rows),
+            V=with_zeros(self.V, columns),
+            row_bias=with_zeros(self.row_bias, rows),
+            col_bias=with_zeros(self.col_bias, columns),
+            col_variances=None if variances is None else with_zeros(variances, columns),
         )
 
     def number(self, value):
@@ -298,6 +292,13 @@ class ObservedEntries(NamedTuple):
             model.row_bias, model.col_bias, model.U, model.V, out,
         )  # fmt: skip
         return float(out.sum())
+
+
+def with_zeros(array, rows):
+    """Return an array with a row of zeros wherever `rows` is False."""
+    out = np.zeros((len(rows), *array.shape[1:]), array.dtype)
+    out[rows] = array
+    return out
 
 
 def thread_ranges(kernel, entries, per_entry, n_jobs, *args):

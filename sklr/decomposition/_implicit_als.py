@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sklr.decomposition._completion_data import thread_ranges
+from sklr.decomposition._completion_data import thread_ranges, with_zeros
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread
 
@@ -98,11 +98,14 @@ def minimise_implicit(
 ):
     """Alternate between rows and columns until the objective stays; return the model.
 
-    The values of the entries are what their confidence exceeds that of an empty cell by.
+    The values of the entries are what their confidence exceeds that of an empty cell by. Rows and
+    columns without entries take no part, and have zeros in the model.
     """
-    dtype = by_row.values.dtype
+    dtype, rows, columns = by_row.values.dtype, by_row.seen(), by_column.seen()
+    by_row, by_column = (
+        by_row.without_empty(rows, columns), by_column.without_empty(columns, rows)
+    )  # fmt: skip
     V = (_FIRST_SIZE / rank**0.5 * rng.standard_normal((by_column.n, rank))).astype(dtype)
-    V[np.diff(by_column.indptr) == 0] = 0
     model = ImplicitModel(np.zeros((by_row.n, rank), dtype), V, ridge)
     row_ridges, col_ridges = (ridges(side, ridge, dtype) for side in (by_row, by_column))
     for sweep in progress(range(max_iter), total=max_iter, description="sweeps", verbose=verbose):
@@ -123,6 +126,7 @@ def minimise_implicit(
             model.converged = True
             break
     solve_rows(by_row, model, n_jobs)
+    model.U, model.V = with_zeros(model.U, rows), with_zeros(model.V, columns)
     return model
 
 

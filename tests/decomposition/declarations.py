@@ -92,7 +92,7 @@ DECLARED = {
 
 # Where a promise would be empty with the parameters of the checks.
 PARAMS = {
-    "ImplicitFactorization": {"tol": 1e-12, "max_iter": 2000},
+    "ImplicitFactorization": {"tol": 1e-10, "max_iter": 500},
     "FunctionalTuckerRegressor": {"core": "tucker", "rank": 2, "nu": 1.5, "tol": 1e-2},
 }
 

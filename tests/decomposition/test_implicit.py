@@ -148,12 +148,12 @@ def test_one_huge_count_changes_little():
 
 def test_shape_far_beyond_the_data_costs_nothing_and_changes_nothing():
     X, _, _ = communities()
-    plain = ImplicitFactorization(4, tol=1e-10, max_iter=500, random_state=0).fit(X)
-    wide = ImplicitFactorization(
-        4, tol=1e-10, max_iter=500, random_state=0, shape=(100_000, 100_000)
-    ).fit(X)
-    assert_allclose(wide.predict(X), plain.predict(X), atol=1e-4)
-    assert wide.row_factors_.shape == (100_000, 4)
+    for cls in (ImplicitFactorization, MatrixFactorizationRegressor):
+        y = np.random.default_rng(1).uniform(1, 5, len(X))
+        plain = cls(4, random_state=0).fit(X, y)
+        wide = cls(4, random_state=0, shape=(200_000, 200_000)).fit(X, y)
+        assert_allclose(wide.predict(X), plain.predict(X), atol=1e-9)
+        assert wide.row_factors_.shape == (200_000, 4)
     assert set(wide.recommend(0, 1000)[0]) <= set(X[:, 1])
 
 
