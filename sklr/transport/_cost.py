@@ -1,7 +1,7 @@
 """Costs as passes over their rows: a matrix, two sets of points, or a sparse support.
 
 The solver knows costs by what it asks of them: exact rows for given column potentials, the large
-entries of the plan, what the plan pays. Each pass goes over chunks of rows that depend on the
+entries of the plan, its transport cost. Each pass goes over chunks of rows that depend on the
 shape alone, and adds the chunks up in order, so that results do not depend on threads.
 """
 
@@ -177,7 +177,7 @@ class Cost:
         plan.data *= np.repeat(wanted / np.where(sums > 0, sums, 1.0), np.diff(plan.indptr))
         return plan
 
-    def paid(self, inv_reg, u, v, a) -> float:
+    def transport_cost(self, inv_reg, u, v, a) -> float:
         """Return the cost of the whole plan."""
 
         def work(rows):
@@ -191,9 +191,9 @@ class Cost:
 
         return sum(self.run(work, self.chunks))
 
-    def paid_by(self, plan, inv_reg, u, v, a) -> float:
+    def cost_of(self, plan, inv_reg, u, v, a) -> float:
         """Return the cost of the whole plan, of which `plan` may be a cheaper source."""
-        return self.paid(inv_reg, u, v, a)
+        return self.transport_cost(inv_reg, u, v, a)
 
 
 class DenseCost(Cost):
@@ -208,10 +208,10 @@ class DenseCost(Cost):
         """Return rows of the matrix, as a view."""
         return self.C[rows]
 
-    def paid_by(self, plan, inv_reg, u, v, a):
+    def cost_of(self, plan, inv_reg, u, v, a):
         """Return the cost of the whole plan; a dense one has not to be computed again."""
         if not isinstance(plan, np.ndarray):
-            return self.paid(inv_reg, u, v, a)
+            return self.transport_cost(inv_reg, u, v, a)
         return sum(self.run(lambda rows: float(np.vdot(plan[rows], self.C[rows])), self.chunks))
 
     def subset(self, rows, columns):
@@ -368,6 +368,6 @@ class SparseCost(Cost):
         plan = csr_array((self._values(inv_reg, u, v), self.indices, self.indptr), self.shape)
         return self._scaled(plan, a, 0.0)
 
-    def paid(self, inv_reg, u, v, a):
+    def transport_cost(self, inv_reg, u, v, a):
         """Return the cost of the whole plan."""
         return float(self.plan(inv_reg, u, v, a).data @ self.data)

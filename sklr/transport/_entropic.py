@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklr.transport import _problem
 from sklr.transport._cost import PointCost
 from sklr.transport._distances import sinkhorn_divergence
-from sklr.transport._newton import Options
+from sklr.transport._options import Options, check_positive
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._threads import ChunkThreads, single_blas_thread
 from sklr.utils._validation import check_sample_weight, validate_data
@@ -95,7 +95,7 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Potentials of source and target samples, in units of the cost; minus infinity for samples
         of weight zero.
     cost_ : float
-        What the plan pays.
+        Transport cost of the plan, ``<C, P>``.
     cost_scale_ : float
         Scale of the costs.
     reg_ : float
@@ -211,7 +211,7 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             domain, samples that are not finite or have other features than the target.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32])
-        check_reg = _problem.check_positive(self.reg, "reg")
+        check_reg = check_positive(self.reg, "reg")
         weights = None if sample_weight is None else check_sample_weight(sample_weight, X)
         source = target = X
         a = b = weights

@@ -19,16 +19,16 @@ class TransportResult:
         Dual potentials (x, y) in units of the cost, with ``a @ x == b @ y``. Atoms without mass
         have minus infinity.
     cost : float
-        What the plan pays, ``<C, P>``.
+        Transport cost of the plan, ``<C, P>``.
     objective : float
         Value of the regularised problem, ``<C, P> + reg * sum(P * (log(P) - 1))`` at its optimum,
         computed from the potentials: errors of the marginals enter squared.
     reg : float
         Regularisation in units of the cost.
     n_warmup : int
-        Sinkhorn sweeps, on all rungs.
+        Sinkhorn sweeps, over all stages of annealing.
     n_newton : int
-        Newton steps, on all rungs.
+        Newton steps, over all stages of annealing.
     n_cg : int
         Iterations of conjugate gradients.
     marginal_error : float

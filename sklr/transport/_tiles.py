@@ -179,7 +179,7 @@ class TileCost(PointCost):
         cost = PointCost(self.X[back_x], self.Y[back_y], self.metric, self.run)
         return cost.plan(inv_reg, u[back_x], v[back_y], a[back_x])
 
-    def paid(self, inv_reg, u, v, a):
+    def transport_cost(self, inv_reg, u, v, a):
         """Return the cost of the whole plan."""
         from sklr.transport import _transport_kernels as kernels
 

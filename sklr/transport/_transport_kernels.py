@@ -372,7 +372,7 @@ def tile_entries(
 def tile_plan_costs(
     X, tiles, low, high, metric, inv_reg, u, v, v_max, lowest, out, costs, row, bounds
 ):
-    """Write the cost that each row pays for unit mass, without tiles all below `lowest`."""
+    """Write each row's transport cost per unit mass, without tiles all below `lowest`."""
     n_tiles, _, width = tiles.shape
     for i in range(X.shape[0]):
         _bounds(X[i], low, high, metric, inv_reg, v_max, bounds)

@@ -137,7 +137,7 @@ def test_newton_steps_of_the_random_assignment_of_the_paper(seed):
     assert result.n_newton <= 10
 
 
-def test_the_ladder_of_the_same_takes_no_more_steps():
+def test_annealing_of_the_same_takes_no_more_steps():
     result = sinkhorn_newton(None, None, random_assignment(500), 1 / 1200, tol=1e-10)
     assert result.converged and result.n_newton <= 10 and result.n_warmup <= 20
 
@@ -152,12 +152,12 @@ def test_error_falls_superlinearly_at_the_end(kind):
 
 @pytest.mark.parametrize("kind", [random_assignment, point_clouds])
 @pytest.mark.parametrize("reg", [1e-2, 1e-3, 1e-4])
-def test_dual_value_never_decreases_on_a_rung(kind, reg):
+def test_dual_value_never_decreases_within_a_stage(kind, reg):
     result = sinkhorn_newton(None, None, kind(150), reg)
     assert result.converged
     regs, _, values = result.history.T
-    for rung in np.unique(regs):
-        steps = np.diff(values[regs == rung])
+    for stage in np.unique(regs):
+        steps = np.diff(values[regs == stage])
         assert (steps >= -1e-12).all()
 
 
@@ -444,7 +444,7 @@ def test_sparse_plan_drops_next_to_nothing():
     assert 0 <= sparse.dropped_mass < 1e-12
 
 
-def test_verbose_prints_a_line_a_rung(capsys):
+def test_verbose_prints_a_line_a_stage(capsys):
     sinkhorn_newton(None, None, random_assignment(30), 1e-3, verbose=1)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) > 1 and all("marginal error" in line for line in lines)
