@@ -24,7 +24,14 @@ _BLOCK = 2**19
 Run = Callable[[Callable, Iterable], Iterable]
 
 
-def _chunks(n_rows: int, rows_each: int) -> list[slice]:
+def both_bounds(lowest, shape):
+    """Return a bound for each row and each column."""
+    if isinstance(lowest, tuple):
+        return lowest
+    return np.full(shape[0], lowest), np.full(shape[1], lowest)
+
+
+def chunks_of(n_rows: int, rows_each: int) -> list[slice]:
     return [slice(i, min(i + rows_each, n_rows)) for i in range(0, n_rows, rows_each)]
 
 
@@ -39,7 +46,7 @@ class Cost:
     def __init__(self, shape: tuple[int, int], rows_each: int, run: Run = map):
         self.shape = shape
         self.run = run
-        self.chunks = _chunks(shape[0], max(1, rows_each))
+        self.chunks = chunks_of(shape[0], max(1, rows_each))
 
     def block(self, rows: slice) -> np.ndarray:
         """Return rows of the cost matrix, as a view or in an array of their own."""
@@ -80,7 +87,7 @@ class Cost:
         return u, total
 
     def count(self, inv_reg, u, v, lowest):
-        """Count the entries of each row of the plan whose logarithm is at least `lowest`."""
+        """Count the entries of each row of the plan that :meth:`entries` would return."""
         counts = np.empty(self.shape[0], dtype=np.int64)
         self._entries(inv_reg, u, v, lowest, counts, False, np.empty(0, np.int32), np.empty(0))
         return counts
@@ -89,11 +96,12 @@ class Cost:
         from sklr.transport import _transport_kernels as kernels
 
         room = self.shape[1] + 1 if fill else 0
+        low_row, low_column = both_bounds(lowest, self.shape)
 
         def work(rows):
             kernels.plan_entries(
-                self.block(rows), inv_reg, u[rows], v, lowest, places[rows], fill,
-                np.empty(room, np.int32), np.empty(room), indices, values,
+                self.block(rows), inv_reg, u[rows], v, low_row[rows], low_column, places[rows],
+                fill, np.empty(room, np.int32), np.empty(room), indices, values,
             )  # fmt: skip
 
         for _ in self.run(work, self.chunks):
@@ -105,6 +113,17 @@ class Cost:
 
     def entries(self, inv_reg, u, v, lowest, most=None):
         """Return the entries of the plan whose logarithm is at least `lowest`, by rows.
+
+        Parameters
+        ----------
+        inv_reg : float
+            One over the regularisation.
+        u, v : ndarray of shape (n,) and (m,)
+            Scaled potentials.
+        lowest : float or tuple of ndarray
+            The bound; or one for each row and one for each column, of which the lower one holds.
+        most : int, default=None
+            Most entries.
 
         Returns
         -------
@@ -148,7 +167,7 @@ class Cost:
 
     def _small_chunks(self, n_rows):
         """Return rows few enough for the cache."""
-        return _chunks(n_rows, max(1, _BLOCK // 8 // self.shape[1]))
+        return chunks_of(n_rows, max(1, _BLOCK // 8 // self.shape[1]))
 
     def plan(self, inv_reg, u, v, a):
         """Return the plan, dense, with row sums `a`, which `u` gives up to rounding."""
@@ -341,15 +360,21 @@ class SparseCost(Cost):
             pass
         return out
 
+    def _bounds(self, lowest):
+        low_row, low_column = both_bounds(lowest, self.shape)
+        return np.exp(
+            np.minimum(np.repeat(low_row, np.diff(self.indptr)), low_column[self.indices])
+        )
+
     def count(self, inv_reg, u, v, lowest):
-        """Count the entries of each row of the plan whose logarithm is at least `lowest`."""
-        kept = self._values(inv_reg, u, v) >= np.exp(lowest)
+        """Count the entries of each row of the plan that :meth:`entries` would return."""
+        kept = self._values(inv_reg, u, v) >= self._bounds(lowest)
         return np.diff(np.concatenate([[0], np.cumsum(kept)])[self.indptr])
 
     def entries(self, inv_reg, u, v, lowest, most=None):
         """Return the entries of the plan whose logarithm is at least `lowest`, by rows."""
         values = self._values(inv_reg, u, v)
-        kept = values >= np.exp(lowest)
+        kept = values >= self._bounds(lowest)
         before = np.concatenate([[0], np.cumsum(kept)])
         if most is not None and before[-1] > most:
             return None

@@ -17,6 +17,14 @@ from sklr.transport._tiles import TileCost
 # Annealing starts at this fraction of the range of costs, and its stages are left at this marginal
 # error; lower ones at this many times their fraction: steps saved there cost more further down.
 _TOP, _STAGE_TOL, _STAGE_FALL = 2e-2, 1e-2, 25.0
+# A stage on the way also goes on until columns are off by this share of their own sum in the mean,
+# for so many Newton steps: what is small beside a peak counts little in the marginal error, and its
+# potentials would be left a thousand regularisations behind.
+_STAGE_RELATIVE, _STAGE_STEPS = 0.1, 12
+# Columns and rows below this share of the tolerance, divided by their number, are not waited for.
+_NEGLIGIBLE = 1.0
+# Lengths of the step along the line through the potentials of the last two stages that are tried.
+_PREDICTIONS = (1.0, 0.5, 0.25)
 # "auto" anneals below this fraction of the range.
 _ANNEAL_BELOW = 1e-2
 # Groups of neighbours stand for their points where `reg` is this many times their reach; and the
@@ -40,10 +48,14 @@ _MANY, _MOST_KEPT = 2**25, 0.3
 class Stage:
     """One regularisation: passes, sweeps and Newton steps from a state, which they move."""
 
-    def __init__(self, cost: Cost, a: np.ndarray, b: np.ndarray, state: State):
+    def __init__(self, cost: Cost, a: np.ndarray, b: np.ndarray, state: State, tol: float = 0.0):
         self.cost, self.a, self.b, self.state = cost, a, b, state
         self.inv_reg = 1.0 / state.reg
         self.log_b = np.log(b)
+        least = _NEGLIGIBLE * tol
+        weights = np.maximum(a, least / len(a)), np.maximum(b, least / len(b))
+        self.counted = b >= min(least / len(b), b.max())
+        self.bounds = np.log(weights[0] / len(b)), np.log(weights[1] / len(a))
         self.factor = self.gained = False
         self.longest, self.n_steps = _LONGEST_STEP, 0
 
@@ -117,16 +129,19 @@ class Stage:
     def kept(self, options):
         """Return the large entries of the plan at the state."""
         state = self.state
-        n_all = float(self.cost.shape[0]) * self.cost.shape[1]
+        n, m = self.cost.shape
         if options.sparsify == "topk":
             return self.top_entries(options.density)
-        lowest = np.log(min(state.error, 0.1) / n_all)
-        most = None if n_all <= _MANY else int(_MOST_KEPT * n_all)
+        # A share of each row and column, not of the whole plan: rows of little mass would be left
+        # without entries, and Newton steps would move their columns one by one.
+        share = min(state.error, 0.1)
+        most = None if float(n) * m <= _MANY else int(_MOST_KEPT * n * m)
         while True:
-            found = self.cost.entries(self.inv_reg, state.u, state.v, lowest, most)
+            bounds = np.log(share) + self.bounds[0], np.log(share) + self.bounds[1]
+            found = self.cost.entries(self.inv_reg, state.u, state.v, bounds, most)
             if found is not None:
                 return found
-            lowest += np.log(10.0)
+            share *= 10.0
 
     def top_entries(self, density):
         """Return the ``density * n * m`` largest entries, by bisection of the threshold."""
@@ -185,12 +200,45 @@ class Stage:
             length *= 0.5
         return False
 
-    def run(self, options, tol, last_newton):
-        """Take Newton steps until the error is below `tol`."""
+    def relative_error(self):
+        """Return the mean over the columns of how far the logarithm of their sum is off."""
+        off = np.log(np.maximum(self.state.sums, 1e-300)) - self.log_b
+        return float(np.minimum(np.abs(off), 10.0)[self.counted].mean())
+
+    def is_done(self, tol, last):
+        """Return whether the error is below `tol` and, on the way, small columns follow too."""
+        if self.state.error >= tol:
+            return False
+        return last or self.n_steps >= _STAGE_STEPS or self.relative_error() < _STAGE_RELATIVE
+
+    def predict(self, before, at):
+        """Go on along the line through potentials at two regularisations, if that gains.
+
+        As functions of the regularisation they are nearly straight where it is small.
+
+        Parameters
+        ----------
+        before, at : tuple of float and ndarray
+            Regularisation and potentials, in units of the cost, of the last stage but one and of
+            the last.
+        """
+        state = self.state
+        share = (at[0] - state.reg) / (before[0] - at[0])
+        line = share * (at[1] - before[1]) / state.reg
+        for length in _PREDICTIONS:
+            move = length * line
+            evaluated = self.evaluate(state.v + move, state.u)
+            gain = float(self.a @ (evaluated[0] - state.u)) + float(self.b @ move)
+            if gain > 0.0:
+                self.move(state.v + move, evaluated)
+                return
+
+    def run(self, options, tol, last_newton, last=True):
+        """Take Newton steps until the error is below `tol`, and on the way as `is_done` says."""
         state = self.state
         stalls = 0
         best = state.error
-        while state.error >= tol and state.n_newton < last_newton and stalls < 5:
+        while not self.is_done(tol, last) and state.n_newton < last_newton and stalls < 5:
             if not self.newton(options):
                 value = state.values[-1]
                 for _ in range(10):
@@ -264,12 +312,15 @@ def solve(cost, a, b, reg, options, init=None, extent=None, verbose=0):
         if found is not None:
             (regs, (u, v)), new = found, False
     state = State(regs[0], u, v)
+    known: list = []
     for k, stage_reg in enumerate(regs):
         state.u = state.u * (state.reg / stage_reg)
         state.v = state.v * (state.reg / stage_reg)
         state.reg = stage_reg
-        stage = Stage(cost, a, b, state)
+        stage = Stage(cost, a, b, state, options.tol)
         stage.start()
+        if len(known) == 2:
+            stage.predict(*known)
         last = k == len(regs) - 1
         stage_tol = min(_STAGE_TOL, _STAGE_FALL * stage_reg / spread) if not last else 0.0
         tol = options.target(state.error) if last else max(stage_tol, options.tol)
@@ -279,7 +330,8 @@ def solve(cost, a, b, reg, options, init=None, extent=None, verbose=0):
             for _ in range(options.n_warmup):
                 if state.error >= tol:
                     stage.sweep()
-        stage.run(options, tol, options.max_iter)
+        stage.run(options, tol, options.max_iter, last)
+        known = [*known[-1:], (stage_reg, state.v * stage_reg)]
         if verbose:
             print(
                 f"reg {stage_reg:.3g}: marginal error {state.error:.2e} after {state.n_sweeps} "
