@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 from sklearn.metrics import pairwise_distances
+from sklearn.metrics.pairwise import PAIRWISE_BOOLEAN_FUNCTIONS
 
 #: Metrics with a kernel here; all others are scikit-learn's.
 _KERNEL_METRICS = ("sqeuclidean", "euclidean", "cityblock")
@@ -22,6 +23,13 @@ _FEW_COORDINATES, _LEAST_SORTED = 3, 1000
 _BLOCK = 2**19
 
 Run = Callable[[Callable, Iterable], Iterable]
+
+
+def _lower_median(values, weights):
+    """Return the smallest value that at least half of the weight does not exceed."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order])
+    return float(values[order[np.searchsorted(reached, 0.5 * reached[-1] * (1 - 1e-12))]])
 
 
 def both_bounds(lowest, shape):
@@ -69,6 +77,20 @@ class Cost:
         """Return the mean cost under weights of rows and columns."""
         found = self.run(lambda rows: float(a[rows] @ (self.block(rows) @ b)), self.chunks)
         return sum(found) / (a.sum() * b.sum())
+
+    def median(self, a: np.ndarray, b: np.ndarray) -> float:
+        """Return the median over rows of their median cost; weights count like repetitions."""
+        uniform = np.ptp(b) <= 1e-12 * b.max()
+
+        def work(rows):
+            block = self.block(rows)
+            if uniform:
+                return np.partition(block, (block.shape[1] - 1) // 2, axis=1)[
+                    :, (block.shape[1] - 1) // 2
+                ]
+            return np.array([_lower_median(row, b) for row in block])
+
+        return _lower_median(np.concatenate(list(self.run(work, self.chunks))), a)
 
     def row_update(self, inv_reg, v, a, u):
         """Return the `u` that makes row sums equal `a`, and the column sums that follow."""
@@ -248,6 +270,9 @@ class PointCost(Cost):
         self.dense_plan = dense_plan
         self.X, self.Y, self.metric = X, Y, metric
         self._few = X.shape[1] <= _MOST_COORDINATES or metric == "cityblock"
+        if not callable(metric) and metric in PAIRWISE_BOOLEAN_FUNCTIONS:
+            # What scikit-learn makes of them, in each block and with a warning.
+            self.X, self.Y = X != 0, Y != 0
         if metric in _KERNEL_METRICS:
             # Squares of small differences between large numbers would be lost in the expansion.
             centre = Y.mean(axis=0)

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array, issparse
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics.pairwise import PAIRWISE_DISTANCE_FUNCTIONS
+from sklearn.metrics.pairwise import (
+    PAIRWISE_BOOLEAN_FUNCTIONS,
+    PAIRWISE_DISTANCE_FUNCTIONS,
+)
 
 from sklr.transport import _scaling, _solver
 from sklr.transport._cost import Cost, DenseCost, PointCost, SparseCost
@@ -17,10 +20,13 @@ from sklr.utils._validation import check_array
 
 #: Entries above which costs between points are computed anew in each pass: 256 MiB.
 MAX_DENSE = 2**25
-# Metrics of scikit-learn that are distances between rows, without "precomputed" and the like.
-METRICS = {"sqeuclidean", "minkowski", "chebyshev", "correlation", "braycurtis", "canberra"} | {
-    name for name in PAIRWISE_DISTANCE_FUNCTIONS if name not in ("precomputed", "nan_euclidean")
-}
+# Metrics of scikit-learn that are distances between rows; "seuclidean" and "mahalanobis" would take
+# their variances from each block of rows anew.
+METRICS = (
+    {"sqeuclidean", "minkowski", "chebyshev", "correlation", "braycurtis", "canberra", "hamming"}
+    | set(PAIRWISE_BOOLEAN_FUNCTIONS)
+    | set(PAIRWISE_DISTANCE_FUNCTIONS)
+) - {"precomputed", "nan_euclidean", "sokalmichener"}
 
 
 @dataclass

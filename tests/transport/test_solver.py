@@ -703,3 +703,8 @@ def test_bounds_of_entries_are_those_of_row_or_column():
     found = csr_array((values, indices, indptr), shape=(7, 9)).toarray()
     kept = logarithms >= np.minimum(low[0][:, None], low[1])
     assert_allclose(found, np.where(kept, np.exp(logarithms), 0.0), rtol=1e-9)
+
+
+def test_a_result_prints_one_short_line():
+    text = repr(sinkhorn_newton(None, None, random_assignment(200), 0.01))
+    assert text.startswith("TransportResult(200 x 200 plan, cost=") and len(text) < 120
