@@ -88,7 +88,7 @@ DECLARED = {
 # Where a promise would be empty with the parameters of the checks.
 PARAMS = {
     # "auto" also tries the target as it is, since a constant counts to the rank.
-    "ChebyshevTuckerRegressor": {"center": True},
+    "ChebyshevTuckerRegressor": {"center": True, "rank": 3},
     "FunctionalTuckerRegressor": {"core": "tucker", "rank": 2, "nu": 1.5, "tol": 1e-2},
 }
 
