@@ -14,10 +14,10 @@ from sklr.geometry._bures_core import (
     mean_square_distance,
     move,
     plain_mean,
-    require_semidefinite,
 )
 from sklr.geometry._bures_wasserstein import _square_distance, warn_unless_converged
 from sklr.utils._base import BaseEstimator, fit_context
+from sklr.utils._spd_checks import require_semidefinite, rounding
 from sklr.utils._threads import single_blas_thread
 from sklr.utils._validation import check_sample_weight, check_spd_stack
 

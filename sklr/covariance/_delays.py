@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from joblib import effective_n_jobs
 
-from sklr.geometry._spd import EIGENVALUE_NOISE
+from sklr.utils._spd_checks import EIGENVALUE_NOISE
 from sklr.utils._threads import single_blas_thread, thread_map
 from sklr.utils._validation import as_trials_array, check_array, check_positive_int
 
