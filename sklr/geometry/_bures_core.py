@@ -152,7 +152,7 @@ class Point:
         return half @ transpose(half), stretch
 
 
-def move(X, source, target, factor, n_jobs=None):
+def move(X, source, target, factor, n_jobs=None, eps=0.0):
     """Centre at `source`, scale the tangent vectors, and move them to `target`.
 
     Parameters
@@ -165,6 +165,8 @@ def move(X, source, target, factor, n_jobs=None):
         What vectors at the identity are multiplied by.
     n_jobs : int or None, default=None
         Threads over blocks of matrices; blocks are small enough for the cache.
+    eps : float, default=0.0
+        Rounding of the numbers that came in, if it is more than double precision's.
 
     Returns
     -------
@@ -188,7 +190,7 @@ def move(X, source, target, factor, n_jobs=None):
     thread_map(block, blocks, n_jobs)
     # The sandwich is semidefinite where the matrix is: most are known to be good already.
     if suspect.any():
-        require_semidefinite(X[suspect], numbers=np.flatnonzero(suspect))
+        require_semidefinite(X[suspect], numbers=np.flatnonzero(suspect), eps=eps)
     return moved, folded
 
 

@@ -119,27 +119,30 @@ def mean_riemann(X, *, sample_weight=None, init=None, tol=1e-8, max_iter=50, n_j
             raise ValueError(f"init has shape {start.shape}, expected {X.shape[-2:]}.")
         require_definite(start, "init", eps=eps)
     means = np.empty(X.shape[:-3] + X.shape[-2:])
-    with single_blas_thread():
-        for index in np.ndindex(X.shape[:-3]):
-            means[index], grad = _mean(X[index], weights, start, tol, max_iter, n_jobs)
-            if grad > tol:
-                warnings.warn(
-                    f"The Riemannian mean stopped after {max_iter} steps at a gradient norm of "
-                    f"{grad:.3g}, above tol={tol:.3g}. Ill-conditioned matrices can cause this; "
-                    "shrinkage ('oas', 'lwf') or a larger tol helps.",
-                    ConvergenceWarning,
-                    stacklevel=2,
-                )
+    for index in np.ndindex(X.shape[:-3]):
+        means[index] = newton_mean(
+            X[index], weights, start=start, tol=tol, max_iter=max_iter, n_jobs=n_jobs, stacklevel=3
+        )
     return means
 
 
-def _mean(X, weights, start, tol, max_iter, n_jobs):
-    if start is None:
-        start = np.tensordot(weights, X, axes=1)
-    factor, Y = prewhiten(X, start)
-    root, grad = _newton(Y, weights, np.eye(len(start)), tol, max_iter, n_jobs)
-    half = factor @ root
-    return half @ half.T, grad
+def newton_mean(X, weights, *, start=None, tol=1e-8, max_iter=50, n_jobs=None, stacklevel=2):
+    """Return the mean of one checked stack, with weights that sum to one."""
+    with single_blas_thread():
+        if start is None:
+            start = np.tensordot(weights, X, axes=1)
+        factor, Y = prewhiten(X, start)
+        root, grad = _newton(Y, weights, np.eye(len(start)), tol, max_iter, n_jobs)
+        half = factor @ root
+    if grad > tol:
+        warnings.warn(
+            f"The Riemannian mean stopped after {max_iter} steps at a gradient norm of "
+            f"{grad:.3g}, above tol={tol:.3g}. Ill-conditioned matrices can cause this; "
+            "shrinkage ('oas', 'lwf') or a larger tol helps.",
+            ConvergenceWarning,
+            stacklevel=stacklevel,
+        )
+    return half @ half.T
 
 
 def tangent_space(X, reference, *, n_jobs=None):
@@ -252,7 +255,11 @@ class Frame:
 
     def logs(self, X, n_jobs=None):
         """Logarithms of a stack at the reference, by the symmetric root as pyRiemann's."""
-        W = _congruence(self.inverse, X) if self.turn is not None else self.inverse @ X @ self.inverse
+        W = (
+            _congruence(self.inverse, X)
+            if self.turn is not None
+            else self.inverse @ X @ self.inverse
+        )
         logs, V = _eigenlogs(W, n_jobs)
         if self.turn is not None:
             V = self.turn.T @ V
@@ -313,7 +320,12 @@ def weighted_stack(X, sample_weight):
 
 
 def logs_at_fold_means(
-    X: np.ndarray, folds: Sequence[np.ndarray], *, tol: float = 1e-8, max_iter: int = 50
+    X: np.ndarray,
+    folds: Sequence[np.ndarray],
+    *,
+    sample_weight: np.ndarray | None = None,
+    tol: float = 1e-8,
+    max_iter: int = 50,
 ) -> Iterator[tuple[np.ndarray, float]]:
     """Logarithms of all matrices at the mean of each of several subsets.
 
@@ -329,6 +341,8 @@ def logs_at_fold_means(
         SPD matrices, float64.
     folds : sequence of ndarray of int
         Indices of each subset.
+    sample_weight : ndarray of shape (n_matrices,), default=None
+        Positive weights in the means.
     tol : float, default=1e-8
         Accuracy of each mean: gradient norm, as in :func:`mean_riemann`.
     max_iter : int, default=50
@@ -343,22 +357,22 @@ def logs_at_fold_means(
         Estimated gradient norm that was reached; above `tol` means not converged.
     """
     n, d, _ = X.shape
-    weights = np.full(n, 1.0 / n)
+    weights = check_weights(sample_weight, n)
     with single_blas_thread():
-        _, Y = prewhiten(X, X.mean(axis=0))
+        _, Y = prewhiten(X, np.tensordot(weights, X, axes=1))
         # Two evaluations near the common mean: the folds differ by more than what is left then.
         logs, V = _eigenlogs(Y, None)
         step = _Point(logs, V, weights).newton_step(0.1)
         common, inverse = _exp_half(step)
         logs, V = _eigenlogs(_congruence(inverse, Y), None)
         for fold in folds:
-            yield _fold_logs(Y, logs, V, common, fold, tol, max_iter)
+            yield _fold_logs(Y, logs, V, common, fold, weights, tol, max_iter)
 
 
-def _fold_logs(Y, logs, V, root, fold, tol, max_iter):
+def _fold_logs(Y, logs, V, root, fold, all_weights, tol, max_iter):
     n = len(Y)
     weights = np.zeros(n)
-    weights[fold] = 1.0 / len(fold)
+    weights[fold] = all_weights[fold] / all_weights[fold].sum()
     point = _Point(logs[fold], V[fold], weights[fold])
     everything = False  # whether the logs of all matrices, not only the fold's, are at hand
     for _ in range(max_iter):

@@ -110,7 +110,12 @@ def unit_diagonal(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def require_definite(
-    X: np.ndarray, name: str = "X", *, eps: float = _DOUBLE, numbers: Sequence[int] | None = None
+    X: np.ndarray,
+    name: str = "X",
+    *,
+    eps: float = _DOUBLE,
+    numbers: Sequence[int] | None = None,
+    channels: Sequence[str] | None = None,
 ) -> None:
     """Refuse the first matrix that is not positive definite, by its number and its channel.
 
@@ -124,6 +129,8 @@ def require_definite(
         Rounding of the numbers that came in.
     numbers : sequence of int, default=None
         The matrices' numbers in the message, by default their places.
+    channels : sequence of str, default=None
+        Names of the rows in the message, by default their places.
     """
     flat = X.reshape(-1, *X.shape[-2:])
     n = flat.shape[-1]
@@ -140,7 +147,7 @@ def require_definite(
     bad = (np.linalg.eigvalsh(scaled)[:, 0] <= tolerance) | (scale == 0.0).any(axis=1)
     if bad.any():
         worst = int(np.argmax(bad))
-        raise ValueError(NOT_SPD.format(what=_why_not(flat, worst, name, numbers)))
+        raise ValueError(NOT_SPD.format(what=_why_not(flat, worst, name, numbers, channels)))
 
 
 def _called(worst: int, name: str, numbers: Sequence[int] | None, many: bool) -> str:
@@ -149,7 +156,13 @@ def _called(worst: int, name: str, numbers: Sequence[int] | None, many: bool) ->
     return f"Matrix {worst if numbers is None else numbers[worst]}"
 
 
-def _why_not(X: np.ndarray, worst: int, name: str, numbers: Sequence[int] | None) -> str:
+def _why_not(
+    X: np.ndarray,
+    worst: int,
+    name: str,
+    numbers: Sequence[int] | None,
+    channels: Sequence[str] | None,
+) -> str:
     """Say which matrix it is, and which of its channels are the cause."""
     called = _called(worst, name, numbers, len(X) > 1)
     variances = np.diagonal(X, axis1=1, axis2=2)
@@ -157,26 +170,29 @@ def _why_not(X: np.ndarray, worst: int, name: str, numbers: Sequence[int] | None
     usual = np.median(variances, axis=0)
     flat = own <= _FLAT * np.maximum(usual, 0.0)
     if (own < 0).any():
-        channel = int(np.argmin(own))
-        return f"{called} (channel {channel} has the negative variance {own[channel]:.3g})"
+        row = int(np.argmin(own))
+        what = f"has the negative variance {own[row]:.3g}"
+        return f"{called} (channel {_listed([row], channels)} {what})"
     if flat.any() or (own == 0).any():
-        channels = np.flatnonzero(flat | (own == 0)).tolist()
-        of = f", of {usual[channels[0]]:.3g} usually" if len(X) > 1 else ""
+        rows = np.flatnonzero(flat | (own == 0)).tolist()
+        of = f", {usual[rows[0]]:.3g} in most" if len(X) > 1 else ""
         return (
-            f"{called} (channel {_listed(channels)} is constant in it: variance "
-            f"{own[channels[0]]:.3g}{of})"
+            f"{called} (channel {_listed(rows, channels)} is constant in it: variance "
+            f"{own[rows[0]]:.3g}{of})"
         )
     values, vectors = np.linalg.eigh(unit_diagonal(X[worst])[0])
     rank = int((values > definite_tolerance(len(values))).sum())
     involved = np.flatnonzero(np.abs(vectors[:, 0]) > 1e-3).tolist()
     return (
-        f"{called} (smallest eigenvalue {values[0]:.3g} after scaling to unit diagonal, rank {rank} "
-        f"of {len(values)}; channels {_listed(involved)} depend on each other)"
+        f"{called} (smallest eigenvalue {values[0]:.3g} after scaling to unit diagonal, rank "
+        f"{rank} of {len(values)}; channels {_listed(involved, channels)} depend on each other)"
     )
 
 
-def _listed(channels: list[int]) -> str:
-    return ", ".join(map(str, channels[:6])) + (", ..." if len(channels) > 6 else "")
+def _listed(rows: list[int], channels: Sequence[str] | None) -> str:
+    # Delayed copies of a channel have its name.
+    names = list(dict.fromkeys(str(row) if channels is None else channels[row] for row in rows))
+    return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
 
 
 def require_semidefinite(
@@ -220,6 +236,6 @@ def require_semidefinite(
         raise ValueError(
             f"Matrix {number} of {name} is not positive semidefinite: smallest eigenvalue "
             f"{value:.3g}, trace {trace[worst]:.3g}; after scaling to unit diagonal "
-            f"{smallest[worst] - tolerance:.3g}, where down to -{tolerance:.1g} passes. Covariances "
-            f"have none below zero.{cause}"
+            f"{smallest[worst] - tolerance:.3g}, where down to -{tolerance:.1g} passes. "
+            f"Covariances have none below zero.{cause}"
         )
