@@ -253,6 +253,13 @@ class Frame:
         self.factor = scale[:, None] * ((vectors * root) @ vectors.T)
         self.turn = _polar_rotation(self.inverse)
 
+    def whiten(self, X):
+        """Return ``reference^-1/2 X reference^-1/2`` of each matrix, exactly symmetric."""
+        W = _congruence(self.inverse, X)
+        if self.turn is None:
+            return W
+        return _congruence(self.turn.T, W)
+
     def logs(self, X, n_jobs=None):
         """Logarithms of a stack at the reference, by the symmetric root as pyRiemann's."""
         W = (
@@ -317,6 +324,26 @@ def weighted_stack(X, sample_weight):
     if len(kept) == len(weights):
         return X, weights, None
     return X[..., kept, :, :], weights[kept], kept
+
+
+def class_means(X, members, weights=None, *, tol=1e-8, n_jobs=None):
+    """Means of several subsets of checked matrices, (n_subsets, n, n)."""
+    means = []
+    for rows in members:
+        own = np.ones(len(rows)) if weights is None else weights[rows]
+        means.append(newton_mean(X[rows], own / own.sum(), tol=tol, n_jobs=n_jobs, stacklevel=5))
+    return np.stack(means)
+
+
+def distances_to(X, points, n_jobs=None):
+    """Affine-invariant distances of checked matrices to each of some points, (n, n_points)."""
+    with single_blas_thread():
+        columns = []
+        for point in points:
+            inverse = _inverse_lower(np.linalg.cholesky(point))
+            values = _eigvalsh((inverse @ X) @ inverse.T, n_jobs)
+            columns.append(np.sqrt((np.log(values) ** 2).sum(axis=1)))
+    return np.stack(columns, axis=1)
 
 
 def logs_at_fold_means(
@@ -564,19 +591,36 @@ def _loewner(logs):
     return phi
 
 
-def _eigh(W, n_jobs):
-    """Eigendecompositions of a stack, in chunks over threads where that pays."""
+def _in_chunks(function, W, n_jobs):
+    """Apply a decomposition to a stack, in chunks over threads where that pays."""
     n, d, _ = W.shape
     if n_jobs is None or n * d**3 < _PARALLEL_WORK:
-        return np.linalg.eigh(W)
-    chunks = np.array_split(W, min(n, 8))
-    parts = thread_map(np.linalg.eigh, chunks, n_jobs)
+        return [function(W)]
+    return thread_map(function, np.array_split(W, min(n, 8)), n_jobs)
+
+
+def _eigh(W, n_jobs):
+    """Eigenvalues and eigenvectors of a stack."""
+    parts = _in_chunks(np.linalg.eigh, W, n_jobs)
     return tuple(np.concatenate([part[i] for part in parts]) for i in (0, 1))
+
+
+def _eigvalsh(W, n_jobs):
+    """Positive eigenvalues of a stack."""
+    values = np.concatenate(_in_chunks(np.linalg.eigvalsh, W, n_jobs))
+    _require_positive(values)
+    return values
 
 
 def _eigenlogs(W, n_jobs):
     """Logarithms of the eigenvalues, and the eigenvectors, of each matrix of a stack."""
     values, V = _eigh(W, n_jobs)
+    _require_positive(values)
+    return np.log(values), V
+
+
+def _require_positive(values):
+    """Refuse what rounding may have made of zero, in coordinates that whiten a mean."""
     smallest, largest = values[:, 0], values[:, -1]
     bad = ~(smallest > EIGENVALUE_NOISE * values.shape[1] * largest)
     if bad.any():
@@ -587,7 +631,6 @@ def _eigenlogs(W, n_jobs):
                 f"{largest[worst]:.3g} in coordinates that make the mean the identity)"
             )
         )
-    return np.log(values), V
 
 
 def _rebuild(logs, V):
