@@ -45,11 +45,17 @@ def reference_matrix(X, metric, tol, n_jobs, sample_weight=None):
     return gmean(X, metric=metric, sample_weight=sample_weight)
 
 
-def tangent_vectors(X, reference, metric, n_jobs):
-    """Tangent vectors of checked matrices: our own for the affine-invariant metric."""
+def tangent_vectors(X, reference, metric, n_jobs, eps=None):
+    """Tangent vectors: our own for the affine-invariant metric.
+
+    With `eps`, the rounding of the numbers that came in, matrices that the metric cannot take
+    are refused; else they were checked before.
+    """
     if metric == "riemann":
         with single_blas_thread():
-            return vectorize(Frame(reference).logs(X, n_jobs))
+            return vectorize(Frame(reference).logs(X, n_jobs, eps))
+    if eps is not None:
+        check_for_metric(X, metric, eps)
     from pyriemann.geometry.tangentspace import tangent_space as pyriemann_tangent_space
 
     return pyriemann_tangent_space(X, reference, metric=metric)
@@ -168,8 +174,7 @@ class TangentSpace(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         check_is_fitted(self)
         eps = rounding(X)
         X = check_spd_stack(self, X, reset=False)
-        check_for_metric(X, self.metric, eps)
-        return np.asarray(tangent_vectors(X, self.reference_, self.metric, self.n_jobs))
+        return np.asarray(tangent_vectors(X, self.reference_, self.metric, self.n_jobs, eps))
 
     def inverse_transform(self, X):
         """Map tangent vectors back to matrices.

@@ -6,6 +6,7 @@ how many of them are taken: a Newton step, whose linear system is solved by conj
 with matrix products only, makes four or five do where a damped gradient step takes nine or more.
 """
 
+import functools
 import warnings
 from collections.abc import Iterator, Sequence
 
@@ -193,10 +194,9 @@ def tangent_space(X, reference, *, n_jobs=None):
     if reference.shape[-2:] != X.shape[-2:]:
         raise ValueError(f"reference has shape {reference.shape}, expected {X.shape[-2:]}.")
     require_definite(reference, "reference", eps=eps_reference)
-    require_definite(X, eps=eps)
     with single_blas_thread():
         if reference.ndim == 2:
-            logs = Frame(reference).logs(X.reshape(-1, *X.shape[-2:]), n_jobs)
+            logs = Frame(reference).logs(X.reshape(-1, *X.shape[-2:]), n_jobs, eps)
             return vectorize(logs).reshape(*X.shape[:-2], -1)
         shape = np.broadcast_shapes(X.shape, reference.shape)
         X = np.broadcast_to(X, shape)
@@ -209,7 +209,7 @@ def tangent_space(X, reference, *, n_jobs=None):
                 for place, length in zip(index, aligned.shape[:-2])
             )
             part = X[where]
-            logs = Frame(aligned[index]).logs(part.reshape(-1, *shape[-2:]), n_jobs)
+            logs = Frame(aligned[index]).logs(part.reshape(-1, *shape[-2:]), n_jobs, eps)
             out[where] = vectorize(logs).reshape(*part.shape[:-2], -1)
         return out
 
@@ -230,17 +230,23 @@ class Frame:
         Its inverse.
     turn : ndarray of shape (n, n) or None
         Rotation Q with ``A = Q reference^-1/2``; None where A is that root.
+    smallest : float
+        The smallest eigenvalue of the reference scaled to unit diagonal, or less.
     """
 
     def __init__(self, reference):
         values, vectors = np.linalg.eigh(reference)
         scaled, scale = unit_diagonal(reference)
         self.turn = None
-        if values[0] > _EVEN * values[-1] or values[0] <= 0.0:
-            unit = None
+        even = values[0] > _EVEN * values[-1]
+        if even:
+            self.smallest = values[0] / scale.max() ** 2
         else:
             unit = np.linalg.eigvalsh(scaled)
-        if values[0] > 0.0 and (unit is None or unit[0] * values[-1] < 10 * values[0] * unit[-1]):
+            self.smallest = unit[0]
+            # Ill-conditioned by itself, and not by units.
+            even = values[0] > 0.0 and unit[0] * values[-1] < 10 * values[0] * unit[-1]
+        if even:
             root = np.sqrt(values)
             self.inverse = (vectors / root) @ vectors.T
             self.factor = (vectors * root) @ vectors.T
@@ -260,17 +266,30 @@ class Frame:
             return W
         return _congruence(self.turn.T, W)
 
-    def logs(self, X, n_jobs=None):
-        """Logarithms of a stack at the reference, by the symmetric root as pyRiemann's."""
-        W = (
-            _congruence(self.inverse, X)
-            if self.turn is not None
-            else self.inverse @ X @ self.inverse
-        )
-        logs, V = _eigenlogs(W, n_jobs)
+    def logs(self, X, n_jobs=None, eps=None):
+        """Logarithms of a stack at the reference, by the symmetric root as pyRiemann's.
+
+        With `eps`, the rounding of the numbers that came in, matrices that are not positive
+        definite are refused; else they were checked before.
+        """
+        W = (self.inverse @ X) @ self.inverse.T
+        values, V = _eigh(W, n_jobs)
+        if eps is not None:
+            self.require_definite(X, values, eps)
+        _require_positive(values)
         if self.turn is not None:
             V = self.turn.T @ V
-        return _rebuild(logs, V)
+        return _rebuild(np.log(values), V)
+
+    def require_definite(self, X, values, eps):
+        """Refuse matrices by the eigenvalues in these coordinates, where those do not suffice.
+
+        Scaled to unit diagonal, the smallest eigenvalue of a matrix is at least that of the
+        reference times the quotient of the smallest and the largest one here.
+        """
+        bound = values[:, 0] * self.smallest
+        if not (bound > definite_tolerance(X.shape[-1], eps) * values[:, -1]).all():
+            require_definite(X, eps=eps)
 
     def exps(self, S, n_jobs=None):
         """Matrices whose logarithms at the reference these are: the inverse of `logs`."""
@@ -295,11 +314,21 @@ def _polar_rotation(A):
     return U @ V.T
 
 
+@functools.lru_cache(maxsize=16)
+def _triangle(n):
+    """Places of the upper triangle in a flat matrix, and what its entries are multiplied by."""
+    rows, columns = np.triu_indices(n)
+    weights = np.where(rows == columns, 1.0, np.sqrt(2.0))
+    places = rows * n + columns
+    for array in (places, weights):
+        array.setflags(write=False)
+    return places, weights
+
+
 def vectorize(S):
     """Upper triangles of symmetric matrices, off-diagonal entries times sqrt(2)."""
-    n = S.shape[-1]
-    rows, columns = np.triu_indices(n)
-    return S[..., rows, columns] * np.where(rows == columns, 1.0, np.sqrt(2.0))
+    places, weights = _triangle(S.shape[-1])
+    return S.reshape(*S.shape[:-2], -1).take(places, axis=-1) * weights
 
 
 def unvectorize(vectors):
@@ -341,7 +370,9 @@ def distances_to(X, points, n_jobs=None):
         columns = []
         for point in points:
             inverse = _inverse_lower(np.linalg.cholesky(point))
-            values = _eigvalsh((inverse @ X) @ inverse.T, n_jobs)
+            W = (inverse @ X) @ inverse.T
+            values = np.concatenate(_in_chunks(np.linalg.eigvalsh, W, n_jobs))
+            _require_positive(values)
             columns.append(np.sqrt((np.log(values) ** 2).sum(axis=1)))
     return np.stack(columns, axis=1)
 
@@ -603,13 +634,6 @@ def _eigh(W, n_jobs):
     """Eigenvalues and eigenvectors of a stack."""
     parts = _in_chunks(np.linalg.eigh, W, n_jobs)
     return tuple(np.concatenate([part[i] for part in parts]) for i in (0, 1))
-
-
-def _eigvalsh(W, n_jobs):
-    """Positive eigenvalues of a stack."""
-    values = np.concatenate(_in_chunks(np.linalg.eigvalsh, W, n_jobs))
-    _require_positive(values)
-    return values
 
 
 def _eigenlogs(W, n_jobs):
