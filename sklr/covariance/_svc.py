@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklr.covariance._augmented import AugmentedCovariance
 from sklr.covariance._delays import ESTIMATORS, WINDOWS, lag_in_samples, rate_of
-from sklr.covariance._tangent import METRICS, TangentSpace, tangent_vectors
+from sklr.covariance._tangent import METRICS, TangentSpace
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._threads import single_blas_thread
 from sklr.utils._validation import check_sample_weight, check_trials
@@ -238,10 +238,7 @@ class AugmentedCovarianceSVC(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         X = check_trials(self, X, reset=False)
         with single_blas_thread():
-            matrices = self._augment._matrices(X)
-            return tangent_vectors(
-                matrices, self.reference_, self.metric, self.n_jobs, np.finfo(np.float64).eps
-            )
+            return self._tangent._vectors(self._augment._matrices(X), np.finfo(np.float64).eps)
 
     def decision_function(self, X):
         """Return the classifier's decision values.
