@@ -178,11 +178,9 @@ def compare_recording(estimator: Any, recording: Recording) -> None:
 
 
 def remember_recording(estimator: Any, recording: Recording) -> None:
-    """Set ``feature_names_in_`` and ``sfreq_in_``, or delete what a fit before has left."""
+    """Set ``feature_names_in_`` and ``sfreq_in_`` where the recording has them."""
     names = recording.ch_names
     if names is not None:
         estimator.feature_names_in_ = np.array(names, dtype=object)
     if recording.sfreq is not None:
         estimator.sfreq_in_ = recording.sfreq
-    elif hasattr(estimator, "sfreq_in_"):
-        del estimator.sfreq_in_
