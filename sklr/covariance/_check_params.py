@@ -12,10 +12,26 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
 
 #: Class name -> check name -> why it must fail.
 EXPECTED_FAILED_CHECKS: dict[str, dict[str, str]] = {
+    "AugmentedCovarianceSVC": {
+        "check_sample_weight_equivalence_on_dense_data": (
+            "libsvm stops at a tolerance, at which weights and repeated samples differ by 1e-3; "
+            "scikit-learn's own SVC fails this check for the same reason"
+        ),
+    },
     "AugmentedCovarianceSVCCV": {
         "check_parameters_default_constructible": (
             "orders and lags default to a range, which is as immutable as a tuple and shorter to "
             "read; the check's list of types has tuples only"
+        ),
+        "check_sample_weight_equivalence_on_dense_data": (
+            "libsvm stops at a tolerance, at which weights and repeated samples differ by 1e-3; "
+            "scikit-learn's own SVC fails this check for the same reason"
+        ),
+    },
+    "GroupRecentering": {
+        "check_methods_subset_invariance": (
+            "without groups the matrices of one call are a session, centred by itself; "
+            'ungrouped="fitted" does not do that'
         ),
     },
 }
