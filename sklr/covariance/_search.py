@@ -310,7 +310,6 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
             sfreq=rate_of(self),
             n_jobs=self.n_jobs,
         ).fit(X, y, sample_weight=weights)
-        # Set at the end, together: an interrupted fit leaves what was there before.
         self.classes_ = classes
         self.n_splits_ = len(folds)
         self.cv_results_ = results

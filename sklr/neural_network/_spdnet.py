@@ -8,18 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
-<<<<<<< HEAD
 from sklr._torch._batches import refuse_datasets
-from sklr.geometry._bures_core import require_semidefinite
 from sklr.neural_network._base import TorchEstimator, cosine_factor, training_constraints
-=======
-from sklr.neural_network._base import (
-    TorchEstimator,
-    cosine_factor,
-    refuse_datasets,
-    training_constraints,
-)
->>>>>>> eegcov
 from sklr.neural_network._loop import TrainState
 from sklr.neural_network._mixins import TorchClassifierMixin
 from sklr.utils._base import fit_context
