@@ -192,6 +192,7 @@ def test_interrupted_search_keeps_the_former_fit(close_classes, monkeypatch):
     X, y = close_classes
     search = AugmentedCovarianceSVCCV([1, 2], [1], random_state=0).fit(X, y)
     before = search.decision_function(X)
+
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
