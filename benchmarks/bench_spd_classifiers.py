@@ -21,7 +21,7 @@ def matrices(d, n=160, seed=0):
     """Two classes of Wishart matrices, and their labels."""
     rng = np.random.default_rng(seed)
     y = np.arange(n) % 2
-    centres = [rng.standard_normal((d, d)) / np.sqrt(d) + np.eye(d) for _ in range(2)]
+    centres = [0.3 * rng.standard_normal((d, d)) / np.sqrt(d) + np.eye(d) for _ in range(2)]
     out = np.empty((n, d, d))
     for i in range(n):
         Z = centres[y[i]] @ rng.standard_normal((d, 3 * d))

@@ -211,7 +211,10 @@ class AugmentedCovariance(MatrixTransformerMixin, BaseEstimator):
             As in `fit`; a trial whose matrix is singular is named, and the channels that do it.
         """
         check_is_fitted(self)
-        X = check_trials(self, X, reset=False)
+        return self._matrices(check_trials(self, X, reset=False))
+
+    def _matrices(self, X):
+        """Matrices of validated trials."""
         self._check_cell(X)
         matrices = cell_covariances(
             X,

@@ -12,8 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklr.covariance._augmented import AugmentedCovariance
 from sklr.covariance._delays import ESTIMATORS, WINDOWS, lag_in_samples, rate_of
-from sklr.covariance._tangent import METRICS, TangentSpace
+from sklr.covariance._tangent import METRICS, TangentSpace, tangent_vectors
 from sklr.utils._base import BaseEstimator, fit_context
+from sklr.utils._threads import single_blas_thread
 from sklr.utils._validation import check_sample_weight, check_trials
 
 RULES = ("mdop", "afnn")
@@ -236,7 +237,11 @@ class AugmentedCovarianceSVC(ClassifierMixin, BaseEstimator):
     def _vectors(self, X):
         check_is_fitted(self)
         X = check_trials(self, X, reset=False)
-        return self._tangent.transform(self._augment.transform(X))
+        with single_blas_thread():
+            matrices = self._augment._matrices(X)
+            return tangent_vectors(
+                matrices, self.reference_, self.metric, self.n_jobs, np.finfo(np.float64).eps
+            )
 
     def decision_function(self, X):
         """Return the classifier's decision values.

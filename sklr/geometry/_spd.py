@@ -14,7 +14,6 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from sklr.utils._spd_checks import (
-    EIGENVALUE_NOISE,
     NOT_SPD,
     check_matrices,
     check_stack,
@@ -28,6 +27,9 @@ from sklr.utils._threads import single_blas_thread, thread_map
 _PARALLEL_WORK = 2e7
 # Ratio of eigenvalues down to which units of channels cost no digits that matter.
 _EVEN = 1e-5
+# Ratio of eigenvalues below which a matrix is far from a point: eight digits are left of them.
+_FAR = 1e-8
+_ROUNDING = np.finfo(np.float64).eps
 
 
 def mean_riemann(X, *, sample_weight=None, init=None, tol=1e-8, max_iter=50, n_jobs=None):
@@ -272,11 +274,10 @@ class Frame:
         With `eps`, the rounding of the numbers that came in, matrices that are not positive
         definite are refused; else they were checked before.
         """
-        W = (self.inverse @ X) @ self.inverse.T
-        values, V = _eigh(W, n_jobs)
+        values, V = _eigh((self.inverse @ X) @ self.inverse.T, n_jobs)
         if eps is not None:
             self.require_definite(X, values, eps)
-        _require_positive(values)
+        values, V = _accurate(values, V, self.inverse, X)
         if self.turn is not None:
             V = self.turn.T @ V
         return _rebuild(np.log(values), V)
@@ -372,7 +373,7 @@ def distances_to(X, points, n_jobs=None):
             inverse = _inverse_lower(np.linalg.cholesky(point))
             W = (inverse @ X) @ inverse.T
             values = np.concatenate(_in_chunks(np.linalg.eigvalsh, W, n_jobs))
-            _require_positive(values)
+            values, _ = _accurate(values, None, inverse, X)
             columns.append(np.sqrt((np.log(values) ** 2).sum(axis=1)))
     return np.stack(columns, axis=1)
 
@@ -646,7 +647,7 @@ def _eigenlogs(W, n_jobs):
 def _require_positive(values):
     """Refuse what rounding may have made of zero, in coordinates that whiten a mean."""
     smallest, largest = values[:, 0], values[:, -1]
-    bad = ~(smallest > EIGENVALUE_NOISE * values.shape[1] * largest)
+    bad = ~(smallest > _ROUNDING * values.shape[1] * largest)
     if bad.any():
         worst = int(np.argmax(bad))
         raise ValueError(
@@ -655,6 +656,25 @@ def _require_positive(values):
                 f"{largest[worst]:.3g} in coordinates that make the mean the identity)"
             )
         )
+
+
+def _accurate(values, V, inverse, X):
+    """Replace eigenvalues of ``inverse X inverse^T`` that rounding may have spoilt.
+
+    Where a definite matrix is far from the point, as one class from the mean of another, the
+    singular values of a root have twice the digits.
+    """
+    far = ~(values[:, 0] > _FAR * values[:, -1])
+    if far.any():
+        root = inverse @ np.linalg.cholesky(X[far])
+        U, singular, _ = np.linalg.svd(root, full_matrices=False)
+        values = values.copy()
+        values[far] = singular[:, ::-1] ** 2
+        _require_positive(values)
+        if V is not None:
+            V = V.copy()
+            V[far] = U[:, :, ::-1]
+    return values, V
 
 
 def _rebuild(logs, V):
