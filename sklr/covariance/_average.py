@@ -92,7 +92,7 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
     scales_ : ndarray of shape (n_cells,)
         Mean squared length of the centred training vectors of each, by which its kernel is
         divided.
-    coef_ : list of ndarray of shape (n_pairs, n * (n + 1) / 2)
+    coefs_ : list of ndarray of shape (n_pairs, n * (n + 1) / 2)
         Weights of each embedding's tangent vectors, a row for each pair of classes.
     intercept_ : ndarray of shape (n_pairs,)
         Constants of the decision functions of pairs, for vectors that are not centred.
@@ -208,12 +208,15 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
         classes = check_labels(self, y)
         X, y, weights, kept = drop_weightless(self, X, y, sample_weight)
         check_no_flat_channel(X)
+        # Kernels do not depend on the unit, but squares of 1e200 overflow.
+        self._unit = np.abs(X).max()
+        X = X / self._unit
         if not self.standardize:
             warn_of_unlike_units(X, self.estimator, stacklevel=3)
         cells = self._possible(self._resolved(), *X.shape[1:])
         self.classes_, self.cells_ = classes, cells
         kernel = np.zeros((len(X), len(X)))
-        vectors, centres, self.references_, scales = [], [], [], []
+        vectors, centres, references, scales = [], [], [], []
         for _, _, matrices in self._progress(self._matrices(X)):
             check_for_metric(matrices, "riemann", np.finfo(np.float64).eps, kept)
             reference = reference_matrix(matrices, self.reference, self.tol, self.n_jobs, weights)
@@ -226,25 +229,33 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
             vectors.append(Z)
             centres.append(centre)
             scales.append(scale)
-            self.references_.append(reference)
-        self.scales_ = np.array(scales)
+            references.append(reference)
+        self.scales_, self._references = np.array(scales), references
+        self.references_ = [self._unit**2 * reference for reference in references]
         kernel /= len(cells)
         self.C_ = self._chosen_C(kernel, y, weights) if self.C == "auto" else float(self.C)
         svc = self._svc(self.C_).fit(kernel, y, sample_weight=weights)
         pairs = _of_pairs(svc)
-        self.coef_ = [
+        self.coefs_ = [
             pairs @ Z[svc.support_] / (len(cells) * scale if scale > 0 else 1.0)
             for Z, scale in zip(vectors, scales)
         ]
         self.intercept_ = svc.intercept_ - sum(
-            coef @ centre for coef, centre in zip(self.coef_, centres)
+            coef @ centre for coef, centre in zip(self.coefs_, centres)
         )
         return self
 
     def _svc(self, C):
         # With a seed of its own the SVC does not draw one from NumPy's global generator; it uses
         # none here.
-        return SVC(C=C, kernel="precomputed", class_weight=self.class_weight, random_state=0)
+        return SVC(
+            C=C,
+            kernel="precomputed",
+            class_weight=self.class_weight,
+            tol=1e-9,  # so that the order of trials, or repeats for weights, change no digit
+            cache_size=100,
+            random_state=0,
+        )
 
     def _chosen_C(self, kernel, y, weights):
         """Return 1, or what is better than it beyond doubt, in folds of the training trials."""
@@ -325,10 +336,11 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         X = check_trials(self, X, reset=False)
         check_no_flat_channel(X)
+        X = X / self._unit
         scores = np.tile(self.intercept_, (len(X), 1))
         eps = np.finfo(np.float64).eps
         for (_, _, matrices), reference, coef in zip(
-            self._matrices(X), self.references_, self.coef_, strict=True
+            self._matrices(X), self._references, self.coefs_, strict=True
         ):
             Z = tangent_vectors(matrices, reference, "riemann", self.n_jobs, eps)
             scores += Z @ coef.T
