@@ -1,6 +1,6 @@
 """Generators of the synthetic settings; nothing is downloaded."""
 
-from sklr.datasets._eeg import make_ar2_trials, make_motor_imagery
+from sklr.datasets._eeg import make_ar2_trials, make_motor_imagery, make_ssvep
 from sklr.datasets._graphs import make_attributed_sbm
 from sklr.datasets._manifolds import make_geodesic_swiss_roll, make_random_walk_tree
 from sklr.datasets._molrg import make_molrg
@@ -14,4 +14,5 @@ __all__ = [
     "make_molrg",
     "make_motor_imagery",
     "make_random_walk_tree",
+    "make_ssvep",
 ]

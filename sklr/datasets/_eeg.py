@@ -10,6 +10,7 @@ from sklr.utils._validation import check_positive_int
 
 #: Positions on a unit disc seen from above, x to the right, y to the nose: 10-10 rows and columns.
 _ROWS = {"F": 0.46, "FC": 0.24, "C": 0.0, "CP": -0.24, "P": -0.46, "PO": -0.66, "AF": 0.66}
+_ROWS["O"] = -0.86
 _COLUMNS = {"7": -0.78, "5": -0.6, "3": -0.4, "1": -0.2, "z": 0.0}
 _COLUMNS |= {"8": 0.78, "6": 0.6, "4": 0.4, "2": 0.2}
 ELECTRODES = {
@@ -17,6 +18,7 @@ ELECTRODES = {
     for row, y in _ROWS.items()
     for column, x in _COLUMNS.items()
 }
+VISUAL_CHANNELS = ("PO7", "PO3", "POz", "PO4", "PO8", "O1", "Oz", "O2")
 MOTOR_CHANNELS = ("FC3", "FCz", "FC4", "C3", "Cz", "C4", "CP3", "CPz", "CP4")
 
 
@@ -51,6 +53,27 @@ def _topography(positions, centre, width):
     return np.exp(-0.5 * distance / width**2)
 
 
+def _checked(sfreq, duration, effect, subject, session, channels):
+    """Check what all simulated recordings have; return the channels as a list."""
+    for name, value, smallest in (
+        ("sfreq", sfreq, 64.0),
+        ("duration", duration, 0.1),
+        ("effect", effect, 0.0),
+    ):
+        if isinstance(value, bool) or not isinstance(value, Real) or not value >= smallest:
+            raise ValueError(f"{name} must be a number >= {smallest:g}, got {value!r}.")
+    for name, value in (("subject", subject), ("session", session)):
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
+            raise ValueError(f"{name} must be an integer >= 0, got {value!r}.")
+    channels = list(channels)
+    unknown = [name for name in channels if name not in ELECTRODES]
+    if unknown or not channels:
+        raise ValueError(
+            f"channels has unknown names {unknown} (of {channels}); known are {sorted(ELECTRODES)}."
+        )
+    return channels
+
+
 def make_motor_imagery(
     n_trials=45,
     *,
@@ -75,7 +98,7 @@ def make_motor_imagery(
     n_trials : int, default=45
         Trials; the classes alternate in random order and differ by at most one trial.
     channels : sequence of str, default=nine channels over the motor cortex
-        Names of the 10-10 system, rows AF, F, FC, C, CP, P, PO with columns 7 to 8.
+        Names of the 10-10 system, rows AF, F, FC, C, CP, P, PO, O with columns 7 to 8.
     sfreq : float, default=160.0
         Samples a second.
     duration : float, default=3.0
@@ -122,22 +145,7 @@ def make_motor_imagery(
     ((10, 9, 480), np.int64(5))
     """
     n_trials = check_positive_int(n_trials, "n_trials")
-    for name, value, smallest in (
-        ("sfreq", sfreq, 64.0),
-        ("duration", duration, 0.1),
-        ("effect", effect, 0.0),
-    ):
-        if isinstance(value, bool) or not isinstance(value, Real) or not value >= smallest:
-            raise ValueError(f"{name} must be a number >= {smallest:g}, got {value!r}.")
-    for name, value in (("subject", subject), ("session", session)):
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
-            raise ValueError(f"{name} must be an integer >= 0, got {value!r}.")
-    channels = list(channels)
-    unknown = [name for name in channels if name not in ELECTRODES]
-    if unknown or not channels:
-        raise ValueError(
-            f"channels has unknown names {unknown} (of {channels}); known are {sorted(ELECTRODES)}."
-        )
+    channels = _checked(sfreq, duration, effect, subject, session, channels)
     if band is not None:
         band = tuple(band)
         if len(band) != 2 or not 0 < band[0] < band[1] < sfreq / 2:
@@ -180,6 +188,112 @@ def make_motor_imagery(
     if band:
         sos = butter(4, band, "bandpass", fs=sfreq, output="sos")
         X = np.ascontiguousarray(sosfiltfilt(sos, X, axis=2)[:, :, n_edge:-n_edge])
+    return X, y
+
+
+def make_ssvep(
+    n_trials=50,
+    *,
+    frequencies=(7.0, 9.0, 11.0, 13.0),
+    channels=VISUAL_CHANNELS,
+    sfreq=128.0,
+    duration=2.0,
+    effect=1.0,
+    subject=0,
+    session=0,
+    random_state=None,
+):
+    """Simulated responses to flickering stimuli (SSVEP): the class is a frequency.
+
+    A source below the occiput follows the stimulus that is looked at, with its first harmonic, at
+    a phase and strength drawn for each trial; it is mixed smoothly into the channels together
+    with a posterior alpha rhythm, 1/f sources spread over the head and sensor noise. An ordinary
+    covariance sees the strength of the source, which all classes share; delays see its frequency.
+
+    Parameters
+    ----------
+    n_trials : int, default=50
+        Trials; the classes differ by at most one trial.
+    frequencies : sequence of float, default=(7.0, 9.0, 11.0, 13.0)
+        Flicker in Hz, one class each, below a quarter of `sfreq`.
+    channels : sequence of str, default=eight channels over the occiput
+        Names of the 10-10 system, rows AF, F, FC, C, CP, P, PO, O with columns 7 to 8.
+    sfreq : float, default=128.0
+        Samples a second.
+    duration : float, default=2.0
+        Seconds a trial.
+    effect : float, default=1.0
+        Strength of the response; 0 makes the classes equal.
+    subject : int, default=0
+        Subjects differ in strength and place of their sources; drawn from `random_state` and
+        this number.
+    session : int, default=0
+        Sessions of a subject differ in gains of the channels and in noise.
+    random_state : int, RandomState instance or None, default=None
+        Seed. The same seed, subject and session give the same trials.
+
+    Returns
+    -------
+    X : ndarray of shape (n_trials, n_channels, n_times)
+        Signals in microvolts.
+    y : ndarray of shape (n_trials,)
+        Number of the frequency.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A parameter out of range, or an unknown channel; the message names it.
+
+    See Also
+    --------
+    make_motor_imagery : Imagined movements.
+    sklr.eeg.SimulatedSSVEP : The same as a MOABB dataset.
+
+    References
+    ----------
+    .. [1] F.-B. Vialatte, M. Maurice, J. Dauwels, A. Cichocki, "Steady-state visually evoked
+       potentials: focus on essential paradigms and future perspectives", Prog. Neurobiol. 90(4),
+       2010. https://doi.org/10.1016/j.pneurobio.2009.11.005
+
+    Examples
+    --------
+    >>> from sklr.datasets import make_ssvep
+    >>> X, y = make_ssvep(n_trials=8, random_state=0)
+    >>> X.shape, sorted(y.tolist())
+    ((8, 8, 256), [0, 0, 1, 1, 2, 2, 3, 3])
+    """
+    n_trials = check_positive_int(n_trials, "n_trials")
+    channels = _checked(sfreq, duration, effect, subject, session, channels)
+    frequencies = np.asarray(frequencies, dtype=float)
+    if frequencies.ndim != 1 or len(frequencies) < 2 or len(set(frequencies)) < len(frequencies):
+        raise ValueError(f"frequencies must be two or more different numbers, got {frequencies}.")
+    if not ((frequencies > 0) & (frequencies < sfreq / 4)).all():
+        raise ValueError(
+            f"frequencies must be between 0 and sfreq / 4 = {sfreq / 4:g} Hz, so that the first "
+            f"harmonic is below half the sampling rate, got {frequencies}."
+        )
+    seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+    person = np.random.default_rng([seed, int(subject), 7])
+    rng = np.random.default_rng([seed, int(subject), int(session) + 1, 7])
+    n_times = int(round(duration * sfreq))
+    positions = np.array([ELECTRODES[name] for name in channels])
+    y = rng.permutation(np.arange(n_trials) % len(frequencies))
+    strength = 2.0 * effect * person.uniform(0.6, 1.4)
+    centre = (person.normal(0, 0.08), -0.8 + person.normal(0, 0.05))
+    times = np.arange(n_times) / sfreq
+    phase = rng.uniform(0, 2 * np.pi, (2, n_trials, 1))
+    angle = 2 * np.pi * frequencies[y][:, None] * times
+    response = np.sin(angle + phase[0]) + 0.5 * np.sin(2 * angle + phase[1])
+    response *= np.exp(rng.normal(0, 0.3, (n_trials, 1)))
+    X = strength * _topography(positions, centre, 0.3)[:, None] * response[:, None]
+    alpha = _resonance(rng, (n_trials, n_times), 10.0 + person.uniform(-1, 1), sfreq, 0.97)
+    X += 4.0 * _topography(positions, (0.0, -0.6), 0.35)[:, None] * alpha[:, None]
+    centres = person.uniform(-0.9, 0.9, size=(12, 2))
+    background = _pink(rng, (n_trials, len(centres), n_times))
+    mixing = np.stack([_topography(positions, place, 0.4) for place in centres], axis=1)
+    X += 5.0 * np.exp(rng.normal(0, 0.1)) * (mixing @ background)
+    X += 1.5 * rng.standard_normal(X.shape)
+    X *= np.exp(rng.normal(0, 0.1, len(channels)))[:, None]
     return X, y
 
 

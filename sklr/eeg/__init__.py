@@ -10,6 +10,7 @@ from typing import Any
 _HOMES = {
     "BenchmarkResult": "sklr.eeg._benchmark",
     "SimulatedMotorImagery": "sklr.eeg._simulated",
+    "SimulatedSSVEP": "sklr.eeg._simulated",
     "make_pipelines": "sklr.eeg._pipelines",
     "moabb_configs": "sklr.eeg._pipelines",
     "pipelines_folder": "sklr.eeg._pipelines",
@@ -19,6 +20,7 @@ _HOMES = {
 __all__ = [
     "BenchmarkResult",
     "SimulatedMotorImagery",
+    "SimulatedSSVEP",
     "make_pipelines",
     "moabb_configs",
     "pipelines_folder",

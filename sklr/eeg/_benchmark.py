@@ -19,9 +19,12 @@ import numpy as np
 
 from sklr import __version__
 from sklr.datasets._eeg import MOTOR_CHANNELS
+from sklr.eeg._no_downloads import no_downloads
+from sklr.eeg._paradigms import PARADIGMS, check_paradigm
 from sklr.eeg._pipelines import make_pipelines
 from sklr.utils._imports import import_optional
 from sklr.utils._progress import progress
+from sklr.utils._validation import check_positive_int
 
 EVALUATIONS = {
     "within-session": "WithinSessionEvaluation",
@@ -55,6 +58,10 @@ class BenchmarkResult:
         Units of work in all.
     interrupted : bool
         Whether Ctrl-C ended it early.
+    paradigm : str, default="left-right"
+        Kind of experiment.
+    scoring : str, default="roc_auc"
+        What the scores are: ROC-AUC for two classes, else accuracy.
 
     Examples
     --------
@@ -71,17 +78,20 @@ class BenchmarkResult:
     n_cached: int
     n_units: int
     interrupted: bool
+    paradigm: str = "left-right"
+    scoring: str = "roc_auc"
 
 
 def run_benchmark(
     dataset="auto",
     *,
+    paradigm="auto",
     subjects=None,
     evaluation="within-session",
     pipelines=None,
-    channels="motor",
-    fmin=8.0,
-    fmax=35.0,
+    channels="auto",
+    fmin=None,
+    fmax=None,
     orders=DEMO_ORDERS,
     lags=DEMO_LAGS,
     n_jobs=1,
@@ -90,23 +100,30 @@ def run_benchmark(
     download=False,
     verbose=0,
 ) -> BenchmarkResult:
-    """Score pipelines on left/right imagery through MOABB, keeping every finished result.
+    """Score pipelines on a dataset through MOABB, keeping every finished result.
 
     Parameters
     ----------
     dataset : str or moabb.datasets.base.BaseDataset, default="auto"
         "simulated", the class name of a MOABB dataset, or a dataset object. "auto" is
         PhysionetMI where the folder MNE_DATA holds it, else simulated.
+    paradigm : {"auto", "left-right", "imagery", "ssvep", "p300"}, default="auto"
+        Kind of experiment. "auto" is the dataset's own; imagery of both hands among others is
+        "left-right", of which "imagery" takes all classes. With "ssvep" and no dataset named,
+        simulated responses are taken.
     subjects : list of int, default=None
         Which; None is all, and for PhysionetMI all whose files are on disk.
     evaluation : {"within-session", "cross-session", "cross-subject"}, default="within-session"
         MOABB's evaluation.
     pipelines : list of str or dict of str to estimator, default=None
-        Names as in :func:`make_pipelines`, or estimators of your own. None is all names.
-    channels : "motor", "all" or list of str, default="motor"
-        "motor" is the nine channels over the motor cortex.
-    fmin, fmax : float, default=8.0, 35.0
-        Band-pass in Hz.
+        Names as in :func:`make_pipelines`, or estimators of your own. None is those that make
+        sense for the paradigm.
+    channels : "auto", "motor", "all" or list of str, default="auto"
+        "motor" is the nine channels over the motor cortex. "auto" is these for imagery, those over
+        the occiput for flickering stimuli, and all for P300.
+    fmin, fmax : float, default=None
+        Band-pass in Hz. None is 8 to 35 for imagery, 5 to 45 for flickering stimuli, 1 to 24 for
+        P300.
     orders, lags : iterable of int
         Grid of the nested search. The defaults are a part of the paper's ``range(1, 11)``.
     n_jobs : int, default=1
@@ -116,7 +133,7 @@ def run_benchmark(
     seed : int, default=42
         Seed of the folds.
     download : bool, default=False
-        Whether missing files of PhysionetMI may be fetched; otherwise their subject fails.
+        Whether missing files may be fetched; otherwise their subject fails.
     verbose : int, default=0
         1 shows the progress.
 
@@ -128,10 +145,11 @@ def run_benchmark(
     Raises
     ------
     ValueError
-        An unknown dataset, subject, evaluation, pipeline or channel, or a dataset that does not
-        allow the evaluation.
+        An unknown dataset, subject, evaluation, pipeline or channel, a band that is none for the
+        sampling rate, or a dataset that does not allow the evaluation or paradigm. All options are
+        checked before any subject is read.
     OSError
-        `out` cannot be written; told before any work.
+        `out` cannot be written; checked before any work.
     ImportError
         The extra ``eeg`` is not installed.
 
@@ -145,22 +163,137 @@ def run_benchmark(
     >>> len(result.scores), result.failures
     (1, [])
     """
+    orders, lags = list(orders), list(lags)
+    _check_options(evaluation, paradigm, subjects, channels, fmin, fmax, orders, lags, n_jobs)
     out = check_writable(out)
-    if evaluation not in EVALUATIONS:
-        raise ValueError(f"evaluation must be one of {list(EVALUATIONS)}, got {evaluation!r}.")
-    if isinstance(pipelines, dict):
-        pipelines = dict(pipelines)
-    else:
-        pipelines = make_pipelines(pipelines, orders=orders, lags=lags, random_state=seed)
-    with _quiet():
-        data, simulated = resolve_dataset(dataset, evaluation)
+    if not isinstance(pipelines, dict):
+        names = None if pipelines is None else list(pipelines)
+        # With stand-ins for what the dataset says, so that a wrong name is found before it is read.
+        make_pipelines(names, frequencies=(1.0,), sfreq=1.0)
+    allowed = contextlib.nullcontext() if download else no_downloads("download=True, or --download")
+    with _quiet(), allowed:
+        data, simulated = resolve_dataset(dataset, evaluation, paradigm)
+        paradigm = check_paradigm(paradigm, data)
         everybody = list(data.subject_list)
         try:
             failures = _choose_subjects(data, subjects, download)
-            runner = _Runner(data, evaluation, channels, (fmin, fmax), n_jobs, out, seed)
-            return runner.run(pipelines, failures, simulated, verbose)
+            recording = _Recording(data)
+            usual = PARADIGMS[paradigm]
+            band = tuple(
+                given if given is not None else own for given, own in zip((fmin, fmax), usual.band)
+            )
+            recording.check_band(*band)
+            chosen = recording.choose_channels(usual.channels if channels == "auto" else channels)
+            two_classes = paradigm == "left-right" or len(data.event_id) == 2
+            if isinstance(pipelines, dict):
+                made = dict(pipelines)
+            else:
+                made = make_pipelines(
+                    usual.pipelines if names is None else names,
+                    orders=orders,
+                    lags=lags,
+                    scoring="roc_auc" if two_classes else "accuracy",
+                    frequencies=_frequencies(data) if paradigm == "ssvep" else None,
+                    sfreq=recording.sfreq,
+                    random_state=seed,
+                )
+            runner = _Runner(data, evaluation, paradigm, chosen, band, n_jobs, out, seed)
+            return runner.run(made, failures, simulated, verbose)
         finally:
             data.subject_list = everybody
+
+
+def _check_options(evaluation, paradigm, subjects, channels, fmin, fmax, orders, lags, n_jobs):
+    """Refuse options that are wrong whatever the dataset."""
+    if evaluation not in EVALUATIONS:
+        raise ValueError(f"evaluation must be one of {list(EVALUATIONS)}, got {evaluation!r}.")
+    if paradigm != "auto" and paradigm not in PARADIGMS:
+        raise ValueError(f"paradigm must be 'auto' or one of {list(PARADIGMS)}, got {paradigm!r}.")
+    for name, value in (("fmin", fmin), ("fmax", fmax)):
+        if value is not None and not (np.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be a frequency above 0 Hz, got {value!r}.")
+    if fmin is not None and fmax is not None and fmin >= fmax:
+        raise ValueError(f"fmin must be below fmax, got fmin={fmin:g} and fmax={fmax:g} Hz.")
+    for name, values in (("orders", orders), ("lags", lags)):
+        if not values:
+            raise ValueError(f"{name} must not be empty.")
+        for value in values:
+            check_positive_int(value, name)
+    if isinstance(n_jobs, bool) or int(n_jobs) != n_jobs or n_jobs == 0:
+        raise ValueError(
+            f"n_jobs must be an integer, at least 1 or negative for all, got {n_jobs!r}."
+        )
+    if subjects is not None:
+        repeated = sorted({s for s in subjects if list(subjects).count(s) > 1})
+        if repeated:
+            raise ValueError(f"subjects has {repeated} more than once.")
+    if not isinstance(channels, str) and (not list(channels) or len(set(channels)) < len(channels)):
+        raise ValueError(f"channels must be different names, at least one, got {list(channels)}.")
+
+
+def _frequencies(data):
+    """Stimulus frequencies of a dataset of flickering stimuli, None where names are no numbers."""
+    try:
+        return sorted(float(name) for name in data.event_id if name != "rest")
+    except ValueError:
+        return None
+
+
+class _Recording:
+    """What the options need to know of a dataset's recordings: channels and sampling rate.
+
+    Read from the first subject that can be read, where the dataset does not say it itself.
+    """
+
+    def __init__(self, data):
+        self.code, self.names, self.sfreq = data.code, None, None
+        if hasattr(data, "channels") and hasattr(data, "sfreq"):
+            self.names, self.sfreq = list(data.channels), float(data.sfreq)
+            return
+        for subject in data.subject_list:
+            try:
+                sessions = next(iter(data.get_data([subject]).values()))
+                raw = next(iter(next(iter(sessions.values())).values()))
+            except Exception:  # the run reports it, subject by subject
+                continue
+            self.names, self.sfreq = raw.copy().pick("eeg").ch_names, float(raw.info["sfreq"])
+            return
+
+    def check_band(self, fmin, fmax):
+        """Refuse a band that filters nothing, or that the sampling rate does not hold."""
+        if fmin >= fmax:
+            raise ValueError(f"fmin must be below fmax, got fmin={fmin:g} and fmax={fmax:g} Hz.")
+        if self.sfreq is not None and fmax >= self.sfreq / 2:
+            raise ValueError(
+                f"fmax must be below half the sampling rate of {self.code}, {self.sfreq / 2:g} Hz, "
+                f"got {fmax:g}."
+            )
+
+    def choose_channels(self, channels):
+        """Channel names, None for all; an area is as many of its channels as the dataset has."""
+        if channels is None or channels == "all":
+            return None
+        area = {"motor": MOTOR_CHANNELS}.get(channels) if isinstance(channels, str) else None
+        if area is None and isinstance(channels, tuple):
+            area = channels
+        if self.names is None:  # no subject can be read, which the run reports
+            return list(area or channels)
+        if area is not None:
+            chosen = [name for name in area if name in self.names]
+            if not chosen:
+                raise ValueError(
+                    f"channels must be in {self.code}, which has {self.names}; it has none of the "
+                    f"usual ones, {list(area)}. Name some, or take 'all'."
+                )
+            return chosen
+        if isinstance(channels, str):
+            raise ValueError(
+                f"channels must be 'auto', 'motor', 'all' or a list of names, got {channels!r}."
+            )
+        unknown = [name for name in channels if name not in self.names]
+        if unknown:
+            raise ValueError(f"channels {unknown} are not in {self.code}, which has {self.names}.")
+        return list(channels)
 
 
 def check_writable(out) -> pathlib.Path:
@@ -182,19 +315,23 @@ def physionet_on_disk() -> pathlib.Path | None:
     return folder if folder is not None and folder.is_dir() else None
 
 
-def resolve_dataset(dataset, evaluation="within-session"):
+def resolve_dataset(dataset, evaluation="within-session", paradigm="auto"):
     """Return a dataset object, and whether it is simulated."""
     datasets = import_optional("moabb.datasets", extra="eeg", feature="run_benchmark")
     from moabb.datasets.base import BaseDataset
 
-    from sklr.eeg._simulated import SimulatedMotorImagery
+    from sklr.eeg._simulated import SimulatedMotorImagery, SimulatedSSVEP
 
     if isinstance(dataset, BaseDataset):
-        return dataset, isinstance(dataset, SimulatedMotorImagery)
+        return dataset, isinstance(dataset, (SimulatedMotorImagery, SimulatedSSVEP))
     if dataset == "auto":
-        dataset = "PhysionetMI" if physionet_on_disk() else "simulated"
+        imagery = paradigm in ("auto", "left-right")
+        dataset = "PhysionetMI" if imagery and physionet_on_disk() else "simulated"
     if dataset == "simulated":
-        return SimulatedMotorImagery(n_sessions=2 if evaluation == "cross-session" else 1), True
+        if paradigm == "p300":
+            raise ValueError("There are no simulated data for paradigm='p300': name a dataset.")
+        kind = SimulatedSSVEP if paradigm == "ssvep" else SimulatedMotorImagery
+        return kind(n_sessions=2 if evaluation == "cross-session" else 1), True
     kind = getattr(datasets, str(dataset), None)
     if not (isinstance(kind, type) and issubclass(kind, BaseDataset)):
         known = sorted(
@@ -263,41 +400,24 @@ def _failure(subject, pipeline, reason):
     return {"subject": subject, "pipeline": pipeline, "reason": reason}
 
 
-def _choose_channels(data, channels):
-    """Channel names, None for all; "motor" is as many of the nine as the dataset has."""
-    if channels == "all":
-        return None
-    if channels != "motor":
-        return list(channels)
-    if hasattr(data, "channels"):
-        known = data.channels
-    elif hasattr(data, "hand_runs"):  # PhysionetMI has the whole 10-10 system
-        return list(MOTOR_CHANNELS)
-    else:
-        sessions = next(iter(data.get_data(data.subject_list[:1]).values()))
-        raw = next(iter(next(iter(sessions.values())).values()))
-        known = raw.copy().pick("eeg").ch_names
-    chosen = [name for name in MOTOR_CHANNELS if name in known]
-    if not chosen:
-        raise ValueError(
-            f"channels='motor' means {list(MOTOR_CHANNELS)}, of which {data.code} has none; it "
-            f"has {list(known)}."
-        )
-    return chosen
-
-
 class _Runner:
     """One evaluation over subjects and pipelines."""
 
-    def __init__(self, data, evaluation, channels, band, n_jobs, out, seed):
-        from moabb.paradigms import LeftRightImagery
+    def __init__(self, data, evaluation, paradigm, channels, band, n_jobs, out, seed):
+        from moabb import paradigms
 
         if evaluation == "cross-session" and data.n_sessions < 2:
             raise ValueError(f"cross-session needs two sessions or more; {data.code} has one.")
         self.data, self.evaluation, self.out = data, evaluation, out
         self.n_jobs, self.seed = n_jobs, seed
-        channels = _choose_channels(data, channels)
-        self.paradigm = LeftRightImagery(fmin=band[0], fmax=band[1], channels=channels)
+        self.kind = paradigm
+        options = {"fmin": band[0], "fmax": band[1], "channels": channels}
+        if paradigm == "ssvep":
+            options["n_classes"] = len(data.event_id)
+        elif paradigm == "imagery":
+            options["n_classes"] = len(data.event_id)
+            options["events"] = list(data.event_id)
+        self.paradigm = getattr(paradigms, PARADIGMS[paradigm].moabb)(**options)
         self.pooled = evaluation == "cross-subject"
         self._loaded: dict[int, tuple] = {}
         self._read = self.paradigm.get_data
@@ -389,6 +509,8 @@ class _Runner:
             n_cached,
             n_units,
             interrupted,
+            self.kind,
+            self.paradigm.scoring,
         )
 
     def _open(self, name, pipeline, subjects):

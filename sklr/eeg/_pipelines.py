@@ -11,6 +11,7 @@ from sklearn.svm import SVC
 
 from sklr.covariance import (
     AugmentedCovariance,
+    AugmentedCovarianceAverageSVC,
     AugmentedCovarianceSVC,
     AugmentedCovarianceSVCCV,
     TangentSpace,
@@ -20,30 +21,70 @@ from sklr.covariance import (
 BASELINE = "TS+LR"
 _ACM = "Carrara and Papadopoulo, arXiv:2302.04508; IEEE Trans. Biomed. Eng., 2024"
 _RIEMANN = "Barachant et al., IEEE Trans. Biomed. Eng. 59(4), 2012, 10.1109/TBME.2011.2172210"
+_XDAWN = "Rivet et al., IEEE Trans. Biomed. Eng. 56(8), 2009, 10.1109/TBME.2009.2012869"
 CITATIONS = {
     "MDM": _RIEMANN,
     "CSP+LDA": "Koles, Electroencephalogr. Clin. Neurophysiol. 79(6), 1991",
     "TS+LR": _RIEMANN,
+    "XDAWN+TS+LR": _XDAWN,
+    "FB+TS+LR": "Congedo, Barachant, Andreev, arXiv:1310.8115",
     "ACM(3,2)+TS+SVM": _ACM,
+    "ACM(5,3)+TS+SVM": _ACM,
+    "ACM average+TS+SVM": _ACM,
     "ACM+TS+SVM nested": _ACM,
     "ACM+TS+SVM MDOP": _ACM,
 }
+#: What the names mean, a line each.
+MEANINGS = {
+    "MDM": "minimum distance to mean: the class whose mean covariance is nearest",
+    "CSP+LDA": "common spatial patterns, then a linear discriminant",
+    "TS+LR": "tangent space of the covariances, then logistic regression: the baseline",
+    "XDAWN+TS+LR": "covariances with the XDAWN-filtered average response, then as TS+LR",
+    "FB+TS+LR": "filter bank: channels in a narrow band at each flicker, then as TS+LR",
+    "ACM(3,2)+TS+SVM": "augmented covariances (3 copies, 2 samples apart), then a linear SVM",
+    "ACM(5,3)+TS+SVM": "augmented covariances (5 copies, 3 samples apart), then a linear SVM",
+    "ACM average+TS+SVM": "the average of ten augmented covariances' kernels: nothing is selected",
+    "ACM+TS+SVM nested": "copies and lag searched by cross-validation inside the training trials",
+    "ACM+TS+SVM MDOP": "copies and lag from the signals alone, by the delay statistics of MDOP",
+}
+#: What left and right hand imagery is compared with by default.
+DEFAULT = (
+    "MDM",
+    "CSP+LDA",
+    "TS+LR",
+    "ACM(3,2)+TS+SVM",
+    "ACM average+TS+SVM",
+    "ACM+TS+SVM nested",
+    "ACM+TS+SVM MDOP",
+)
 
 
 def make_pipelines(
-    names=None, *, orders=range(1, 11), lags=range(1, 11), scoring="roc_auc", random_state=42
+    names=None,
+    *,
+    orders=range(1, 11),
+    lags=range(1, 11),
+    scoring="roc_auc",
+    frequencies=None,
+    sfreq=None,
+    random_state=42,
 ) -> dict[str, BaseEstimator]:
     """Make the pipelines of the main job.
 
     Parameters
     ----------
     names : iterable of str, default=None
-        Which; None makes all six: "MDM", "CSP+LDA", "TS+LR", "ACM(3,2)+TS+SVM",
-        "ACM+TS+SVM nested", "ACM+TS+SVM MDOP".
+        Which; None makes the seven for imagery: "MDM", "CSP+LDA", "TS+LR", "ACM(3,2)+TS+SVM",
+        "ACM average+TS+SVM", "ACM+TS+SVM nested", "ACM+TS+SVM MDOP". There are also
+        "ACM(5,3)+TS+SVM" and "FB+TS+LR" for flickering stimuli, "XDAWN+TS+LR" for P300.
     orders, lags : iterable of int, default=range(1, 11)
         Grid of the nested search; the default is the paper's.
     scoring : str, default="roc_auc"
         What the nested search maximises: "roc_auc" for two classes, "accuracy" for more.
+    frequencies : sequence of float, default=None
+        Stimulus frequencies in Hz, for "FB+TS+LR".
+    sfreq : float, default=None
+        Samples a second, for "FB+TS+LR".
     random_state : int, default=42
         Seed of the nested search's folds.
 
@@ -55,7 +96,7 @@ def make_pipelines(
     Raises
     ------
     ValueError
-        An unknown name.
+        An unknown name, or a filter bank without frequencies and sampling rate.
 
     Examples
     --------
@@ -63,26 +104,43 @@ def make_pipelines(
     >>> list(make_pipelines(["MDM", "TS+LR"]))
     ['MDM', 'TS+LR']
     """
-    names = list(CITATIONS) if names is None else list(names)
+    names = list(DEFAULT) if names is None else list(names)
     unknown = [name for name in names if name not in CITATIONS]
     if unknown:
         raise ValueError(f"pipelines must be among {list(CITATIONS)}, got {unknown}.")
+    if "FB+TS+LR" in names and (frequencies is None or sfreq is None):
+        raise ValueError(
+            "'FB+TS+LR' filters around the stimuli: give frequencies and sfreq, or leave it out "
+            f"of names; got frequencies={frequencies!r}, sfreq={sfreq!r}."
+        )
     # Costs a second: pyRiemann imports matplotlib, and PyTorch where it is installed.
     from pyriemann.classification import MDM
-    from pyriemann.estimation import Covariances
+    from pyriemann.estimation import Covariances, XdawnCovariances
     from pyriemann.spatialfilters import CSP
+
+    from sklr.eeg._stimulus_bands import StimulusBands
+
+    def fixed(order, lag):
+        return make_pipeline(
+            AugmentedCovariance(order=order, lag=lag), TangentSpace(), SVC(kernel="linear")
+        )
+
+    def logistic(*steps):
+        return make_pipeline(*steps, TangentSpace(), LogisticRegression(max_iter=1000))
 
     makers = {
         "MDM": lambda: make_pipeline(Covariances("oas"), MDM(metric="riemann")),
         "CSP+LDA": lambda: make_pipeline(
             Covariances("oas"), CSP(nfilter=6), LinearDiscriminantAnalysis()
         ),
-        "TS+LR": lambda: make_pipeline(
-            Covariances("oas"), TangentSpace(), LogisticRegression(max_iter=1000)
+        "TS+LR": lambda: logistic(Covariances("oas")),
+        "XDAWN+TS+LR": lambda: logistic(XdawnCovariances(nfilter=4, estimator="oas")),
+        "FB+TS+LR": lambda: logistic(
+            StimulusBands([float(f) for f in frequencies], float(sfreq)), Covariances("oas")
         ),
-        "ACM(3,2)+TS+SVM": lambda: make_pipeline(
-            AugmentedCovariance(order=3, lag=2), TangentSpace(), SVC(kernel="linear")
-        ),
+        "ACM(3,2)+TS+SVM": lambda: fixed(3, 2),
+        "ACM(5,3)+TS+SVM": lambda: fixed(5, 3),
+        "ACM average+TS+SVM": lambda: make_pipeline(AugmentedCovarianceAverageSVC()),
         "ACM+TS+SVM nested": lambda: make_pipeline(
             AugmentedCovarianceSVCCV(
                 list(orders), list(lags), scoring=scoring, random_state=random_state

@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 
+METRICS = {"roc_auc": "ROC-AUC", "accuracy": "accuracy"}
+
 
 def subject_table(scores):
     """Mean over sessions of each pipeline (rows, in order of appearance) and subject."""
@@ -79,7 +81,8 @@ def format_report(result, baseline) -> str:
     """The table of scores, the comparisons and what failed, as text."""
     lines = []
     label = "SIMULATED data: nothing here is a claim about brains" if result.simulated else ""
-    lines.append(f"{result.dataset}, {result.evaluation}, ROC-AUC. {label}".rstrip())
+    metric = METRICS.get(result.scoring, result.scoring)
+    lines.append(f"{result.dataset}, {result.evaluation}, {metric}. {label}".rstrip())
     if result.scores.empty:
         lines.append("No result.")
     else:
@@ -151,10 +154,11 @@ def paired_figure(result, baseline):
             places, column, "o-", color=colour, lw=1, ms=5, alpha=0.7, label=f"subject {subject}"
         )
     axes.plot(places, table.mean(axis=1), "k_", ms=34, mew=3, label="mean")
-    axes.axhline(0.5, color="0.6", lw=1, ls=":")
+    if result.scoring == "roc_auc":
+        axes.axhline(0.5, color="0.6", lw=1, ls=":")
     axes.set_xticks(places, [name.replace("+", "+\n", 1) for name in names], fontsize=9)
     axes.set_xlim(-0.5, len(names) - 0.5)
-    axes.set_ylabel("ROC-AUC")
+    axes.set_ylabel(METRICS.get(result.scoring, result.scoring))
     title = f"{result.dataset.partition('-')[0]}, {result.evaluation}"
     axes.set_title("SIMULATED data: " + title if result.simulated else title)
     if table.shape[1] <= 12:

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.signal import welch
 
-from sklr.datasets import make_ar2_trials, make_motor_imagery
+from sklr.datasets import make_ar2_trials, make_motor_imagery, make_ssvep
 
 
 @pytest.mark.parametrize("radius", [0.5, 0.9])
@@ -98,3 +98,29 @@ def test_band_keeps_what_is_inside():
 def test_bad_parameters(make, options, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make(**options)
+
+
+def test_ssvep_trials_are_seeded_and_hold_the_frequency():
+    X, y = make_ssvep(40, frequencies=(7.0, 11.0), effect=3.0, random_state=0)
+    again, _ = make_ssvep(40, frequencies=(7.0, 11.0), effect=3.0, random_state=0)
+    assert_array_equal(X, again)
+    assert np.bincount(y).tolist() == [20, 20]
+    power = np.abs(np.fft.rfft(X, axis=2)) ** 2
+    for label, frequency in enumerate((7.0, 11.0)):
+        mean = power[:, :, int(round(frequency * X.shape[2] / 128.0))].mean(axis=1)
+        assert mean[y == label].mean() > 4 * mean[y != label].mean()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"frequencies": (7.0,)}, "frequencies must be two or more"),
+        ({"frequencies": (7.0, 7.0)}, "frequencies must be two or more"),
+        ({"frequencies": (7.0, 60.0)}, "between 0 and sfreq / 4"),
+        ({"channels": ("XX",)}, "channels has unknown names"),
+        ({"effect": -1.0}, "effect must be"),
+    ],
+)
+def test_bad_ssvep_parameters_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        make_ssvep(4, **options)

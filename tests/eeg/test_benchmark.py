@@ -1,5 +1,7 @@
 """The main job on tiny settings: results, cache, interruption, and what goes wrong."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -53,19 +55,19 @@ def test_command_line_end_to_end_and_cache(tmp_path, capsys, tiny_default):
     assert main(options) == 0
     text = capsys.readouterr().out
     assert "SIMULATED" in text
-    assert "0 of 12 results came from the cache" in text
+    assert "0 of 14 results came from the cache" in text
     assert "no difference here can be told from chance" in text
     scores = pd.read_csv(tmp_path / "r" / "results.csv")
-    assert len(scores) == 12
+    assert len(scores) == 14
     assert scores["score"].between(0, 1).all()
     assert scores["simulated"].all()
     comparisons = pd.read_csv(tmp_path / "r" / "comparisons.csv")
-    assert len(comparisons) == 5
+    assert len(comparisons) == 6
     assert comparisons["simulated"].all()
     assert (tmp_path / "r" / "figure.png").stat().st_size > 5000
 
     assert main(options) == 0
-    assert "12 of 12 results came from the cache" in capsys.readouterr().out
+    assert "14 of 14 results came from the cache" in capsys.readouterr().out
     assert pd.read_csv(tmp_path / "r" / "results.csv")["score"].equals(scores["score"])
     # What MOABB's key does not hold is not mixed up: other folds, other channels.
     assert main([*options, "--pipelines", "MDM", "--seed", "7"]) == 0
@@ -164,7 +166,7 @@ def test_motor_channels_are_those_that_the_dataset_has(tmp_path):
     result = run_benchmark(data, pipelines=["MDM"], out=tmp_path)
     assert (result.scores["channels"] == 3).all()
     data = SimulatedMotorImagery(**TINY, channels=("F3", "F4"))
-    with pytest.raises(ValueError, match="has none"):
+    with pytest.raises(ValueError, match="has none of the usual"):
         run_benchmark(data, pipelines=["MDM"], out=tmp_path)
 
 
@@ -368,3 +370,107 @@ def test_pipelines_are_cloneable_and_new():
     for name in first:
         assert first[name] is not second[name]
         assert repr(clone(first[name])) == repr(first[name])
+
+
+WRONG = {
+    "--fmin 40 --fmax 35": "fmin must be below fmax",
+    "--fmin 0": "fmin must be a frequency above 0",
+    "--fmax 90": "below half the sampling rate",
+    "--orders 0": "orders must be an integer >= 1",
+    "--lags -1": "lags must be an integer >= 1",
+    "--n-jobs 0": "n_jobs must be",
+    "--subjects 1 1": "more than once",
+    "--subjects 9": "subjects must be among",
+    "--channels C3 XX": r"channels \['XX'\] are not in",
+    "--channels C3 C3": "channels must be different names",
+    "--paradigm p300": "no simulated data",
+    "--paradigm sleep": "paradigm must be",
+    "--pipelines Nope": "pipelines must be among",
+    "--evaluation nowhere": "evaluation must be one of",
+}
+
+
+@pytest.mark.parametrize("options", WRONG)
+def test_wrong_options_are_said_before_a_subject_is_read(
+    options, tmp_path, capsys, monkeypatch, tiny_default
+):
+    monkeypatch.setattr(SimulatedMotorImagery, "_record", lambda *args: pytest.fail("read"))
+    assert main(["--out", str(tmp_path), *options.split()]) == 2
+    assert re.search(WRONG[options], capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("text", ["3-1", "two"])
+def test_ranges_of_subjects_run_forwards(text, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--out", str(tmp_path), "--subjects", text])
+    assert stop.value.code == 2
+    assert text in capsys.readouterr().err
+
+
+class FirstUnreadable(SimulatedMotorImagery):
+    """Says neither channels nor rate, and its first subject cannot be read."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self._known = {"channels": self.channels, "sfreq": self.sfreq}
+        del self.channels, self.sfreq
+
+    def _record(self, subject, session):
+        if subject == 1:
+            raise OSError("file is truncated")
+        vars(self).update(self._known)
+        try:
+            return super()._record(subject, session)
+        finally:
+            del self.channels, self.sfreq
+
+
+def test_an_unreadable_first_subject_costs_only_itself(tmp_path):
+    result = run_benchmark(FirstUnreadable(**TINY), pipelines=["MDM"], out=tmp_path)
+    assert result.scores["subject"].tolist() == ["2"]
+    assert [failure["subject"] for failure in result.failures] == [1]
+
+
+class OnTheNetwork(SimulatedMotorImagery):
+    """Fetches its recordings."""
+
+    def _record(self, subject, session):
+        import urllib.request
+
+        urllib.request.urlopen("http://recordings.invalid/1.edf", timeout=5)
+
+
+def test_nothing_is_fetched_that_was_not_asked_for(tmp_path):
+    import socket
+
+    before = socket.getaddrinfo
+    result = run_benchmark(OnTheNetwork(n_subjects=1), pipelines=["MDM"], out=tmp_path)
+    assert "recordings.invalid was not asked for" in result.failures[0]["reason"]
+    assert socket.getaddrinfo is before
+
+
+def test_flickering_stimuli_end_to_end(tmp_path, capsys, monkeypatch):
+    from sklr.eeg import _simulated
+
+    original = _simulated.SimulatedSSVEP.__init__
+    monkeypatch.setattr(
+        _simulated.SimulatedSSVEP,
+        "__init__",
+        lambda self, **options: original(self, **({"n_subjects": 2, "n_trials": 24} | options)),
+    )
+    assert main(["--out", str(tmp_path), "--paradigm", "ssvep"]) == 0
+    text = capsys.readouterr().out
+    assert "accuracy. SIMULATED" in text
+    assert "filter bank" in text
+    scores = pd.read_csv(tmp_path / "results.csv").groupby("pipeline")["score"].mean()
+    assert set(scores.index) == {
+        "MDM", "TS+LR", "FB+TS+LR", "ACM(5,3)+TS+SVM", "ACM average+TS+SVM",
+    }  # fmt: skip
+    assert scores["FB+TS+LR"] > scores["TS+LR"] + 0.2
+
+
+def test_a_dataset_is_for_its_own_paradigm(tmp_path):
+    from sklr.eeg import SimulatedSSVEP
+
+    with pytest.raises(ValueError, match="is a dataset for paradigm='ssvep', not 'p300'"):
+        run_benchmark(SimulatedSSVEP(n_subjects=1), paradigm="p300", out=tmp_path)

@@ -39,11 +39,11 @@ def test_every_file_names_paradigm_and_citation(configs):
     import yaml
 
     files = sorted(pathlib.Path(pipelines_folder()).rglob("*.yml"))
-    assert len(files) == len(configs) == 8
+    assert len(files) == len(configs) == 11
     for file in files:
         content = yaml.safe_load(file.read_text())
         assert content["citations"]
-        assert set(content["paradigms"]) <= {"LeftRightImagery", "MotorImagery"}
+        assert set(content["paradigms"]) <= {"LeftRightImagery", "MotorImagery", "SSVEP", "P300"}
 
 
 def test_search_file_has_the_grid_of_moabb_s_own(configs):
