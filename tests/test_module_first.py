@@ -15,6 +15,8 @@ from sklr.utils import _discovery, all_estimators, all_module_estimators
 
 # Class name -> further parameters under which the class is checked, beside its defaults.
 VARIANTS = {
+    "FisherWeightedSVD": [{"side": "both"}],
+    "LowRankDecomposition": [{"bias": False, "targets": None}],
     "WeightSVD": [{"scaling": "activation"}, {"scaling": "whitening"}],
 }
 
