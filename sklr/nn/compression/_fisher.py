@@ -79,11 +79,11 @@ class FisherWeightedSVD(BaseCompressor):
 
     Notes
     -----
-    Gradients are those of single samples, formed for a whole batch at once from a layer's inputs and
-    the gradients of its outputs; samples of a batch must not depend on each other, which holds in
-    evaluation mode. Where a layer's activations do not have samples along their first axis,
-    ``batch_size=1`` is the way. Memory: an array of (samples in a batch, outputs, inputs) for one
-    layer at a time, in float64.
+    Gradients are those of single samples, formed for a whole batch at once from a layer's inputs
+    and the gradients of its outputs; samples of a batch must not depend on each other, which
+    holds in evaluation mode. Where a layer's activations do not have samples along their first
+    axis, ``batch_size=1`` is the way. Memory: an array of (samples in a batch, outputs, inputs)
+    for one layer at a time, in float64.
 
     A network without loss left on `X` has no Fisher information: take data that it has not
     learnt by heart.
@@ -201,9 +201,9 @@ class FisherWeightedSVD(BaseCompressor):
             return nn.functional.cross_entropy(output.movedim(-1, 1), target, reduction="none")
         except (RuntimeError, ValueError, IndexError) as exc:
             raise ValueError(
-                f"{name}: integer targets of shape {tuple(target.shape)} from {int(target.min())} to "
-                f"{int(target.max())} are no classes of an output of shape {tuple(output.shape)}: "
-                f"{exc}. Give a loss, or floats for a regression."
+                f"{name}: integer targets of shape {tuple(target.shape)} from {int(target.min())} "
+                f"to {int(target.max())} are no classes of an output of shape "
+                f"{tuple(output.shape)}: {exc}. Give a loss, or floats for a regression."
             ) from exc
 
     def _solve(self, layer: Layer, part: Any, seen: Any) -> Solution:
@@ -270,7 +270,7 @@ class _Fisher:
         """Add the squares of a batch, from the gradients of the outputs of each call."""
         layer, kind = self.layer, self.layer.kind
         total: Any = None
-        for (value, probe), gradient in zip(self.calls, gradients):
+        for (value, _), gradient in zip(self.calls, gradients):
             if gradient is None:
                 continue
             if n > 1 and len(value) != n:
