@@ -65,8 +65,8 @@ ax.set(
     xscale="log",
     xlabel="parameters, relative to the network's",
     ylabel="accuracy on other digits",
-    xticks=[0.05, 0.1, 0.2],
-    xticklabels=["5 %", "10 %", "20 %"],
+    xticks=[0.1, 0.2, 0.4],
+    xticklabels=["10 %", "20 %", "40 %"],
 )
 ax.minorticks_off()
 ax.legend()
