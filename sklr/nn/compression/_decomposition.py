@@ -197,7 +197,7 @@ class LowRankDecomposition(BaseCompressor):
     def _selected(
         self, run: Any, found: dict[str, Replacement], report: dict[str, dict[str, Any]]
     ) -> dict[str, Replacement]:
-        self.sensitivity_table_ = []
+        self.sensitivity_table_: list[dict[str, Any]] = []
         if self.select is not None:
             found = self._bearable(run, found, report)
         self.selected_ = list(found)
