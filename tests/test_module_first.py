@@ -15,6 +15,8 @@ from sklr.utils import _discovery, all_estimators, all_module_estimators
 
 # Class name -> further parameters under which the class is checked, beside its defaults.
 VARIANTS = {
+    "FisherWeightedSVD": [{"side": "both"}],
+    "LowRankDecomposition": [{"bias": False, "targets": None}],
     "WeightSVD": [{"scaling": "activation"}, {"scaling": "whitening"}],
 }
 
@@ -100,8 +102,26 @@ def test_cases_are_of_every_make():
 class Good(WeightSVD):
     """Sound; what follows breaks one thing each."""
 
-    def __init__(self, rank=0.5, scaling="whitening", targets=None, batch_size=256):
-        super().__init__(rank, scaling=scaling, targets=targets, batch_size=batch_size)
+    def __init__(
+        self,
+        rank=0.5,
+        *,
+        scaling="whitening",
+        targets=None,
+        energy=0.99,
+        batch_size=256,
+        mask_key="attention_mask",
+        verbose=0,
+    ):
+        super().__init__(
+            rank,
+            scaling=scaling,
+            targets=targets,
+            energy=energy,
+            batch_size=batch_size,
+            mask_key=mask_key,
+            verbose=verbose,
+        )
 
 
 class StoresOther(WeightSVD):

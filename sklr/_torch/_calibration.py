@@ -253,8 +253,6 @@ def record(
     ValueError
         The network cannot take a batch, or a layer sees what is not finite.
     """
-    import torch
-
     mask: list[Any] = [None]
 
     def hook_of(layer: str, side: str, see: Callable[[Any, Any], None]) -> Any:
@@ -262,13 +260,8 @@ def record(
             value = output
             if side == "input":
                 value = args[0] if args else next(iter(kwargs.values()))
-            value = value.detach()
-            value = _without_padding(value, mask[0], part)
-            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                raise _LayerError(
-                    f"{name}: the {side} of layer {layer!r} has NaN or infinity; look at X and at "
-                    "the weights before that layer"
-                )
+            value = _without_padding(value.detach(), mask[0], part)
+            check_finite(value, side, layer, name)
             see(part, value)
 
         return hook
@@ -282,20 +275,35 @@ def record(
         with plain_tensors():
             for number, (args, kwargs, _) in enumerate(batches):
                 mask[0] = kwargs.get(mask_key) if mask_key is not None else None
-                device = next((v.device for v in args if isinstance(v, torch.Tensor)), None)
-                try:
-                    with mixed_precision(device or _device_and_dtype(network)[0]):
-                        network(*args, **kwargs)
-                except _LayerError:
-                    raise
-                except _REFUSALS as exc:
-                    raise ValueError(
-                        f"{name}: the network cannot take batch {number} of X, "
-                        f"{_described(args, kwargs)}: {exc}"
-                    ) from exc
+                run_batch(network, args, kwargs, number, name)
     finally:
         for handle in handles:
             handle.remove()
+
+
+def run_batch(network: Any, args: tuple, kwargs: dict, number: int, name: str) -> Any:
+    """Return what a network says of one batch; what it cannot take is said with its shapes."""
+    try:
+        with mixed_precision(_device_and_dtype(network)[0]):
+            return network(*args, **kwargs)
+    except _LayerError:
+        raise
+    except _REFUSALS as exc:
+        raise ValueError(
+            f"{name}: the network cannot take batch {number} of X, "
+            f"{_described(args, kwargs)}: {exc}"
+        ) from exc
+
+
+def check_finite(value: Any, side: str, layer: str, name: str) -> None:
+    """Refuse what sums cannot be taken of, with the layer's name."""
+    import torch
+
+    if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        raise _LayerError(
+            f"{name}: the {side} of layer {layer!r} has NaN or infinity; look at X and at the "
+            "weights before that layer"
+        )
 
 
 def _without_padding(value: Any, mask: Any, part: Any) -> Any:

@@ -9,6 +9,7 @@ from sklr.utils._imports import lazy_names
 # Public name -> the file that holds it.
 _HOMES = {
     "AtomicFeatureMimicking": "_feature_mimicking",
+    "FisherWeightedSVD": "_fisher",
     "LowRankConv": "_factorised",
     "LowRankDecomposition": "_decomposition",
     "LowRankEmbedding": "_factorised",

@@ -151,22 +151,12 @@ class BaseCompressor(ModuleEstimator):
             mask_key=self.mask_key,
             name=name,
         )
-        if not any(sums.n_rows for sums in seen.values()):
-            names = [layer.name for layer in chosen[:10]]
-            raise ValueError(
-                f"{name}: no input of X reaches the layers {names}; "
-                "the network does not call them as modules, or another path is taken"
-            )
-        few = []
-        for layer in chosen:
-            n_rows = seen[layer.name].n_rows
-            if n_rows == 1:
-                raise ValueError(
-                    f"{name}: layer {layer.name!r} saw 1 row of X, which says nothing of how "
-                    "inputs vary; hand over a few hundred samples"
-                )
-            if 0 < n_rows < min(layer.shape):
-                few.append(f"{layer.name} ({n_rows} rows, {min(layer.shape)} directions)")
+        self._check_rows(chosen, seen)
+        few = [
+            f"{layer.name} ({seen[layer.name].n_rows} rows, {min(layer.shape)} directions)"
+            for layer in chosen
+            if 0 < seen[layer.name].n_rows < min(layer.shape)
+        ]
         if few:
             more = f" and {len(few) - 3} more" if len(few) > 3 else ""
             warn_user(
@@ -175,12 +165,30 @@ class BaseCompressor(ModuleEstimator):
             )
         return seen
 
+    def _check_rows(self, chosen: list[Layer], seen: dict[str, Any]) -> None:
+        """Refuse data that reach no layer, or a layer once."""
+        name = type(self).__name__
+        if not any(sums.n_rows for sums in seen.values()):
+            names = [layer.name for layer in chosen[:10]]
+            raise ValueError(
+                f"{name}: no input of X reaches the layers {names}; "
+                "the network does not call them as modules, or another path is taken"
+            )
+        for layer in chosen:
+            if seen[layer.name].n_rows == 1:
+                raise ValueError(
+                    f"{name}: layer {layer.name!r} saw 1 row of X, which says nothing of how "
+                    "inputs vary; hand over a few hundred samples"
+                )
+
     def _replace(
         self, run: Any, layers: list[Layer], chosen: list[Layer], seen: dict[str, Any]
     ) -> None:
         spectra, report, found = {}, {}, {}
         for layer in layers:
             reason = layer.reason or "it is not among the targets"
+            if not layer.reason and layer.kind not in self._kinds:
+                reason = f"{type(self).__name__} replaces no {layer.kind}"
             report[layer.name] = _row(layer, run.get_submodule(layer.name), "skipped", reason)
         steps = progress(
             chosen, total=len(chosen), description=type(self).__name__, verbose=self.verbose

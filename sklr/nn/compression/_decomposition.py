@@ -23,9 +23,9 @@ from sklr.nn.compression._features import Seen, features_of
 class LowRankDecomposition(BaseCompressor):
     r"""Compress a decoder's linear layers, those only that can bear it.
 
-    Each layer is decomposed as by :class:`AtomicFeatureMimicking`. On top comes a policy: layers of
-    one place in the blocks (all projections "query", say) are compressed alone, a score tells what that costs,
-    and groups that cost too much stay as they are.
+    Each layer is decomposed as by :class:`AtomicFeatureMimicking`. On top comes a policy: layers
+    of one place in the blocks (all projections "query", say) are compressed alone, a score says
+    what that costs, and groups that cost too much stay as they are.
 
     Parameters
     ----------
@@ -152,8 +152,8 @@ class LowRankDecomposition(BaseCompressor):
     def _needs_data(self) -> bool:
         if self.select is not None and self.score_fn is None:
             raise ValueError(
-                "LowRankDecomposition: select='sensitivity' needs score_fn, a function of a network "
-                "that returns a number, lower is better"
+                "LowRankDecomposition: select='sensitivity' needs score_fn, a function of a "
+                "network that returns a number, lower is better"
             )
         return True
 
@@ -197,7 +197,7 @@ class LowRankDecomposition(BaseCompressor):
     def _selected(
         self, run: Any, found: dict[str, Replacement], report: dict[str, dict[str, Any]]
     ) -> dict[str, Replacement]:
-        self.sensitivity_table_ = []
+        self.sensitivity_table_: list[dict[str, Any]] = []
         if self.select is not None:
             found = self._bearable(run, found, report)
         self.selected_ = list(found)

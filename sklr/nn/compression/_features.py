@@ -19,9 +19,10 @@ class Seen:
     def __init__(self, layer: Layer) -> None:
         m, n = layer.shape
         self.layer = layer
-        # Windows of a convolution overlap: its outputs are fewer.
+        # Windows of a convolution overlap: its outputs are fewer. Of a square matrix the outputs
+        # are taken: their directions need no second decomposition.
         linear = layer.kind in ("Linear", "Conv1D")
-        self.side = "input" if layer.kind == "Embedding" or (linear and n <= m) else "output"
+        self.side = "input" if layer.kind == "Embedding" or (linear and n < m) else "output"
         self.sums: Any = Counts(n) if layer.kind == "Embedding" else Moments()
 
     def __call__(self, part: Any, value: torch.Tensor) -> None:

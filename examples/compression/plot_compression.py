@@ -1,0 +1,78 @@
+"""
+How small may a trained network become?
+=======================================
+
+A perceptron that reads digits is compressed after training, without any training again. Weights
+alone (plain SVD) say little of what can be left out; the outputs of layers on some hundred images
+say much more, and labels add little here.
+"""
+
+# %%
+# A network
+# ---------
+import matplotlib.pyplot as plt
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+from sklr.nn.compression import AtomicFeatureMimicking, FisherWeightedSVD, WeightSVD
+
+X, y = load_digits(return_X_y=True)
+X, y = torch.tensor(X / 16).float(), torch.tensor(y)
+train, test = slice(0, 1200), slice(1200, None)
+
+torch.manual_seed(0)
+network = nn.Sequential(
+    nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10)
+)
+optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+for _ in range(20):
+    for rows in torch.randperm(1200).split(64):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(X[train][rows]), y[train][rows]).backward()
+        optimizer.step()
+
+
+def accuracy(module):
+    with torch.no_grad():
+        return float((module(X[test]).argmax(dim=1) == y[test]).float().mean())
+
+
+# %%
+# Smaller, by four methods
+# ------------------------
+methods = {
+    "SVD of the weights": lambda rank: WeightSVD(rank),
+    "labels (Fisher-weighted SVD)": lambda rank: FisherWeightedSVD(rank),
+    "inputs (whitening)": lambda rank: WeightSVD(rank, scaling="whitening"),
+    "outputs (feature mimicking)": lambda rank: AtomicFeatureMimicking(rank),
+}
+curves = {}
+for name, make in methods.items():
+    curves[name] = []
+    for rank in (2, 3, 4, 6, 8, 12, 16, 24):
+        compressor = make(rank).fit(network, X[train], y[train])
+        curves[name].append((compressor.ratio_, accuracy(compressor.transform(network))))
+
+# %%
+# The picture
+# -----------
+fig, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
+for name, points in curves.items():
+    ax.plot(*zip(*points), marker="o", label=name)
+ax.axhline(accuracy(network), color="black", linestyle=":", label="the network itself")
+ax.set(
+    xscale="log",
+    xlabel="parameters, relative to the network's",
+    ylabel="accuracy on other digits",
+    xticks=[0.1, 0.2, 0.4],
+    xticklabels=["10 %", "20 %", "40 %"],
+)
+ax.minorticks_off()
+ax.legend()
+plt.show()
+
+# %%
+# The left-most points are ranks 2 and 3. What each layer lost is in the report:
+for row in compressor.report_:
+    print(row["name"], row["status"], row["rank"], f"{row['relative_error']:.2f}", row["reason"])
