@@ -1,8 +1,8 @@
 """From one session to another: what recentring does, and what it must not do.
 
 Accuracy on a session that was not trained on. Settings were fixed before the first run:
-SSVEP (MAMEM II, needs SKLR_TEST_DATA): the five sessions of U001 and U002, train on one, test on the
-other four (40 pairs), order 3, lag 2. Simulated motor imagery: two sessions of 60 trials, six
+SSVEP (MAMEM II, needs SKLR_TEST_DATA): the five sessions of U001 and U002, train on one, test on
+the other four (40 pairs), order 3, lag 2. Simulated motor imagery: two sessions of 60 trials, six
 subjects, channels of the second mixed by ``I + 0.15 G`` and scaled by ``exp(0.3 g)``. Estimator
 "oas", tangent space, logistic regression. "affine by hand" is ``M^-1/2 X M^-1/2`` of each session
 with pyRiemann's mean; a difference is that of the same pairs, with its standard error.
