@@ -56,12 +56,12 @@ def score_all(A, ya, B, yb):
         centred = centre.fit_transform(A, groups=["a"] * len(A))
         out[f"{metric}, groups"] = classify(centred, centre.transform(B, groups=["b"] * len(B)))
         out[f"{metric}, no groups"] = classify(centred, centre.transform(B))
-        # One by one, each trial centred before it is known how the session goes on.
-        online = GroupRecentering(metric).fit(A, groups=["a"] * len(A))
-        stream = [
-            online.partial_fit(x[None], groups=["b"]).transform(x[None], groups=["b"])[0] for x in B
-        ]
-        out[f"{metric}, online"] = classify(centred, np.array(stream))
+    # One by one, each trial centred before it is known how the session goes on.
+    online = GroupRecentering().fit(A, groups=["a"] * len(A))
+    stream = [
+        online.partial_fit(x[None], groups=["b"]).transform(x[None], groups=["b"])[0] for x in B
+    ]
+    out["riemann, online"] = classify(GroupRecentering().fit_transform(A), np.array(stream))
     return out
 
 

@@ -18,10 +18,6 @@ from sklr.utils._threads import single_blas_thread
 from sklr.utils._validation import check_array, check_spd_stack
 
 
-# Standard deviation of a group after Bures-Wasserstein recentring: far from the manifold's edge.
-_SCALE = 0.3
-
-
 class _Affine:
     """The affine-invariant geometry; centres go to the identity."""
 
@@ -49,19 +45,13 @@ class _Affine:
 class _BuresWasserstein:
     """The Bures-Wasserstein geometry relative to a shared matrix, to which all centres go.
 
-    Vectors of a group grow with the root of its amplitude, and long ones would leave the
-    manifold: they are divided by what is expected of a group of this size, which is
-    ``spread * trace`` of the mean in variance.
+    Vectors grow with the root of their group's amplitude, and long ones would leave the manifold
+    where they arrive: they are divided by it.
     """
 
-    def __init__(self, metric, spread, n_jobs):
+    def __init__(self, metric, n_jobs):
         self.coordinates = Coordinates(metric, 1.0)
-        self.spread = spread
         self.n_jobs = n_jobs
-
-    def size(self, mean):
-        """Trace in the coordinates, to which the variance of a group is proportional."""
-        return float(np.trace(self.coordinates.into(mean)))
 
     def mean(self, X):
         Y = self.coordinates.into(X)
@@ -87,8 +77,7 @@ class _BuresWasserstein:
     def centre(self, X, mean):
         source = Point(self.coordinates.into(mean), "The mean of the matrices")
         target = Point(np.eye(X.shape[1]), "The identity")
-        variance = self.spread * self.size(mean)
-        factor = _SCALE / np.sqrt(variance) if variance > 0.0 else 1.0
+        factor = float(np.sqrt(X.shape[1] / source.values.sum()))
         moved, folded = move(self.coordinates.into(X), source, target, factor, self.n_jobs)
         if folded.any():
             warnings.warn(
@@ -117,7 +106,7 @@ class GroupRecentering(MatrixTransformerMixin, BaseEstimator):
         centres are the identity. Any linear mixing of channels that changes between groups
         changes the result by a rotation only. "wasserstein" moves tangent vectors along the
         Bures-Wasserstein manifold; the matrix of its metric is shared by all groups, and all
-        centres go there, with a common scale (0.3) that keeps them off the manifold's edge.
+        centres go there; vectors are divided by the root of their group's amplitude.
     ungrouped : {"batch", "fitted"}, default="batch"
         What `transform` does without `groups`. "batch": the matrices of one call are one new
         group; their mean is drawn towards the mean seen in `fit` by as much as it is uncertain,
@@ -270,7 +259,7 @@ class GroupRecentering(MatrixTransformerMixin, BaseEstimator):
     def _fit(self, X, groups):
         parts = list(_parts(groups, len(X)))
         with single_blas_thread():
-            self.metric_, self._spread = None, 0.0
+            self.metric_ = None
             if self.metric == "wasserstein":
                 self.metric_ = np.mean([X[rows].mean(axis=0) for _, rows in parts], axis=0)
             geometry = self._geometry()
@@ -280,9 +269,6 @@ class GroupRecentering(MatrixTransformerMixin, BaseEstimator):
                 for (_, rows), mean in zip(parts, means)
             ]
             self.mean_ = means[0] if len(means) == 1 else geometry.mean(means)
-            if self.metric == "wasserstein":
-                sizes = [len(rows) * geometry.size(mean) for (_, rows), mean in zip(parts, means)]
-                self._spread = sum(within) / sum(sizes)
         self.groups_ = _names([name for name, _ in parts])
         self.means_ = means
         self.n_samples_ = np.array([len(rows) for _, rows in parts])
@@ -431,7 +417,7 @@ class GroupRecentering(MatrixTransformerMixin, BaseEstimator):
     def _geometry(self):
         if self.metric == "riemann":
             return _Affine(self.n_jobs)
-        return _BuresWasserstein(self.metric_, self._spread, self.n_jobs)
+        return _BuresWasserstein(self.metric_, self.n_jobs)
 
     def _checked(self, X, groups, reset):
         eps = rounding(X)

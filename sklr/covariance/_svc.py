@@ -43,8 +43,9 @@ def drop_weightless(estimator, X, y, sample_weight):
     lost = np.setdiff1d(y, y[kept])
     if len(lost):
         raise ValueError(
-            f"All samples of class {lost.tolist()[0]!r} have sample_weight 0: {type(estimator).__name__} "
-            "needs some of each class. Leave the class out of X and y instead."
+            f"All samples of class {lost.tolist()[0]!r} have sample_weight 0: "
+            f"{type(estimator).__name__} needs some of each class. Leave the class out of X and y "
+            "instead."
         )
     return X[kept], y[kept], weights[kept], kept
 

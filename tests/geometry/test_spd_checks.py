@@ -1,4 +1,4 @@
-"""The one check of SPD matrices: units, precision, one trial and its channel, in all that take them."""
+"""The one check of SPD matrices: units, precision, one trial and its channel, everywhere."""
 
 import numpy as np
 import pytest
