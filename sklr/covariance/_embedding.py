@@ -87,16 +87,16 @@ def select_embedding(
         dimensions from 1), ``first_minima`` of shape (n_trials, n_channels). Both: ``trials``,
         the places of the trials that were looked at.
 
-    Warns
-    -----
-    UserWarning
-        The order is the largest that was tried (aFNN): the curve has no maximum before its end.
-
     Raises
     ------
     TypeError, ValueError
         Wrong shape, NaN or infinity, complex data, a constant channel, trials too short for the
         delays, or a parameter out of range.
+
+    Warns
+    -----
+    UserWarning
+        The order is the largest that was tried (aFNN): the curve has no maximum before its end.
 
     See Also
     --------
