@@ -1,6 +1,7 @@
 """Covariance features of multichannel trials, and classifiers on them."""
 
 from sklr.covariance._augmented import AugmentedCovariance
+from sklr.covariance._average import AugmentedCovarianceAverageSVC
 from sklr.covariance._bures_wasserstein import BuresWassersteinScaler
 from sklr.covariance._delays import augmented_covariance, augmented_covariance_grid, delay_embed
 from sklr.covariance._embedding import select_embedding
@@ -13,6 +14,7 @@ from sklr.covariance._tangent import TangentSpace
 __all__ = [
     "MDM",
     "AugmentedCovariance",
+    "AugmentedCovarianceAverageSVC",
     "AugmentedCovarianceSVC",
     "AugmentedCovarianceSVCCV",
     "BuresWassersteinScaler",

@@ -4,6 +4,8 @@ from typing import Any
 
 #: Class name -> parameters with which a fit of a few samples takes a second at most.
 CHECK_PARAMS: dict[str, dict[str, Any]] = {
+    # C by folds would tell weights from repeats.
+    "AugmentedCovarianceAverageSVC": {"cells": ((1, 1), (2, 1)), "C": 1.0},
     "AugmentedCovarianceSVC": {"order": 2, "lag": 1},
     "AugmentedCovarianceSVCCV": {"orders": (1, 2), "lags": (1, 2), "Cs": (1.0,)},
     # Few channels: at 1 some matrices are pushed over the manifold's edge.

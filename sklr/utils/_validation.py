@@ -20,13 +20,18 @@ def validate_data(estimator: Any, X: Any = "no_validation", *args: Any, **kwargs
     bring it to the CPU.
     """
     with config_context(array_api_dispatch=False):
-        return sklearn.utils.validation.validate_data(estimator, X, *args, **kwargs)
+        return sklearn.utils.validation.validate_data(estimator, _known(X), *args, **kwargs)
 
 
 def check_array(array: Any, *args: Any, **kwargs: Any) -> Any:
     """Check one array as scikit-learn does; as in :func:`validate_data`, NumPy's come out."""
     with config_context(array_api_dispatch=False):
-        return sklearn.utils.check_array(array, *args, **kwargs)
+        return sklearn.utils.check_array(_known(array), *args, **kwargs)
+
+
+def _known(array: Any) -> Any:
+    """Return a tensor of torch in a type that NumPy has; anything else unchanged."""
+    return array.float() if str(getattr(array, "dtype", "")) == "torch.bfloat16" else array
 
 
 def check_sample_weight(sample_weight: Any, X: Any, **kwargs: Any) -> np.ndarray:
