@@ -1,8 +1,8 @@
 """From one session to another: what recentring does, and what it must not do.
 
 Accuracy on a session that was not trained on. Settings were fixed before the first run:
-SSVEP (MAMEM II, needs SKLR_TEST_DATA): the five sessions of U001 and U002, train on one, test on the
-other four (40 pairs), order 3, lag 2. Simulated motor imagery: two sessions of 60 trials, six
+SSVEP (MAMEM II, needs SKLR_TEST_DATA): the five sessions of U001 and U002, train on one, test on
+the other four (40 pairs), order 3, lag 2. Simulated motor imagery: two sessions of 60 trials, six
 subjects, channels of the second mixed by ``I + 0.15 G`` and scaled by ``exp(0.3 g)``. Estimator
 "oas", tangent space, logistic regression. "affine by hand" is ``M^-1/2 X M^-1/2`` of each session
 with pyRiemann's mean; a difference is that of the same pairs, with its standard error.
@@ -56,12 +56,12 @@ def score_all(A, ya, B, yb):
         centred = centre.fit_transform(A, groups=["a"] * len(A))
         out[f"{metric}, groups"] = classify(centred, centre.transform(B, groups=["b"] * len(B)))
         out[f"{metric}, no groups"] = classify(centred, centre.transform(B))
-        # One by one, each trial centred before it is known how the session goes on.
-        online = GroupRecentering(metric).fit(A, groups=["a"] * len(A))
-        stream = [
-            online.partial_fit(x[None], groups=["b"]).transform(x[None], groups=["b"])[0] for x in B
-        ]
-        out[f"{metric}, online"] = classify(centred, np.array(stream))
+    # One by one, each trial centred before it is known how the session goes on.
+    online = GroupRecentering().fit(A, groups=["a"] * len(A))
+    stream = [
+        online.partial_fit(x[None], groups=["b"]).transform(x[None], groups=["b"])[0] for x in B
+    ]
+    out["riemann, online"] = classify(GroupRecentering().fit_transform(A), np.array(stream))
     return out
 
 

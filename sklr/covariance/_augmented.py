@@ -49,16 +49,16 @@ class AugmentedCovariance(MatrixTransformerMixin, BaseEstimator):
         "sch", "scm", "stu", "tyl"), or a callable from a stacked trial (n_rows, n_window) to its
         matrix. Use "oas" or
         "lwf" where ``order * n_channels`` comes near the number of samples.
-    standardize : bool, default=False
-        Whether the estimator gets rows of unit variance, and its matrix is scaled back: "oas" and
-        "lwf" then shrink correlations. Use it with them where channels have unlike units,
-        such as MEG beside EEG; "cov", "scm", "corr" and "sch" do not depend on units anyway.
     window : {"paper", "full"}, default="paper"
         Samples kept of each copy: ``n_times - order * lag`` as in the paper's code and in
         MOABB, or all ``n_times - (order - 1) * lag`` that the copies have in common.
     structure : {"sample", "toeplitz"}, default="sample"
         Covariance of the stack, or the exactly block-Toeplitz matrix of biased autocovariances
         (then `window` is without effect and `estimator` must be "cov").
+    standardize : bool, default=False
+        Whether the estimator gets rows of unit variance, and its matrix is scaled back: "oas" and
+        "lwf" then shrink correlations. Use it with them where channels have unlike units,
+        such as MEG beside EEG; "cov", "scm", "corr" and "sch" do not depend on units anyway.
     rank_deficient : {"raise", "keep"}, default="raise"
         What becomes of trials whose matrix is singular (fewer samples than rows, an average
         reference, a constant channel). "keep" hands them on, to a step that regularises them or
@@ -77,7 +77,7 @@ class AugmentedCovariance(MatrixTransformerMixin, BaseEstimator):
     feature_names_in_ : ndarray of shape (n_channels,)
         Names of the channels; only where `fit` saw ``mne.Epochs``. Others are refused later.
     sfreq_in_ : float
-        Samples a second of these Epochs; another rate is refused later.
+        Samples a second; only with ``mne.Epochs``. Another rate is refused later.
     n_times_in_ : int
         Samples a trial had in `fit`; trials of other lengths may be transformed.
     n_features_out_ : int

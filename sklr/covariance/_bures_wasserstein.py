@@ -32,8 +32,9 @@ class BuresWassersteinScaler(MatrixTransformerMixin, BaseEstimator):
 
     What :class:`sklearn.preprocessing.StandardScaler` does to numbers, done to covariance
     matrices: their barycentre is moved to `bias`, and their Frechet variance becomes
-    ``scale ** 2``. Fitted without labels to the recordings of one subject or session it makes
-    them comparable with those of others; :class:`TangentSpace` or a classifier comes after it.
+    ``scale ** 2``; :class:`TangentSpace` or a classifier comes after it. Sessions and subjects
+    are made comparable by :class:`GroupRecentering`: a scaler for each, with ``metric="mean"``,
+    would move each to its own mean.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ class BuresWassersteinScaler(MatrixTransformerMixin, BaseEstimator):
     --------
     sklr.nn.SPDBatchNormBW : The same map as a layer of a network.
     TangentSpace : What usually comes next.
-    pyriemann.transfer.TLCenter : Recentring under other metrics, by domains.
+    GroupRecentering : Recentring of sessions and subjects.
 
     Notes
     -----

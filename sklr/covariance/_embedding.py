@@ -1,5 +1,6 @@
 """Order and lag of the delay embedding, chosen from the signals alone."""
 
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -11,6 +12,9 @@ from sklr.utils._progress import progress
 from sklr.utils._validation import check_positive_int
 
 _METHODS = ("mdop", "afnn")
+# Channels times squared samples, over all trials, that a choice is made from: some seconds.
+_MDOP_WORK = 2e8
+_MIN_TRIALS = 8
 # Points that the mutual information's partition needs to say anything.
 _MIN_POINTS = 20
 
@@ -26,6 +30,7 @@ def select_embedding(
     theiler_max_delay=100,
     afnn_max_delay=30,
     afnn_max_dimension=30,
+    max_trials=None,
     n_jobs=None,
     verbose=0,
     return_details=False,
@@ -59,6 +64,10 @@ def select_embedding(
         Delays of the mutual information curve (aFNN).
     afnn_max_dimension : int, default=30
         Dimensions of the E1 curve (aFNN).
+    max_trials : int, default=None
+        Largest number of trials that are looked at, evenly spread over `X`. None is all of them,
+        but for MDOP on many channels: there as many as keep the sum of n_channels * n_times^2
+        over trials below 2e8 (ten trials of 64 channels and 500 samples), and at least 8.
     n_jobs : int, default=None
         Threads over trials. The result does not depend on it.
     verbose : int, default=0
@@ -75,13 +84,19 @@ def select_embedding(
         ``delays`` and ``fractions`` (lists of arrays: the delays found, the leading 0 included,
         and the false neighbours after each cycle), ``theiler`` of shape (n_trials,). "afnn":
         ``mutual_information`` (mean curve in bits, delays from 1), ``e1`` (mean curve,
-        dimensions from 1), ``first_minima`` of shape (n_trials, n_channels).
+        dimensions from 1), ``first_minima`` of shape (n_trials, n_channels). Both: ``trials``,
+        the places of the trials that were looked at.
 
     Raises
     ------
     TypeError, ValueError
         Wrong shape, NaN or infinity, complex data, a constant channel, trials too short for the
         delays, or a parameter out of range.
+
+    Warns
+    -----
+    UserWarning
+        The order is the largest that was tried (aFNN): the curve has no maximum before its end.
 
     See Also
     --------
@@ -131,6 +146,8 @@ def select_embedding(
     threshold = false_neighbor_threshold
     if isinstance(threshold, bool) or not isinstance(threshold, Real) or not 0 <= threshold < 1:
         raise ValueError(f"false_neighbor_threshold must be in [0, 1), got {threshold!r}.")
+    if max_trials is not None:
+        check_positive_int(max_trials, "max_trials")
     if n_jobs is not None and not isinstance(n_jobs, Integral):
         raise TypeError(f"n_jobs must be an integer or None, got {n_jobs!r}.")
     X = check_input(X)
@@ -147,6 +164,8 @@ def select_embedding(
             f"Channel {channel} of trial {trial} is constant ({flat.sum()} such in all); "
             "remove it: its delays say nothing."
         )
+    places = _spread(X.shape, method, max_trials)
+    X = X[places]
     if method == "mdop":
 
         def one(trial):
@@ -164,7 +183,29 @@ def select_embedding(
         )
     found = list(progress(done, total=len(X), description=method, verbose=verbose))
     summary = _summarise_mdop(found) if method == "mdop" else _summarise_afnn(found)
-    return summary if return_details else summary[:2]
+    order, lag, details = summary
+    details["trials"] = places
+    if method == "afnn" and order > 1 and order == len(details["e1"]):
+        warnings.warn(
+            f"aFNN chose order {order}, the largest of its curve: E1 still rises there, and says "
+            f"nothing about the order. The matrices would have {order} * {X.shape[1]} = "
+            f"{order * X.shape[1]} rows; method='mdop' or a search chooses smaller ones.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return (order, lag, details) if return_details else (order, lag)
+
+
+def _spread(shape, method, max_trials):
+    """Places of the trials that are looked at, evenly spread."""
+    n_trials, n_channels, n_times = shape
+    if max_trials is None:
+        max_trials = n_trials
+        if method == "mdop":
+            max_trials = max(_MIN_TRIALS, int(_MDOP_WORK / (n_channels * n_times**2)))
+    if max_trials >= n_trials:
+        return np.arange(n_trials)
+    return np.unique(np.linspace(0, n_trials - 1, max_trials).round().astype(int))
 
 
 def _mdop(trial, max_delay, ratio, threshold, max_cycles, theiler_max_delay):

@@ -43,7 +43,11 @@ class _Affine:
 
 
 class _BuresWasserstein:
-    """The Bures-Wasserstein geometry relative to a shared matrix, to which all centres go."""
+    """The Bures-Wasserstein geometry relative to a shared matrix, to which all centres go.
+
+    Vectors grow with the root of their group's amplitude, and long ones would leave the manifold
+    where they arrive: they are divided by it.
+    """
 
     def __init__(self, metric, n_jobs):
         self.coordinates = Coordinates(metric, 1.0)
@@ -73,7 +77,8 @@ class _BuresWasserstein:
     def centre(self, X, mean):
         source = Point(self.coordinates.into(mean), "The mean of the matrices")
         target = Point(np.eye(X.shape[1]), "The identity")
-        moved, folded = move(self.coordinates.into(X), source, target, 1.0, self.n_jobs)
+        factor = float(np.sqrt(X.shape[1] / source.values.sum()))
+        moved, folded = move(self.coordinates.into(X), source, target, factor, self.n_jobs)
         if folded.any():
             warnings.warn(
                 f"{int(folded.sum())} of {len(X)} matrices were pushed over the edge of the "
@@ -101,7 +106,7 @@ class GroupRecentering(MatrixTransformerMixin, BaseEstimator):
         centres are the identity. Any linear mixing of channels that changes between groups
         changes the result by a rotation only. "wasserstein" moves tangent vectors along the
         Bures-Wasserstein manifold; the matrix of its metric is shared by all groups, and all
-        centres go there.
+        centres go there; vectors are divided by the root of their group's amplitude.
     ungrouped : {"batch", "fitted"}, default="batch"
         What `transform` does without `groups`. "batch": the matrices of one call are one new
         group; their mean is drawn towards the mean seen in `fit` by as much as it is uncertain,

@@ -115,7 +115,7 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
     feature_names_in_ : ndarray of shape (n_channels,)
         Names of the channels; only where `fit` saw ``mne.Epochs``. Others are refused later.
     sfreq_in_ : float
-        Samples a second of these Epochs; another rate is refused later.
+        Samples a second; only with ``mne.Epochs``. Another rate is refused later.
 
     See Also
     --------

@@ -43,8 +43,9 @@ def drop_weightless(estimator, X, y, sample_weight):
     lost = np.setdiff1d(y, y[kept])
     if len(lost):
         raise ValueError(
-            f"All trials of class {lost[0]!r} have sample_weight 0: {type(estimator).__name__} "
-            "needs some of each class. Leave the class out of X and y instead."
+            f"All samples of class {lost.tolist()[0]!r} have sample_weight 0: "
+            f"{type(estimator).__name__} needs some of each class. Leave the class out of X and y "
+            "instead."
         )
     return X[kept], y[kept], weights[kept], kept
 
@@ -99,7 +100,7 @@ class AugmentedCovarianceSVC(ClassifierMixin, BaseEstimator):
     feature_names_in_ : ndarray of shape (n_channels,)
         Names of the channels; only where `fit` saw ``mne.Epochs``. Others are refused later.
     sfreq_in_ : float
-        Samples a second of these Epochs; another rate is refused later.
+        Samples a second; only with ``mne.Epochs``. Another rate is refused later.
 
     See Also
     --------

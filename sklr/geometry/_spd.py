@@ -690,8 +690,7 @@ def _accurate(values, V, inverse, X):
         root = inverse @ np.linalg.cholesky(X[far])
         U, singular, _ = np.linalg.svd(root, full_matrices=False)
         values = values.copy()
-        values[far] = singular[:, ::-1] ** 2
-        _require_positive(values)
+        values[far] = np.maximum(singular[:, ::-1] ** 2, np.finfo(np.float64).tiny)
         if V is not None:
             V = V.copy()
             V[far] = U[:, :, ::-1]

@@ -15,6 +15,7 @@ from sklr.covariance._embedding_kernels import (
     mutual_information,
     nearest_neighbours,
 )
+from sklr.datasets import make_ar2_trials
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +237,26 @@ def test_afnn_averages_curves():
     assert order == next(
         k + 1 for k in range(6) if (k == 0 or e1[k] >= e1[k - 1]) and (k == 5 or e1[k] >= e1[k + 1])
     )
+
+
+def test_a_spread_of_trials_is_looked_at_where_channels_are_many():
+    from sklr.covariance._embedding import _spread
+
+    assert_array_equal(_spread((45, 9, 481), "mdop", None), np.arange(45))
+    assert len(_spread((40, 64, 481), "mdop", None)) == 13
+    assert len(_spread((40, 306, 2000), "mdop", None)) == 8
+    assert_array_equal(_spread((40, 306, 2000), "afnn", None), np.arange(40))
+    assert_array_equal(_spread((41, 2, 200), "afnn", 5), [0, 10, 20, 30, 40])
+    X, _ = make_ar2_trials(n_trials=9, n_times=200, random_state=0)
+    order, lag, details = select_embedding(X, max_trials=3, return_details=True)
+    assert_array_equal(details.trials, [0, 4, 8])
+    assert (order, lag) == select_embedding(X[[0, 4, 8]])
+
+
+def test_afnn_at_the_end_of_its_curve_warns():
+    X, _ = make_ar2_trials(n_trials=4, n_times=200, random_state=0)
+    with pytest.warns(UserWarning, match=r"aFNN chose order 2, the largest.*2 \* 3 = 6 rows"):
+        select_embedding(X, "afnn", afnn_max_dimension=2)
 
 
 @pytest.mark.parametrize("method", ["mdop", "afnn"])

@@ -4,10 +4,17 @@ import warnings
 
 import numpy as np
 import pytest
+import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import FitFailedWarning
-from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    StratifiedKFold,
+    cross_val_score,
+    cross_validate,
+)
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 
@@ -220,6 +227,106 @@ def test_progress_is_shown(close_classes, capsys):
     assert "order, lag" in capsys.readouterr().err
     AugmentedCovarianceSVCCV([1, 2], [1], random_state=0).fit(X, y)
     assert capsys.readouterr().err == ""
+
+
+def test_groups_are_kept_together_in_the_inner_folds(close_classes, monkeypatch):
+    X, y = close_classes
+    groups = np.repeat(np.arange(6), 6)
+    seen = []
+    original = AugmentedCovarianceSVCCV._score_fold
+
+    def watch(self, gram, spread, y, weights, train, test, settings, score):
+        seen.append((train, test))
+        return original(self, gram, spread, y, weights, train, test, settings, score)
+
+    monkeypatch.setattr(AugmentedCovarianceSVCCV, "_score_fold", watch)
+    search = AugmentedCovarianceSVCCV([1, 2], [1], random_state=0).fit(X, y, groups=groups)
+    assert len(seen) == 2 * search.n_splits_
+    for train, test in seen:
+        assert not set(groups[train]) & set(groups[test])
+    AugmentedCovarianceSVCCV([2], [1], cv=GroupKFold(2)).fit(X, y, groups=groups)
+    with pytest.raises(ValueError, match="at least 2 groups, got 1"):
+        search.fit(X, y, groups=np.zeros(36))
+    with sklearn.config_context(enable_metadata_routing=True):
+        routed = AugmentedCovarianceSVCCV([1, 2], [1], random_state=0).set_fit_request(groups=True)
+        cross_validate(routed, X, y, params={"groups": groups}, cv=3, error_score="raise")
+
+
+def test_class_and_sample_weights_equal_those_of_the_pipeline(close_classes):
+    X, y = close_classes
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
+    settings = {"class_weight": {0: 3.0, 1: 1.0}}
+    model = AugmentedCovarianceSVC(2, 1, **settings).fit(X, y, sample_weight=weights)
+    G = AugmentedCovariance(2).fit_transform(X)
+    Z = TangentSpace().fit(G, sample_weight=weights).transform(G)
+    svc = SVC(kernel="linear", **settings).fit(Z, y, sample_weight=weights)
+    assert_array_equal(model.decision_function(X), svc.decision_function(Z))
+    # The search scores a fold as these do.
+    cv = StratifiedKFold(3)
+    search = AugmentedCovarianceSVCCV([2], [1], Cs=[1.0], cv=cv, tol=1e-8, **settings)
+    search.fit(X, y, sample_weight=weights)
+    for column, kernel in enumerate(("linear", "rbf")):
+        for i, (train, test) in enumerate(cv.split(X, y)):
+            one = AugmentedCovarianceSVC(2, 1, kernel=kernel, **settings)
+            one.fit(X[train], y[train], sample_weight=weights[train])
+            score = search.cv_results_[f"split{i}_test_score"][column]
+            assert score == pytest.approx(one.score(X[test], y[test]))
+
+
+def test_trials_of_weight_zero_are_left_out_whatever_they_are(close_classes):
+    X, y = close_classes
+    X, weights = X.copy(), np.ones(len(y))
+    X[5], weights[5] = 0.0, 0.0
+    rest = np.delete(np.arange(len(y)), 5)
+    for make in (
+        lambda: AugmentedCovarianceSVC(2, 1),
+        lambda: AugmentedCovarianceSVCCV([1, 2], [1], random_state=0),
+    ):
+        model = make().fit(X, y, sample_weight=weights)
+        plain = make().fit(X[rest], y[rest])
+        assert_allclose(
+            model.decision_function(X[rest]), plain.decision_function(X[rest]), atol=1e-6
+        )
+        with pytest.raises(ValueError, match="All samples of class 1 have sample_weight 0"):
+            make().fit(X[rest], y[rest], sample_weight=1.0 - y[rest])
+
+
+@pytest.mark.parametrize(
+    "scoring, message",
+    [
+        ("roc_auc_ovr", "scoring='roc_auc_ovr' failed with AttributeError.*no probabilities"),
+        ("roc_auc", "scoring='roc_auc' failed with ValueError.*There are 3 classes"),
+        (lambda *args: 1 / 0, "failed with ZeroDivisionError: division by zero"),
+    ],
+)
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_scoring_that_fails_is_said_to_fail(scoring, message, n_jobs):
+    X, _ = make_ar2_trials(n_trials=45, n_times=120, random_state=0)
+    y = np.arange(45) % 3
+    with pytest.raises(ValueError, match=message):
+        AugmentedCovarianceSVCCV([1, 2], [1], scoring=scoring, n_jobs=n_jobs).fit(X, y)
+
+
+def test_channels_of_unlike_units_change_nothing(close_classes):
+    """The search's result was lost in the final fit."""
+    X, y = close_classes
+    unit = np.array([1.0, 1e-8, 1e3])[:, None]
+    plain, scaled = (
+        AugmentedCovarianceSVCCV([1, 2], [1], tol=1e-8, random_state=0).fit(Z, y)
+        for Z in (X, unit * X)
+    )
+    for key in ("mean_test_score", "std_test_score"):
+        assert_allclose(scaled.cv_results_[key], plain.cv_results_[key])
+    assert_allclose(scaled.decision_function(unit * X), plain.decision_function(X), atol=1e-5)
+
+
+def test_bad_trials_are_named_before_the_search(close_classes, monkeypatch):
+    X, y = close_classes
+    X = X.copy()
+    X[4, 2] = 1.0
+    monkeypatch.setattr(AugmentedCovarianceSVCCV, "_search", None)
+    with pytest.raises(ValueError, match="Channel 2 is constant in trial 4"):
+        AugmentedCovarianceSVCCV([1, 2], [1]).fit(X, y)
 
 
 class TestBadInput:
