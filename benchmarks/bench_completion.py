@@ -278,7 +278,7 @@ def large():
             print(
                 f"{dtype}: a sweep {statistics.median(steps[1:]):.2f} s (start and first "
                 f"{steps[0]:.1f} s), peak {peak:.0f} MiB with the input and {before:.0f} MiB of "
-                f"Python; entries {storage:.0f}, factors {factors:.0f}, three times both {bar:.0f}; "
+                f"Python; entries {storage:.0f}, factors {factors:.0f}, limit {bar:.0f}; "
                 f"RMSE {rmse:.3f} (noise 0.1)"
             )
     return {"large": result}
