@@ -2,8 +2,8 @@
 What will they choose next?
 ===========================
 
-Three hundred listeners, four hundred songs, and counts of plays. Ratings are not needed for a list of
-recommendations: that a song was played at all says most.
+Three hundred listeners, four hundred songs, and counts of plays. Ratings are not needed for a list
+of recommendations: that a song was played at all says most.
 :class:`~sklr.decomposition.ImplicitFactorization` ranks what was not played yet.
 """
 
@@ -11,8 +11,8 @@ recommendations: that a song was played at all says most.
 # Plays
 # -----
 #
-# Each listener mixes five genres in proportions of his own, each song belongs mostly to one, and some
-# songs are popular with everybody. Counts have a long tail.
+# Each listener mixes five genres in proportions of his own, each song belongs mostly to one, and
+# some songs are popular with everybody. Counts have a long tail.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -32,8 +32,9 @@ train = ~test
 # Three lists of ten
 # ------------------
 #
-# The score is the NDCG of lists of ten: 1 where the held-out songs come first. A model of the counts
-# as ratings knows how much a song would be played *if* it were chosen, and is behind popularity.
+# The score is the NDCG of lists of ten: 1 where the held-out songs come first. A model of the
+# counts as ratings knows how much a song would be played *if* it were chosen, and is behind
+# popularity.
 
 ranking = ImplicitFactorization(16, random_state=0).fit(X[train], plays[train])
 rating = MatrixFactorizationRegressor(16, random_state=0).fit(X[train], np.log(plays[train]))
@@ -67,7 +68,8 @@ for name, score in scores.items():
 # Someone new
 # -----------
 #
-# A listener who was not there when the model was fitted gets factors from his own plays, and a list.
+# A listener who was not there when the model was fitted gets factors from his own plays, and a
+# list.
 
 songs = np.argsort(-genre[:, 2] * popular)[:4]  # four songs of the third genre
 new = ranking.fold_in(np.c_[np.full(4, 1000), songs], [3, 5, 1, 2])
