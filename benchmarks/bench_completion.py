@@ -353,7 +353,7 @@ def outliers():
     return {"outliers": result}
 
 
-def ratings():
+def ratings(seeds=(*range(5), *range(100, 105))):
     """MovieLens: test RMSE, clipped, over five 10 % splits and five that nothing was chosen on."""
     folder = os.environ.get("SKLR_TEST_DATA")
     if not folder:
@@ -368,7 +368,7 @@ def ratings():
     )
     X, y = table[:, :2].astype(np.int64), table[:, 2]
     rows = []
-    for seed in (*range(5), *range(100, 105)):
+    for seed in seeds:
         test = np.random.RandomState(seed).rand(len(y)) < 0.1
         train = ~test
 
