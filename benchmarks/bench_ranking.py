@@ -92,8 +92,8 @@ def implicit_als(train, **options):
 def cmf_implicit(train, **options):
     from cmfrec import CMF_implicit
 
-    # A matrix of full shape: its rows and columns are the ids, and without biases nothing hangs on
-    # the empty ones.
+    # A matrix of full shape: its rows and columns are the ids. There are no biases, so that the
+    # empty ones do no harm.
     model = CMF_implicit(nthreads=1, verbose=False, **options).fit(sp.coo_matrix(train))
     return model.A_, model.B_
 

