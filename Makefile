@@ -8,17 +8,21 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # First and alone: the plain request for torch may bring gigabytes of GPU libraries.
 TORCH := $(PIP) "$$(grep '^torch==' constraints.txt)"
 ARGS ?=
+# Tests of one file stay in one process; kernels are compiled once, before there are several.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
+KERNELS := $(shell find sklr -name '*_kernels.py' 2>/dev/null)
 
 .PHONY: demo test test-slow lint docs check-docs bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m sklr.eeg $(ARGS)
 
-test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+test: $(VENV)/.kernels
+	$(PYTEST) -m "not slow" $(ARGS)
 
-test-slow: $(VENV)/.test
-	$(BIN)/python -m pytest -m slow $(ARGS)
+test-slow: $(VENV)/.kernels
+	$(PYTEST) -m slow $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -47,6 +51,10 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(TORCH)
 	$(PIP) -e '.[eeg,torch,test,bench]'
 	touch $@ $(VENV)/.demo
+
+$(VENV)/.kernels: $(KERNELS) $(VENV)/.test
+	$(BIN)/python -c "from sklr.utils import warm_up; warm_up(verbose=True)"
+	touch $@
 
 $(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(TORCH)

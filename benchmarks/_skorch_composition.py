@@ -22,8 +22,8 @@ from skorch.dataset import Dataset
 from skorch.helper import predefined_split
 from torch import nn
 
-from sklr.neural_network._device import resolve_device
-from sklr.neural_network._rng import seeded
+from sklr._torch._device import resolve_device
+from sklr._torch._rng import seeded
 
 
 class Cast(nn.Module):

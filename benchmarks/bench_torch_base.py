@@ -24,9 +24,9 @@ def own_perceptron():
     """What a subclass of our base writes for the same perceptron."""
     import torch
 
+    from sklr._torch._modules import mlp
     from sklr.neural_network._base import TorchEstimator, training_constraints
     from sklr.neural_network._mixins import TorchClassifierMixin
-    from sklr.neural_network._modules import mlp
 
     class OwnPerceptron(TorchClassifierMixin, TorchEstimator):
         _parameter_constraints = training_constraints("max_iter", "batch_size", "device")

@@ -1,17 +1,9 @@
-"""Shared fixtures. Threads are pinned before NumPy loads: a busy machine is many times slower."""
+"""Shared fixtures."""
 
 import os
 import pathlib
 
 import pytest
-
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
-# torch takes OMP_NUM_THREADS for its own number of threads.
-os.environ.setdefault("NUMBA_NUM_THREADS", "2")
-os.environ.setdefault("MPLBACKEND", "Agg")
-os.environ.setdefault("MNE_LOGGING_LEVEL", "ERROR")
-os.environ.setdefault("MOABB_DOWNLOAD_PROVIDER", "upstream")
 
 # The checks of every estimator are part of the package; their asserts shall show values too.
 pytest.register_assert_rewrite("sklr.utils._own_checks")

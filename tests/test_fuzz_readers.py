@@ -118,7 +118,7 @@ def test_edge_lists(source, target, weight, directed, container):
 
 def test_damaged_weights(tmp_path):
     torch = pytest.importorskip("torch", reason="needs the extra torch")
-    from sklr.neural_network._callbacks import read_weights, write_weights
+    from sklr._torch._weights import read_weights, write_weights
 
     whole = tmp_path / "whole.pt"
     write_weights(torch.nn.Linear(4, 3), whole)
@@ -145,7 +145,7 @@ def test_damaged_weights(tmp_path):
 
 def test_a_weights_file_with_code_in_it_is_refused(tmp_path):
     torch = pytest.importorskip("torch", reason="needs the extra torch")
-    from sklr.neural_network._callbacks import read_weights
+    from sklr._torch._weights import read_weights
 
     class Evil:
         def __reduce__(self):

@@ -12,6 +12,7 @@ import pytest
 
 import sklr
 from sklr.utils._discovery import public_modules
+from sklr.utils._imports import TORCH_PACKAGES
 
 PACKAGE = pathlib.Path(sklr.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -20,7 +21,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = ("torch", "numba", "mne", "moabb", "pyriemann", "matplotlib", "pandas", "sklearn", "scipy")
 # Imported by a public subpackage under no circumstances (scikit-learn imports pandas itself,
 # where it is installed).
-OPTIONAL = ("torch", "numba", "mne", "moabb", "pyriemann", "matplotlib", "pandas", "dask", "pyamg")
+OPTIONAL = (
+    *("torch", "numba", "mne", "moabb", "pyriemann", "matplotlib", "pandas", "dask", "pyamg"),
+    *("transformers", "peft", "safetensors", "tensorly"),
+)
 # Module -> the extra that installs it.
 EXTRAS = {"mne": "eeg", "moabb": "eeg", "torch": "torch"}
 
@@ -30,10 +34,12 @@ LAYERS = (
     {"utils"},
     {"geometry", "metrics", "datasets"},
     {"cluster", "covariance", "decomposition", "gaussian_process", "manifold", "transport"},
+    {"_torch"},
     {"nn"},
-    {"neural_network", "landscape"},
+    {"neural_network"},
+    {"landscape"},
 )
-WITH_TORCH = {"nn", "neural_network", "landscape"}
+WITH_TORCH = set(TORCH_PACKAGES)
 # Applications stand on the classical subpackages; nothing stands on them.
 APPLICATIONS = {"eeg"}
 

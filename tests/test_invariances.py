@@ -1,27 +1,38 @@
 """What the results of each estimator do not depend on, drawn for every class.
 
 For each change that its kind of input allows (another order of samples, other units, turned
-coordinates, renamed classes, ...) a class says in ``DECLARED`` what becomes of its results and how
-exactly, or why nothing is promised. A new class, and a promise left out, fail. The suite draws a
+coordinates, renamed classes, ...) a class says in ``DECLARED`` of
+``tests/<subpackage>/declarations.py`` what becomes of its results and how exactly, or why nothing
+is promised. A new class, and a promise left out, fail. The suite draws a
 few data sets a class; ``SKLR_EXAMPLES=1000`` draws more.
 """
 
 import inspect
 import os
 import warnings
-from collections import defaultdict
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 import pytest
-from scipy.spatial.distance import pdist
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
 hypothesis = pytest.importorskip("hypothesis", reason="needs the extra test")
 from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+from promises import (  # noqa: E402
+    WORST,
+    Change,
+    Data,
+    a_rotation,
+    check,
+    declared,
+    distances,
+    negated,
+    partition,
+    same,
+    times,
+    times_squared,
+)
 
 from sklr.utils import all_estimators  # noqa: E402
 from sklr.utils.estimator_checks import (  # noqa: E402
@@ -35,98 +46,7 @@ CLASSES = dict(all_estimators())
 METHODS = ("transform", "predict", "predict_proba", "decision_function", "score_samples")
 OF_SAMPLES = ("labels_", "embedding_")
 OF_ALL = ("entropy_", "coef_")
-WORST = defaultdict(float)  # (class, change, result) -> largest deviation that was seen
-
-
-class Data(NamedTuple):
-    """What is fitted, and the samples that the fitted object is asked about."""
-
-    X: np.ndarray
-    y: np.ndarray | None
-    asked: np.ndarray
-    arguments: dict
-
-
-@dataclass
-class Change:
-    """Changed data, and what a promise needs to know of the change."""
-
-    data: Data
-    order: np.ndarray | None = None
-    factor: float = 1.0
-    offset: float = 0.0
-    act: object = None
-    classes: dict = field(default_factory=dict)
-
-
-# Promises: what is expected of a result after a change; and what is compared.
-
-
-@dataclass(frozen=True)
-class Promise:
-    """``expected(value, change)`` is what comes out, to ``tol`` of the largest entry of ``of``."""
-
-    tol: float
-    expected: object = lambda value, change: value
-    of: object = lambda value: value
-
-
-def same(tol):
-    return Promise(tol)
-
-
-def times(tol):
-    return Promise(tol, lambda value, change: change.factor * value)
-
-
-def times_squared(tol):
-    return Promise(tol, lambda value, change: change.factor**2 * value)
-
-
-def divided(tol):
-    return Promise(tol, lambda value, change: value / change.factor)
-
-
-def plus(tol):
-    return Promise(tol, lambda value, change: value + change.offset)
-
-
-def negated(tol):
-    return Promise(tol, lambda value, change: -value)
-
-
-def moved(tol):
-    """Results are samples, and change as the samples do."""
-    return Promise(tol, lambda value, change: change.act(value))
-
-
-def distances(tol):
-    """Results may turn, be mirrored or change places, as long as their distances are kept."""
-
-    def between(value):
-        return pdist(value.reshape(len(value), -1).astype(float))
-
-    return Promise(tol, of=between)
-
-
-def partition():
-    """Clusters may be numbered in another way."""
-    return Promise(0.0, of=lambda labels: (labels[:, None] == labels).astype(float))
-
-
-def check(promise, where, got, value, change):
-    expected = promise.expected(value, change)
-    if change.classes and where[2] == "predict":
-        expected = np.array([change.classes[label] for label in value])
-    if expected.dtype.kind not in "fc" and promise.of(expected) is expected:
-        assert (got == expected).all(), f"{(got != expected).sum()} of {len(got)} differ"
-        return
-    expected, got = promise.of(expected), promise.of(got)
-    assert got.shape == expected.shape, (got.shape, expected.shape)
-    size = max(np.abs(expected).max(initial=0.0), np.finfo(float).tiny)
-    off = np.abs(got - expected).max(initial=0.0) / size
-    WORST[where] = max(WORST[where], off)
-    assert off <= promise.tol, f"off by {off:.1e} of the largest, promised are {promise.tol:.0e}"
+DECLARED, PARAMS, MAKERS, KINDS = map(declared, ("DECLARED", "PARAMS", "DATA", "KINDS"))
 
 
 # Changes. Each takes the data, their kind and a generator.
@@ -172,10 +92,6 @@ def by_matrix(data, kind, matrix):
         return (moved + moved.transpose(0, 2, 1)) / 2
 
     return on_samples(data, act)
-
-
-def a_rotation(n, rng):
-    return np.linalg.qr(rng.standard_normal((n, n)))[0]
 
 
 def rotation(data, kind, rng):
@@ -262,8 +178,8 @@ OF_TARGET = ("target_times", "target_plus", "target_sign")
 
 
 def kind_of(cls):
-    if cls.__name__ == "MatrixSensingRegressor":
-        return "trials"  # matrices of two columns, whose rows are turned
+    if cls.__name__ in KINDS:
+        return KINDS[cls.__name__]
     tags = get_tags(instance_for_checks(cls)).input_tags
     if tags.two_d_array:
         return "ids" if tags.categorical else "table"
@@ -280,264 +196,14 @@ def applicable(cls):
     return found
 
 
-# What each class promises. A result (of a method, or a fitted attribute) that a promise does not
-# name hangs on the change; ``why_not`` says it of all results.
-
-NEIGHBOURS = "neighbours are found by distances, which other units of single columns change"
-DRAWN = "rows of the random matrix are drawn for positions of the samples"
-RIDGE = "the ridge is in the units of the data"
-BASIS = "functions and modes belong to the columns as they are"
-NETWORK = "the network takes features as they are, and its first weights do not follow them"
-BATCHES = "batches and views are drawn by position"
-
-# Subspaces may be numbered in another way, and a basis may take the other sign.
-OF_SUBSPACES = {
-    "labels_": partition(),
-    "predict": partition(),
-    "predict_proba": distances(1e-9),
-    "score_samples": same(1e-9),
-    "transform": distances(1e-9),
-}
-OF_COVARIANCES = dict(sign=same(0), scale=same(1e-9), columns=same(1e-7), shift=same(1e-7))
-
-
-def of_distances(promise):
-    """Promise the same for every change that keeps distances, or multiplies all of them."""
-    return dict.fromkeys(("columns", "scale", "sign", "shift", "rotation"), promise)
-
-
-DECLARED = {
-    "AugmentedCovariance": dict(
-        rows=same(0),
-        columns=distances(1e-12),
-        scale=times_squared(1e-12),
-        sign=same(0),
-        shift=same(1e-10),
-        rotation=distances(1e-10),
-        why_not={"mixing": "covariances of mixed channels are other matrices"},
-    ),
-    "AugmentedCovarianceSVC": dict(
-        **OF_COVARIANCES,
-        rotation=same(1e-7),
-        mixing=same(1e-7),
-        # Libsvm stops at a tolerance of 1e-3 of its own, and goes through samples in their order.
-        rows={"decision_function": same(5e-3)},
-        names_of_classes=same(0),
-        order_of_classes={"predict": same(0), "decision_function": negated(5e-3)},
-    ),
-    "AugmentedCovarianceSVCCV": dict(
-        **OF_COVARIANCES,
-        rotation=same(1e-7),
-        mixing=same(1e-7),
-        names_of_classes=same(0),
-        order_of_classes={"predict": same(0), "decision_function": negated(5e-3)},
-        why_not={"rows": "folds are cut in the order of the samples"},
-    ),
-    "BootstrapAMGClustering": dict(
-        # Two blobs in three clusters: where the third is taken from hangs on the starts of k-means.
-        rows={"embedding_": same(1e-9)},
-        **of_distances(same(1e-9)),
-        why_not={"units": NEIGHBOURS},
-    ),
-    "BootstrapAMGEmbedding": dict(
-        rows=distances(1e-9),
-        **of_distances(same(1e-9)),
-        why_not={"units": NEIGHBOURS},
-    ),
-    "BuresWassersteinScaler": dict(
-        rows=same(1e-9),
-        columns=moved(1e-9),
-        scale=same(1e-9),
-        rotation=moved(1e-9),
-        weights=same(1e-9),
-        why_not={"mixing": "the plain metric weighs directions by their variance"},
-    ),
-    "ChebyshevTuckerRegressor": dict(
-        rows=same(1e-9),
-        scale=same(1e-9),
-        units=same(1e-9),
-        sign=same(1e-9),
-        shift=same(1e-9),
-        target_times=times(1e-9),
-        target_sign=negated(1e-9),
-        weights=same(1e-9),
-        why_not={
-            "columns": "columns are fitted in turn, and the few sweeps of the checks do not settle",
-            "rotation": BASIS,
-            "target_plus": "a constant counts to the rank like any other function",
-        },
-    ),
-    "DiffusionSpectralEntropy": dict(
-        rows=same(1e-9),
-        **of_distances(same(1e-9)),
-        why_not={"units": "distances are Euclidean ones"},
-    ),
-    "DiffusionSubspaceClustering": dict(
-        rows=OF_SUBSPACES,
-        columns=OF_SUBSPACES,
-        rotation=OF_SUBSPACES,
-        sign=OF_SUBSPACES,
-        scale={"labels_": partition(), "predict": partition()},
-        why_not={
-            "units": "subspaces and their bases are Euclidean",
-            "shift": "subspaces go through the origin by default",
-        },
-    ),
-    "EEGSPDNetClassifier": dict(
-        rows=same(1e-2),
-        scale=same(1e-2),
-        names_of_classes=same(0),
-        why_not={
-            **dict.fromkeys(("columns", "sign", "shift", "rotation", "mixing"), NETWORK),
-            "order_of_classes": "first weights are drawn for each class",
-        },
-    ),
-    "EntropicTransport": dict(
-        rows=same(1e-8),
-        columns=moved(1e-8),
-        scale=times(1e-8),
-        sign=negated(1e-8),
-        shift=moved(1e-8),
-        rotation=moved(1e-8),
-        weights=same(1e-8),
-        why_not={"units": "costs are squared distances"},
-    ),
-    "FastRP": dict(
-        **of_distances(same(0)),
-        why_not={"rows": DRAWN, "units": NEIGHBOURS},
-    ),
-    "FunctionalTuckerRegressor": dict(
-        rows=same(1e-6),
-        scale=same(1e-6),
-        units=same(1e-6),
-        shift=same(1e-6),
-        target_times=times(1e-6),
-        target_plus=plus(1e-6),
-        target_sign=negated(1e-6),
-        weights=same(1e-6),
-        why_not={
-            "columns": "starts are drawn for the columns in their order, and lead elsewhere",
-            "sign": "starts are drawn along each axis, and lead elsewhere from its other end",
-            "rotation": BASIS,
-        },
-    ),
-    "GrassmannClassifier": dict(
-        rows=same(1e-6),
-        names_of_classes=same(0),
-        weights=same(1e-6),
-        why_not={
-            **of_distances(NETWORK),
-            "units": NETWORK,
-            "order_of_classes": "first weights are drawn for each class",
-        },
-    ),
-    "HeatGeodesicEmbedding": dict(
-        **of_distances(distances(1e-6)),
-        why_not={
-            "units": NEIGHBOURS,
-            "rows": "the descent goes through pairs in an order that is drawn for positions",
-        },
-    ),
-    "LowRankImputer": dict(
-        rows=same(1e-3),
-        columns=moved(1e-3),
-        sign=negated(1e-3),
-        why_not={
-            **dict.fromkeys(("scale", "units"), RIDGE),
-            "shift": RIDGE,
-            "rotation": "holes are in single columns",
-        },
-    ),
-    "MMCR": dict(why_not={**of_distances(NETWORK), "units": NETWORK, "rows": BATCHES}),
-    "ManifoldLinearizingClustering": dict(
-        why_not={**of_distances(NETWORK), "units": NETWORK, "rows": BATCHES}
-    ),
-    "MatrixFactorizationRegressor": dict(
-        rows=same(1e-6),
-        ids=same(1e-3),
-        target_times=times(1e-6),
-        target_plus=plus(1e-6),
-        target_sign=negated(1e-6),
-        weights=same(1e-6),
-        why_not={"columns": "rows, columns and circumstances are told apart by their place"},
-    ),
-    "MatrixSensingRegressor": dict(
-        rows=same(1e-5),
-        columns={"predict": same(1e-5)},
-        scale={"predict": same(1e-5), "coef_": divided(1e-5)},
-        sign={"predict": same(1e-5), "coef_": negated(1e-5)},
-        rotation={"predict": same(1e-5)},
-        target_times=times(1e-5),
-        target_sign=negated(1e-5),
-        weights=same(1e-5),
-        why_not={
-            "mixing": "steps and the stop depend on the condition of the samples",
-            "shift": "there is no intercept by default",
-            "target_plus": "there is no intercept by default",
-        },
-    ),
-    "SPDNetClassifier": dict(
-        rows=same(1e-6),
-        scale=same(1e-6),
-        names_of_classes=same(0),
-        why_not={
-            **dict.fromkeys(("columns", "rotation", "mixing"), NETWORK),
-            "order_of_classes": "first weights are drawn for each class",
-        },
-    ),
-    "TangentSpace": dict(
-        rows=same(1e-6),
-        columns=distances(1e-6),
-        scale=same(1e-9),
-        rotation=distances(1e-6),
-        mixing=distances(1e-6),
-    ),
-    "VectorFieldGPRegressor": dict(
-        rows=same(1e-6),
-        **of_distances(same(1e-6)),
-        target_times=times(1e-6),
-        target_plus=plus(1e-6),
-        target_sign=negated(1e-6),
-        why_not={"units": NEIGHBOURS},
-    ),
-}
-
-# Parameters other than those of the checks, where a promise would be empty with them.
-PARAMS = {
-    "FunctionalTuckerRegressor": {"core": "tucker", "rank": 2, "nu": 1.5, "tol": 1e-2},
-    "GrassmannClassifier": {"batch_size": 512},  # one batch, also of repeated samples
-}
-
-
-def points_on_lines(n, p, rng):
-    """Samples near two lines through the origin, at a right angle to each other."""
-    lines = a_rotation(p, rng)[:2]
-    which = np.arange(n) % 2
-    length = rng.uniform(1, 3, n) * rng.choice([-1, 1], n)
-    return length[:, None] * lines[which] + 0.05 * rng.standard_normal((n, p))
-
-
-def measured_matrix(n, p, rng):
-    """Measurements of a matrix whose two singular values are of one size."""
-    X = rng.standard_normal((n, p, 2))
-    matrix = a_rotation(p, rng)[:, :2] * [3.0, 2.0] @ a_rotation(2, rng)
-    return X, np.einsum("nij,ij->n", X, matrix)
-
-
 def make_data(estimator, n, p, rng):
-    name = type(estimator).__name__
-    arguments = {}
-    if name == "MatrixSensingRegressor":
-        X, y = measured_matrix(n + 5, p, rng)
-    elif name == "DiffusionSubspaceClustering":
-        X, y = points_on_lines(n + 5, p, rng), None
-    else:
+    maker = MAKERS.get(type(estimator).__name__)
+    if maker is None:
         seed = rng.integers(2**31)
         X, y = make_check_data(estimator, n_samples=n + 5, n_features=p, seed=seed)
-    if name == "LowRankImputer":
-        X = np.where(rng.random(X.shape) < 0.2, np.nan, X)
-    if name == "EntropicTransport":
-        arguments["X_target"] = rng.standard_normal((n, p)) ** 2
+        arguments = {}
+    else:
+        X, y, arguments = maker(estimator, n, p, rng)
     return Data(X[:n], None if y is None else y[:n], X, arguments)
 
 
@@ -561,7 +227,7 @@ def test_results_change_as_declared(name):
     estimator = instance_for_checks(CLASSES[name]).set_params(**PARAMS.get(name, {}))
     if missing_extra(estimator):
         pytest.skip("needs an extra that is not installed")
-    promises = {k: v for k, v in DECLARED[name].items() if k != "why_not"}
+    promises = {k: v for k, v in DECLARED.get(name, {}).items() if k != "why_not"}
     if not promises:
         return  # why is in DECLARED, and another test asks for it
     kind = kind_of(CLASSES[name])
@@ -600,16 +266,30 @@ def test_results_change_as_declared(name):
         holds()
 
 
-def test_every_class_says_something_of_every_change():
-    for name, cls in CLASSES.items():
-        assert name in DECLARED, f"{name} has no entry in DECLARED"
-        why_not = DECLARED[name].get("why_not", {})
-        promised = set(DECLARED[name]) - {"why_not"}
-        assert not promised & set(why_not), name
-        said = promised | set(why_not)
-        assert said == set(applicable(cls)), (name, said ^ set(applicable(cls)))
-        assert all(len(reason.split()) >= 4 for reason in why_not.values()), name
-    assert set(DECLARED) == set(CLASSES)
+def home_of(cls):
+    return f"tests/{cls.__module__.split('.')[1]}/declarations.py"
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_class_says_something_of_every_change(name):
+    cls = CLASSES[name]
+    wanted, said = set(applicable(cls)), DECLARED.get(name)
+    assert said is not None, (
+        f"add {name} to DECLARED in {home_of(cls)}: for each of {sorted(wanted)} a promise, or a "
+        "reason in why_not; the other entries there show how"
+    )
+    why_not = said.get("why_not", {})
+    promised = set(said) - {"why_not"}
+    assert not promised & set(why_not), f"{name} promises what why_not takes back"
+    missing, surplus = wanted - promised - set(why_not), (promised | set(why_not)) - wanted
+    assert not missing, f"DECLARED[{name!r}] in {home_of(cls)} says nothing of {sorted(missing)}"
+    assert not surplus, f"DECLARED[{name!r}] in {home_of(cls)}: {sorted(surplus)} do not apply"
+    assert all(len(reason.split()) >= 4 for reason in why_not.values()), name
+
+
+def test_declarations_are_of_classes_that_there_are():
+    for what in (DECLARED, PARAMS, MAKERS, KINDS):
+        assert set(what) <= set(CLASSES), sorted(set(what) - set(CLASSES))
 
 
 def test_a_broken_promise_is_found():

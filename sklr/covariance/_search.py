@@ -249,7 +249,6 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
             window=self.window,
             n_jobs=self.n_jobs,
         ).fit(X, y)
-        # Set at the end, together: an interrupted fit leaves what was there before.
         self.classes_ = classes
         self.n_splits_ = len(folds)
         self.cv_results_ = results

@@ -437,7 +437,6 @@ sparse of shape (n_samples, n_features)
                 )
         if operator.mean is not None:
             shift -= float(operator.mean @ operator.vector(M))
-        # Set at the end, together: an interrupted fit leaves what was there before.
         dtype = X.dtype
         self.matrix_ = M.astype(dtype, copy=False)
         self.coef_ = self.matrix_.ravel()
@@ -453,8 +452,6 @@ sparse of shape (n_samples, n_features)
         if self.loss == "absolute":
             residual = y - (X @ self.coef_ + X.dtype.type(self.intercept_))
             self.outlier_mask_ = _outliers(residual, self.scale_ * operator.scale)
-        elif hasattr(self, "outlier_mask_"):
-            del self.outlier_mask_
 
     def _noise_level(self, error, operator, k, rng):
         """Spectral norm of the matrix that errors of these sizes and random signs give."""

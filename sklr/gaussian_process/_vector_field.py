@@ -285,9 +285,7 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
 
         self.nodes_, self.frames_, self.intrinsic_dim_ = nodes, frames, m
         self.laplacian_, self.n_components_ = laplacian, n_components
-        if scalar:
-            vars(self).pop("connection_laplacian_", None)  # of an earlier fit
-        else:
+        if not scalar:
             self.connection_laplacian_ = L
         self.eigenvalues_, self.eigenvectors_ = values, vectors
         self._scalar = scalar

@@ -145,7 +145,6 @@ class DiffusionSpectralEntropy(BaseEstimator):
         self.entropy_, self.standard_error_ = found.value, found.standard_error
         self.effective_rank_ = float(self.base) ** found.value
         self.bandwidth_ = found.bandwidth
-        vars(self).pop("eigenvalues_", None)  # of an earlier fit
         if found.eigenvalues is not None:
             self.eigenvalues_ = found.eigenvalues
         return self

@@ -483,8 +483,6 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         columns = self.landmark_indices_ = self._choose_landmarks(n, rng)
         method, order = self.method, self.order
         all_pairs = len(columns) == n
-        for name in ("t_grid_", "entropy_"):
-            vars(self).pop(name, None)
         if self.t == "auto":
             self.t_, self.t_grid_, self.entropy_ = choose_time(
                 L, method=method, order=order, columns=columns, rng=rng, n_jobs=self.n_jobs

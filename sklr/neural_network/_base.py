@@ -15,7 +15,6 @@ validation_fraction, n_iter_no_change, tol, class_weight, device, random_state, 
 """
 
 import copy
-import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,8 +27,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklr.neural_network._callbacks import read_weights, write_weights
-from sklr.neural_network._device import made_on_the_cpu, mixed_precision, resolve_device
+from sklr._torch._batches import in_chunks, refuse_datasets
+from sklr._torch._device import made_on_the_cpu, mixed_precision, resolve_device
+from sklr._torch._rng import derive_seeds, seeded
+from sklr._torch._weights import read_weights, write_weights
 from sklr.neural_network._loop import (
     TrainState,
     mean_loss,
@@ -37,7 +38,6 @@ from sklr.neural_network._loop import (
     run_epoch,
     train,
 )
-from sklr.neural_network._rng import derive_seeds, seeded
 from sklr.utils._base import BaseEstimator
 from sklr.utils._imports import import_optional
 from sklr.utils._validation import validate_data
@@ -130,7 +130,7 @@ class TorchEstimator(BaseEstimator):
 
         step.index = step.batch_weights = None  # these rows are not in step.X
         with torch.no_grad():
-            return -float(_in_chunks(module, X, loss, step.device).mean())
+            return -float(in_chunks(module, X, loss, step.device).mean())
 
     def _finalise(self, module: Any, step: TrainState) -> Any:
         """Return the network to keep, when it is another one; runs after the last epoch."""
@@ -364,7 +364,7 @@ class TorchEstimator(BaseEstimator):
         module.eval()
         with torch.inference_mode(), made_on_the_cpu():
             data = torch.tensor(np.ascontiguousarray(X), dtype=dtype)
-            out = _in_chunks(module, data, lambda m, xb, _: function(m, xb), device)
+            out = in_chunks(module, data, lambda m, xb, _: function(m, xb), device)
         return out.to(device="cpu", dtype=torch.float64).numpy()
 
     # Pickles and files.
@@ -443,18 +443,6 @@ class TorchEstimator(BaseEstimator):
         """Refuse weights of the right names, shapes and kinds that still are none."""
 
 
-def refuse_datasets(X: Any) -> None:
-    """Refuse what torch's loops are fed with: NumPy would read some of it without end."""
-    if hasattr(type(X), "__array__") or isinstance(X, (list, tuple)):
-        return
-    kinds = [f"{kind.__module__}.{kind.__name__}" for kind in type(X).__mro__]
-    if any(kind.startswith("torch.utils.data.") for kind in kinds) or inspect.isgenerator(X):
-        raise TypeError(
-            f"X must be an array, got {type(X).__name__}; stack its samples (np.stack), or call "
-            "partial_fit, where there is one, with the arrays of each batch"
-        )
-
-
 def _check_callbacks(callbacks: Any) -> None:
     hooks = ("on_fit_begin", "on_epoch_end", "on_fit_end")
     for callback in callbacks or ():
@@ -462,22 +450,6 @@ def _check_callbacks(callbacks: Any) -> None:
             raise TypeError(
                 f"callbacks must be objects with one of {', '.join(hooks)}, got {callback!r}"
             )
-
-
-def _in_chunks(module: Any, X: Any, function: Callable[..., Any], device: Any) -> Any:
-    """Return ``function(module, chunk, rows)`` over all rows, in evaluation mode."""
-    import torch
-
-    training = module.training
-    module.eval()
-    row_bytes = max(1, X[:1].numel() * X.element_size())
-    size = int(min(1024, max(1, 2**25 // row_bytes)))
-    pieces = [slice(first, first + size) for first in range(0, len(X), size)]
-    try:
-        with mixed_precision(device):
-            return torch.cat([function(module, X[rows].to(device), rows) for rows in pieces])
-    finally:
-        module.train(training)
 
 
 def _on_cpu(value: Any) -> Any:

@@ -11,10 +11,10 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from sklr._torch._modules import mlp, own_module, probe
 from sklr.neural_network._base import TorchEstimator, cosine_factor, training_constraints
 from sklr.neural_network._loop import TrainState
 from sklr.neural_network._mixins import TorchClassifierMixin
-from sklr.neural_network._modules import mlp, own_module, probe
 
 
 class GrassmannClassifier(

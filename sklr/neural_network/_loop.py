@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sklr._torch._batches import batch_bounds, moved
 from sklr.neural_network._callbacks import ProgressPrinter
 from sklr.utils._progress import progress
 
@@ -81,21 +82,6 @@ class TrainState:
         return self.number / (self.n_epochs * self.n_batches)
 
 
-def batch_bounds(n_samples: int, batch_size: int, drop_last: bool = False) -> list[int]:
-    """Return where batches begin and end; no batch is a single sample beside others.
-
-    Batch normalisation cannot take a batch of one, so a lone last sample joins the batch before.
-    """
-    bounds = [*range(0, n_samples, batch_size), n_samples]
-    if len(bounds) > 2:
-        rest = bounds[-1] - bounds[-2]
-        if drop_last and rest < batch_size:
-            del bounds[-1]
-        elif rest == 1 and batch_size > 1:
-            del bounds[-2]
-    return bounds
-
-
 def batches(state: TrainState) -> Iterator[tuple[Any, Any]]:
     """Yield the batches of one epoch, in an order drawn anew, on the network's device."""
     import torch
@@ -104,8 +90,8 @@ def batches(state: TrainState) -> Iterator[tuple[Any, Any]]:
     bounds = batch_bounds(n_samples, state.batch_size, state.drop_last)
     if len(bounds) == 2:  # everything at once: no order, no copy
         state.index = torch.arange(n_samples, device=state.X.device)
-        state.batch_weights = _moved(state.weights, state.device)
-        yield _moved(state.X, state.device), _moved(state.y, state.device)
+        state.batch_weights = moved(state.weights, state.device)
+        yield moved(state.X, state.device), moved(state.y, state.device)
         return
     order = torch.randperm(n_samples, generator=state.shuffle).to(state.X.device)
     sizes = [last - first for first, last in zip(bounds[:-1], bounds[1:])]
@@ -114,16 +100,10 @@ def batches(state: TrainState) -> Iterator[tuple[Any, Any]]:
         xb, yb, state.batch_weights = (
             None
             if values is None  # samples may be on the CPU, where they do not fit, and targets not
-            else _moved(values.index_select(0, _moved(rows, values.device)), state.device)
+            else moved(values.index_select(0, moved(rows, values.device)), state.device)
             for values in (state.X, state.y, state.weights)
         )
         yield xb, yb
-
-
-def _moved(values: Any, device: Any) -> Any:
-    if values is None or values.device == device:
-        return values
-    return values.to(device, non_blocking=True)
 
 
 def mean_loss(loss: Any, weights: Any) -> Any:

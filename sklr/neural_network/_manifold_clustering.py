@@ -15,11 +15,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from sklr._torch._modules import mlp, own_module, probe
+from sklr._torch._rng import derive_seeds
 from sklr.neural_network._base import TorchEstimator, training_constraints
 from sklr.neural_network._loop import TrainState
 from sklr.neural_network._membership import label_by_membership, membership
-from sklr.neural_network._modules import mlp, own_module, probe
-from sklr.neural_network._rng import derive_seeds
 from sklr.utils._base import fit_context
 
 # "gaussian": noise moves a sample by this part of the distance to its tenth neighbour.
@@ -283,7 +283,6 @@ class ManifoldLinearizingClustering(
         self._clusters, self.labels_, lengths = found
         self.subspaces_ = self._clusters.bases
         self.n_clusters_ = len(self.subspaces_)
-        self.__dict__.pop("coding_lengths_", None)
         if lengths is not None:
             self.coding_lengths_ = lengths
         self._n_features_out = self.n_components

@@ -14,9 +14,9 @@ from sklearn.utils import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from sklr.neural_network._base import _in_chunks
+from sklr._torch._batches import in_chunks
+from sklr._torch._modules import probe
 from sklr.neural_network._loop import TrainState
-from sklr.neural_network._modules import probe
 from sklr.utils._base import fit_context
 from sklr.utils._validation import check_sample_weight
 
@@ -47,7 +47,7 @@ class TorchClassifierMixin(ClassifierMixin):
         import torch
 
         with torch.no_grad():
-            logits = _in_chunks(module, X, lambda m, xb, _: self._logits(m, xb), step.device)
+            logits = in_chunks(module, X, lambda m, xb, _: self._logits(m, xb), step.device)
         return float((logits.argmax(dim=1) == y.to(logits.device)).double().mean())
 
     @fit_context(prefer_skip_nested_validation=True)

@@ -12,12 +12,13 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from sklr._torch._batches import batch_bounds
+from sklr._torch._device import made_on_the_cpu, mixed_precision
+from sklr._torch._modules import mlp, own_module, probe
+from sklr._torch._rng import derive_seeds, seeded
 from sklr.neural_network._base import TorchEstimator, training_constraints
-from sklr.neural_network._device import made_on_the_cpu, mixed_precision
-from sklr.neural_network._loop import TrainState, batch_bounds
+from sklr.neural_network._loop import TrainState
 from sklr.neural_network._mixins import TorchTransformerMixin
-from sklr.neural_network._modules import mlp, own_module, probe
-from sklr.neural_network._rng import derive_seeds, seeded
 from sklr.utils._base import fit_context
 
 # Noise of the default views: parts of a feature's, or of all pixels', standard deviation.

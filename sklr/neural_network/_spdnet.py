@@ -8,13 +8,9 @@ from typing import Any
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from sklr._torch._batches import refuse_datasets
 from sklr.geometry._bures_core import require_semidefinite
-from sklr.neural_network._base import (
-    TorchEstimator,
-    cosine_factor,
-    refuse_datasets,
-    training_constraints,
-)
+from sklr.neural_network._base import TorchEstimator, cosine_factor, training_constraints
 from sklr.neural_network._loop import TrainState
 from sklr.neural_network._mixins import TorchClassifierMixin
 from sklr.utils._base import fit_context
@@ -338,7 +334,7 @@ class SPDNetClassifier(_SPDNetBase):
     def _build(self, n_in: Any, n_out: int | None) -> Any:
         from torch import nn
 
-        from sklr.nn._spd import InputScale
+        from sklr.nn._spd._layers import InputScale
 
         layers = OrderedDict(scale=InputScale(self._input_scale))
         layers["spd"] = self._spd_layers(n_in[0], n_out)
@@ -520,7 +516,7 @@ class EEGSPDNetClassifier(_SPDNetBase):
     def _build(self, n_in: Any, n_out: int | None) -> Any:
         from torch import nn
 
-        from sklr.nn._spd import CovariancePooling, InputScale
+        from sklr.nn._spd._layers import CovariancePooling, InputScale
 
         spatial, maps, kernel = self.n_spatial_filters, self.n_filters, self.kernel_size
         front = OrderedDict(

@@ -1,6 +1,6 @@
 """scikit-learn's base class, whose pickles also say which version of sklr wrote them.
 
-And its decorator of ``fit``, which also undoes a fit that fails.
+And its decorator of ``fit``, which begins without the former fit and undoes one that fails.
 """
 
 import contextlib
@@ -55,6 +55,20 @@ class BaseEstimator(sklearn.base.BaseEstimator):
         super().__setstate__(state)
 
 
+# What scikit-learn keeps in an estimator beside its parameters: requests of metadata, the container
+# of outputs, callbacks.
+_OF_SKLEARN = ("_metadata_request", "_sklearn_", "_skl_", "_parent_callback", "_callback")
+
+
+def _without_a_fit(estimator: Any, attributes: dict[str, Any]) -> dict[str, Any]:
+    parameters = set(estimator._get_param_names())
+    return {
+        name: value
+        for name, value in attributes.items()
+        if name in parameters or name.startswith(_OF_SKLEARN)
+    }
+
+
 @functools.cache
 def _callbacks() -> Callable[[Any], contextlib.AbstractContextManager]:
     """Return scikit-learn's context of callbacks; imported late, since it takes a while."""
@@ -66,11 +80,13 @@ def _callbacks() -> Callable[[Any], contextlib.AbstractContextManager]:
 
 
 def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Callable], Callable]:
-    """Do what scikit-learn's ``_fit_context`` does; a fit that fails leaves the former fit or none.
+    """Do what scikit-learn's ``_fit_context`` does, and keep fits apart.
 
-    Also one that is interrupted: half of a fit would answer with attributes that are not there, or
-    mix with the fit before. Both are in one function, since each further frame would move
-    the place that warnings name.
+    A fit begins with the constructor's parameters only, so that no attribute of a former fit is
+    left beside new ones; ``partial_fit`` of a fitted estimator goes on with what there is. A fit
+    that fails or is interrupted leaves the former fit or none: half of a fit would answer with
+    attributes that are not there, or mix with the fit before. All is in one function, since each
+    further frame would move the place that warnings name.
     """
 
     def decorator(method: Callable) -> Callable:
@@ -82,16 +98,22 @@ def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Callable], 
                 estimator._validate_params()
             before = dict(vars(estimator))
             try:
-                with (
-                    sklearn.config_context(
-                        skip_parameter_validation=prefer_skip_nested_validation or skip
-                    ),
-                    _callbacks()(estimator),
-                ):
-                    return method(estimator, *args, **kwargs)
+                try:
+                    if not goes_on:
+                        estimator.__dict__ = _without_a_fit(estimator, before)
+                    with (
+                        sklearn.config_context(
+                            skip_parameter_validation=prefer_skip_nested_validation or skip
+                        ),
+                        _callbacks()(estimator),
+                    ):
+                        return method(estimator, *args, **kwargs)
+                except BaseException:
+                    # In one step: another thread would find it without parameters.
+                    estimator.__dict__ = before
+                    raise
             except BaseException:
-                # In one step: a second Ctrl-C, or another thread, would find it without parameters.
-                estimator.__dict__ = before
+                estimator.__dict__ = before  # a second Ctrl-C came before the first line
                 raise
 
         return wrapper

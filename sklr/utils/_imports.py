@@ -1,7 +1,13 @@
 """Optional dependencies: imported at use, and their absence said with the extra's name."""
 
 import importlib
+import sys
+from collections.abc import Callable, Mapping
 from types import ModuleType
+from typing import Any
+
+# Subpackages that mention torch, from the lowest floor up; all else runs without it.
+TORCH_PACKAGES = ("_torch", "nn", "neural_network", "landscape")
 
 
 def import_optional(name: str, *, extra: str, feature: str) -> ModuleType:
@@ -36,3 +42,40 @@ def import_optional(name: str, *, extra: str, feature: str) -> ModuleType:
             f"{feature} needs {root}, which is not installed. "
             f"Install it with: pip install 'sklr[{extra}]'"
         ) from exc
+
+
+def lazy_names(
+    package: str, homes: Mapping[str, str], *, extra: str = "torch"
+) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
+    """Make the lazy names of a package whose files import a module of an extra's name (torch).
+
+    A name is imported on first use, so that importing the package itself loads no torch, and a
+    missing torch is said with the name that was asked for.
+
+    Parameters
+    ----------
+    package : str
+        Dotted name of the package.
+    homes : mapping of str to str
+        Public name -> dotted name, within the package, of the file that holds it.
+    extra : str, default="torch"
+        The extra, and the module that it installs.
+
+    Returns
+    -------
+    __all__, __getattr__, __dir__ : list of str, callable, callable
+        What the package's ``__init__`` binds to these names.
+    """
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        import_optional(extra, extra=extra, feature=f"{package}.{name}")
+        value = getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *homes})
+
+    return sorted(homes), get, names

@@ -17,7 +17,7 @@ _KERNEL_MODULES: tuple[str, ...] = (
     "sklr.manifold._fastrp_kernels",
     "sklr.manifold._mds_kernels",
     "sklr.manifold._prototypes_kernels",
-    "sklr.nn._grassmann_kernels",
+    "sklr.nn._grassmann._grassmann_kernels",
     "sklr.transport._cost_kernels",
     "sklr.transport._linear_kernels",
     "sklr.transport._transport_kernels",

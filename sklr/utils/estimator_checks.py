@@ -10,7 +10,9 @@ checked is what users call.
 """
 
 import functools
+import importlib
 import inspect
+import pathlib
 import re
 import threading
 import warnings
@@ -24,6 +26,8 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import _enforce_estimator_tags_X, _enforce_estimator_tags_y
 from sklearn.utils.validation import _check_feature_names
 
+import sklr
+
 __all__ = [
     "CHECK_PARAMS",
     "EXPECTED_FAILED_CHECKS",
@@ -35,75 +39,23 @@ __all__ = [
     "missing_extra",
 ]
 
+
+def _declared(what: str) -> dict[str, Any]:
+    """Return what the subpackages' files ``_check_params.py`` say, by class name."""
+    found: dict[str, Any] = {}
+    root = pathlib.Path(sklr.__file__).parent
+    for path in sorted(root.rglob("_check_params.py")):
+        package = ".".join(("sklr", *path.relative_to(root).parent.parts))
+        found |= getattr(importlib.import_module(f"{package}._check_params"), what, {})
+    return found
+
+
 #: Checks that are known to fail: class name -> check name -> reason.
-EXPECTED_FAILED_CHECKS: dict[str, dict[str, str]] = {
-    "AugmentedCovarianceSVCCV": {
-        "check_parameters_default_constructible": (
-            "orders and lags default to a range, which is as immutable as a tuple and shorter to "
-            "read; the check's list of types has tuples only"
-        ),
-    },
-    "MatrixFactorizationRegressor": {
-        "check_sample_weight_equivalence_on_dense_data": (
-            "this check hands over fractions in spite of the categorical tag, and they are no "
-            "ids; a test of our own asks the same of integers"
-        ),
-    },
-}
+EXPECTED_FAILED_CHECKS: dict[str, dict[str, str]] = _declared("EXPECTED_FAILED_CHECKS")
 
 #: Parameters that make a class quick enough to be checked hundreds of times: class name ->
 #: parameters. Classes that are not named are checked with their defaults.
-CHECK_PARAMS: dict[str, dict[str, Any]] = {
-    # The suite's tables have more than two columns.
-    "MatrixFactorizationRegressor": {"context": "bias"},
-    "AugmentedCovarianceSVC": {"order": 2, "lag": 1},
-    "AugmentedCovarianceSVCCV": {"orders": (1, 2), "lags": (1, 2), "Cs": (1.0,)},
-    # In float64, where weights of samples agree with repeated samples to the check's 1e-7; another
-    # test runs the suite with the default. Few epochs.
-    "EEGSPDNetClassifier": {
-        "n_spatial_filters": 4,
-        "n_filters": 3,
-        "kernel_size": 5,
-        "max_iter": 3,
-        "batch_size": 512,
-    },
-    "SPDNetClassifier": {"max_iter": 3, "batch_size": 512},
-    "GrassmannClassifier": {"max_iter": 15, "dtype": "float64"},
-    "HeatGeodesicEmbedding": {"n_neighbors": 5, "t": 1.0, "order": 15},
-    # In 30 dimensions the default maps each sample onto itself, and what else it does hangs on
-    # plan entries below the tolerance; checks that compare two fits need a map that is fixed.
-    "EntropicTransport": {"reg": 0.2, "tol": 1e-12},
-    # Few channels: at 1 some matrices are pushed over the manifold's edge.
-    "BuresWassersteinScaler": {"scale": 0.3},
-    "BootstrapAMGClustering": {"n_clusters": 3, "n_init": 3},
-    "DiffusionSubspaceClustering": {"n_components": 1, "n_init": 2},
-    # Thirty columns of more than one function each would make too large a core.
-    "ChebyshevTuckerRegressor": {"degree": 3, "rank": 1, "max_iter": 5},
-    "FastRP": {"n_components": 8},
-    # Thirty columns allow one function each. A core that is learnt vanishes then: the mean explains
-    # the few samples of a check as well, and nothing but the mean would be checked.
-    "FunctionalTuckerRegressor": {
-        "rank": 1,
-        "core": "cp",
-        "nu": 0.5,
-        "length_scale": 2.0,
-        "n_init": 1,
-        "center": True,
-        "max_iter": 20,
-        "tol": 0.03,
-    },
-    # Small networks, few epochs, batches that the suite's few samples fill.
-    "MMCR": {"n_components": 4, "projector": (8, 4), "batch_size": 8, "n_views": 2, "max_iter": 3},
-    "ManifoldLinearizingClustering": {
-        "n_clusters": 3,
-        "n_components": 8,
-        "hidden_dim": 32,
-        "augment": "gaussian",
-        "warmup_iter": 20,
-        "max_iter": 5,
-    },
-    "VectorFieldGPRegressor": {"n_neighbors": 6, "n_eigenpairs": 20},
-}
+CHECK_PARAMS: dict[str, dict[str, Any]] = _declared("CHECK_PARAMS")
 
 _LIFTED_METHODS = (
     "fit",

@@ -132,10 +132,18 @@ def test_ctrl_c_waits_for_the_cache_to_be_written():
         os.kill(os.getpid(), signal.SIGINT)
         written.append("row")
 
-    with pytest.raises(KeyboardInterrupt):
-        uninterrupted(write)
-    assert written == ["row"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    # A shell starts programs in the background with SIGINT ignored: the test brings a handler.
+    def handler(number, frame):
+        raise KeyboardInterrupt
+
+    found = signal.signal(signal.SIGINT, handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            uninterrupted(write)
+        assert written == ["row"]
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, found)
 
 
 def test_cross_subject_cache_knows_who_the_others_are(tmp_path):

@@ -17,14 +17,15 @@ torch = pytest.importorskip("torch", reason="needs the extra torch")
 
 from torch import nn  # noqa: E402
 
+from sklr._torch._batches import batch_bounds  # noqa: E402
+from sklr._torch._modules import mlp, own_module  # noqa: E402
 from sklr.neural_network import Checkpoint, GrassmannClassifier, ProgressPrinter  # noqa: E402
 from sklr.neural_network._base import TorchEstimator, training_constraints  # noqa: E402
-from sklr.neural_network._loop import TrainState, batch_bounds, batches  # noqa: E402
+from sklr.neural_network._loop import TrainState, batches  # noqa: E402
 from sklr.neural_network._mixins import (  # noqa: E402
     TorchClassifierMixin,
     TorchTransformerMixin,
 )
-from sklr.neural_network._modules import mlp, own_module  # noqa: E402
 
 X, Y = make_classification(120, 6, n_informative=4, n_classes=3, random_state=0)
 NAMES = np.array(["ant", "bee", "cat"])

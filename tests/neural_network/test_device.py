@@ -2,7 +2,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 
-from sklr.neural_network._device import resolve_device  # noqa: E402
+from sklr._torch._device import resolve_device  # noqa: E402
 
 
 def test_auto_is_a_device_that_exists():

@@ -20,8 +20,8 @@ from sklr.nn import (  # noqa: E402
     coding_rate,
     split_manifold_parameters,
 )
-from sklr.nn._grassmann import resolve_scale  # noqa: E402
-from sklr.nn._riemannian import geodesic_step, project_horizontal  # noqa: E402
+from sklr.nn._grassmann._linear import resolve_scale  # noqa: E402
+from sklr.nn._grassmann._riemannian import geodesic_step, project_horizontal  # noqa: E402
 
 F64 = torch.float64
 
@@ -308,7 +308,7 @@ def test_closure_and_parameters_without_gradient():
 
 
 def test_written_gradient_equals_that_of_torch_also_a_second_time():
-    from sklr.nn._grassmann import _lengths
+    from sklr.nn._grassmann._linear import _lengths
 
     layer, x = head(), draw(6, 7, seed=1).requires_grad_()
     pull = draw(6, 3, seed=2)
@@ -330,7 +330,7 @@ def test_written_gradient_equals_that_of_torch_also_a_second_time():
 @pytest.mark.parametrize("C, D, k", [(3, 7, 2), (5, 24, 3), (2, 40, 8), (4, 5, 1)])
 @pytest.mark.parametrize("lr", [0.0, 0.01, 0.3, 2.0])
 def test_kernel_is_the_geodesic_of_the_paper(C, D, k, lr, dtype, tol):
-    from sklr.nn._grassmann_kernels import step_classes
+    from sklr.nn._grassmann._grassmann_kernels import step_classes
 
     S, M = bases(C, D, k), draw(C, D, k, seed=1)
     wanted = by_svd(S, project_horizontal(S, M), lr)
@@ -341,7 +341,7 @@ def test_kernel_is_the_geodesic_of_the_paper(C, D, k, lr, dtype, tol):
 
 
 def test_kernel_and_operations_of_torch_train_alike(monkeypatch):
-    import sklr.nn._riemannian as home
+    import sklr.nn._grassmann._riemannian as home
 
     one, two = head(), head()
     train(one, RiemannianSGD(one.parameters(), 0.1), X, Y, 25)

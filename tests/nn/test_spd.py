@@ -13,7 +13,7 @@ from torch.autograd import gradcheck  # noqa: E402
 from sklr.covariance import BuresWassersteinScaler  # noqa: E402
 from sklr.geometry import bw_distance, bw_mean, mean_riemann, tangent_space  # noqa: E402
 from sklr.nn import BiMap, LogEig, ReEig, SPDBatchNormAI, SPDBatchNormBW  # noqa: E402
-from sklr.nn import _spd_functional as F  # noqa: E402
+from sklr.nn._spd import _functional as F  # noqa: E402
 
 CLOSE = {"rtol": 1e-11, "atol": 1e-11}
 

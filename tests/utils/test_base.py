@@ -4,6 +4,8 @@ import sys
 from itertools import count
 
 import pytest
+from sklearn import config_context
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 from sklr.utils import _base
 from sklr.utils._base import BaseEstimator, fit_context
@@ -60,3 +62,44 @@ def test_second_interrupt_leaves_parameters_and_former_fit():
             break
     assert wanted > 2
     assert vars(estimator) == {"a": 3, "coef_": 7}
+
+
+class Changing(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Leaves one attribute or the other, by its parameter; counts its calls of partial_fit."""
+
+    _parameter_constraints = {"kind": [str]}
+
+    def __init__(self, kind="a"):
+        self.kind = kind
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None):
+        assert not [name for name in vars(self) if name.endswith("_")]
+        setattr(self, f"{self.kind}_", 1)
+        return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None):
+        self.calls_ = getattr(self, "calls_", 0) + 1
+        return self
+
+
+def test_a_fit_begins_without_the_former_one():
+    estimator = Changing().fit([[0.0]])
+    estimator._private = 1
+    estimator.set_params(kind="b").fit([[0.0]])
+    assert vars(estimator) == {"kind": "b", "b_": 1}
+
+
+def test_what_scikit_learn_keeps_beside_parameters_stays():
+    with config_context(enable_metadata_routing=True):
+        estimator = Changing().set_output(transform="pandas").set_fit_request(sample_weight=True)
+        before = dict(vars(estimator))
+        estimator.fit([[0.0]]).fit([[0.0]])
+    assert vars(estimator) == before | {"a_": 1}
+
+
+def test_partial_fit_goes_on_with_what_there_is():
+    estimator = Changing().partial_fit([[0.0]]).partial_fit([[0.0]])
+    assert estimator.calls_ == 2
+    assert not hasattr(estimator.fit([[0.0]]), "calls_")

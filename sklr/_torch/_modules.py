@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
-from sklr.neural_network._device import mixed_precision
+from sklr._torch._device import mixed_precision
 
 
 def mlp(

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from sklr.nn._spd_functional import spd_floor, spd_log
+from sklr.nn._spd._functional import spd_floor, spd_log
 
 
 class BiMap(nn.Module):

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from sklr.nn._autocast import in_autocast
+from sklr._torch._autocast import in_autocast
 
 
 def _exactly(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

@@ -3,6 +3,8 @@
 from contextlib import nullcontext
 from typing import Any
 
+from sklr._torch._autocast import in_autocast
+
 
 def resolve_device(device: str) -> Any:
     """Return the torch device that `device` names.
@@ -45,8 +47,6 @@ def mixed_precision(device: Any) -> Any:
     Those are kept until the caller's block ends: every step would see the first weights.
     """
     import torch
-
-    from sklr.nn._autocast import in_autocast
 
     if not in_autocast(device):
         return nullcontext()

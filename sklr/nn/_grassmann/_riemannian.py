@@ -213,7 +213,7 @@ def load_kernels() -> Any:
 
     if config.DISABLE_JIT:
         return None
-    from sklr.nn import _grassmann_kernels
+    from sklr.nn._grassmann import _grassmann_kernels
 
     return _grassmann_kernels
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sklr.nn._spd_functional import (
+from sklr.nn._spd._functional import (
     centred_log,
     exp_from_identity,
     positive,

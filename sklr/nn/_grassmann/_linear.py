@@ -5,8 +5,8 @@ import math
 import torch
 from torch import nn
 
-from sklr.nn._autocast import in_autocast
-from sklr.nn._riemannian import has_kernel, load_kernels
+from sklr._torch._autocast import in_autocast
+from sklr.nn._grassmann._riemannian import has_kernel, load_kernels
 
 
 class GrassmannLinear(nn.Module):

@@ -1,0 +1,119 @@
+"""Write the tables of methods in README.md and docs/papers.md from docs/methods/*.toml.
+
+And the API page, from what each public module names in ``__all__``.
+
+    python docs/make_tables.py
+
+One file a method, so that those who add methods at the same time edit no common list. A file has
+
+- ``number`` (its place in the table), ``method``, ``paper`` (a link), ``homes``, ``tests`` of the
+  paper's claim, and ``status``: "in", or "planned" for what users do not see yet;
+- ``[claim]``: ``name``, ``holds``, ``does_not``: what was measured of the claim;
+- ``[readme]``, where the method has a row there: ``row`` (its place), ``you_have``, ``you_want``,
+  ``take``, ``guide``.
+
+Homes in packages on torch get their star here. ``tests/test_api_index.py`` says when a table is
+not what its sources say.
+"""
+
+import pathlib
+import sys
+import tomllib
+
+ROOT = pathlib.Path(__file__).parents[1]
+METHODS = ROOT / "docs" / "methods"
+TABLES = {"README.md": ("readme",), "docs/papers.md": ("methods", "claims")}
+
+
+def methods() -> list[dict]:
+    """Return what the files say, in the order of their numbers."""
+    found = [tomllib.loads(path.read_text(encoding="utf-8")) for path in METHODS.glob("*.toml")]
+    return sorted(found, key=lambda method: method["number"])
+
+
+def _home(home: str) -> str:
+    from sklr.utils._imports import TORCH_PACKAGES
+
+    star = "\\*" if home.split(".")[0] in TORCH_PACKAGES else ""
+    return f"`{home}`{star}"
+
+
+def _rows(name: str, there: list[dict]) -> list[tuple[str, ...]]:
+    if name == "readme":
+        rows = sorted((m["readme"] for m in there if "readme" in m), key=lambda row: row["row"])
+        columns = ("you_have", "you_want", "take", "guide")
+        return [("you have", "you want", "take", "guide")] + [
+            tuple(row[column] for column in columns) for row in rows
+        ]
+    if name == "claims":
+        columns = ("name", "holds", "does_not")
+        return [("method", "holds", "does not, or could not be shown")] + [
+            tuple(m["claim"][column] for column in columns) for m in there
+        ]
+    return [("method", "home", "test of its claim")] + [
+        (
+            f"{m['method']} ({m['paper']})",
+            ", ".join(map(_home, m["homes"])),
+            ", ".join(f"`{test}`" for test in m["tests"]),
+        )
+        for m in there
+    ]
+
+
+def table(name: str) -> str:
+    """Return a table in Markdown: ``readme``, ``methods`` or ``claims``."""
+    head, *rows = _rows(name, [method for method in methods() if method["status"] == "in"])
+    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
+    lines.insert(1, "|" + "---|" * len(head))
+    return "\n".join(lines)
+
+
+def page(file: str) -> str:
+    """Return the text of a page with its tables as the sources say."""
+    text = (ROOT / file).read_text(encoding="utf-8")
+    for name in TABLES[file]:
+        first, last = (
+            f"<!-- table of {name}: python docs/make_tables.py -->",
+            f"<!-- {name} ends -->",
+        )
+        before, _, rest = text.partition(first)
+        _, found, after = rest.partition(last)
+        if not found:
+            raise ValueError(f"{file} has no place for the table {name!r}: {first} ... {last}")
+        text = f"{before}{first}\n\n{table(name)}\n\n{last}{after}"
+    return text
+
+
+def api_page() -> str:
+    """Return the API page: a section for each public module, its names sorted."""
+    from sklr.utils._discovery import public_objects
+
+    by_module: dict[str, list[str]] = {}
+    for dotted in public_objects():
+        module, _, name = dotted.rpartition(".")
+        by_module.setdefault(module, []).append(name)
+    sections = ["# API reference"]
+    for module, names in sorted(by_module.items()):
+        sections += [
+            f"{'#' * (1 + module.count('.'))} `{module}`",
+            f"""```{{eval-rst}}
+.. automodule:: {module}
+   :no-members:
+   :no-inherited-members:
+
+.. currentmodule:: {module}
+
+.. autosummary::
+   :toctree: generated/
+"""
+            + "".join(f"\n   {name}" for name in sorted(names))
+            + "\n```",
+        ]
+    return "\n\n".join(sections) + "\n"
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    (ROOT / "docs/api.md").write_text(api_page(), encoding="utf-8")
+    for file in TABLES:
+        (ROOT / file).write_text(page(file), encoding="utf-8")

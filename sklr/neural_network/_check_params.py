@@ -1,0 +1,28 @@
+"""Quick parameters and known failures for the checks of every estimator."""
+
+from typing import Any
+
+#: Class name -> parameters with which a fit of a few samples takes a second at most.
+CHECK_PARAMS: dict[str, dict[str, Any]] = {
+    # In float64, where weights of samples agree with repeated samples to the check's 1e-7; another
+    # test runs the suite with the default. Few epochs.
+    "EEGSPDNetClassifier": {
+        "n_spatial_filters": 4,
+        "n_filters": 3,
+        "kernel_size": 5,
+        "max_iter": 3,
+        "batch_size": 512,
+    },
+    "SPDNetClassifier": {"max_iter": 3, "batch_size": 512},
+    "GrassmannClassifier": {"max_iter": 15, "dtype": "float64"},
+    # Small networks, few epochs, batches that the suite's few samples fill.
+    "MMCR": {"n_components": 4, "projector": (8, 4), "batch_size": 8, "n_views": 2, "max_iter": 3},
+    "ManifoldLinearizingClustering": {
+        "n_clusters": 3,
+        "n_components": 8,
+        "hidden_dim": 32,
+        "augment": "gaussian",
+        "warmup_iter": 20,
+        "max_iter": 5,
+    },
+}

@@ -1,0 +1,1 @@
+"""Subspaces: the linear head of subspaces, its optimiser and their kernels."""

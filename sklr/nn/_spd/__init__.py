@@ -1,0 +1,1 @@
+"""Layers and functions of symmetric positive definite matrices."""

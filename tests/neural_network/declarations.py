@@ -1,0 +1,43 @@
+"""What the results of ``sklr.neural_network`` do not depend on; ``promises.py`` has the words."""
+
+from promises import BATCHES, NETWORK, of_distances, same
+
+DECLARED = {
+    "EEGSPDNetClassifier": dict(
+        rows=same(1e-2),
+        scale=same(1e-2),
+        names_of_classes=same(0),
+        why_not={
+            **dict.fromkeys(("columns", "sign", "shift", "rotation", "mixing"), NETWORK),
+            "order_of_classes": "first weights are drawn for each class",
+        },
+    ),
+    "GrassmannClassifier": dict(
+        rows=same(1e-6),
+        names_of_classes=same(0),
+        weights=same(1e-6),
+        why_not={
+            **of_distances(NETWORK),
+            "units": NETWORK,
+            "order_of_classes": "first weights are drawn for each class",
+        },
+    ),
+    "MMCR": dict(why_not={**of_distances(NETWORK), "units": NETWORK, "rows": BATCHES}),
+    "ManifoldLinearizingClustering": dict(
+        why_not={**of_distances(NETWORK), "units": NETWORK, "rows": BATCHES}
+    ),
+    "SPDNetClassifier": dict(
+        rows=same(1e-6),
+        scale=same(1e-6),
+        names_of_classes=same(0),
+        why_not={
+            **dict.fromkeys(("columns", "rotation", "mixing"), NETWORK),
+            "order_of_classes": "first weights are drawn for each class",
+        },
+    ),
+}
+
+# Where a promise would be empty with the parameters of the checks.
+PARAMS = {
+    "GrassmannClassifier": {"batch_size": 512},  # one batch, also of repeated samples
+}
