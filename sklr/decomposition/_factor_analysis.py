@@ -392,7 +392,7 @@ def start(table, n_factors):
     """
     p, n = table.values.shape
     share = max(table.observed.mean(), 1e-3)
-    # Pairs of columns are seen together in about share^2 of the rows, a column with itself in share.
+    # Pairs of columns are seen together in share^2 of the rows, a column with itself in share.
     moments = table.values @ table.values.T / n
     moments /= share**2
     moments[range(p), range(p)] *= share

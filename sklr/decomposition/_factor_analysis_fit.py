@@ -103,9 +103,7 @@ def fit_table(X, mask, *, n_components, n_clusters, n_neighbors, max_iter, tol, 
     X = np.asarray(X, dtype=float)
     centre, scale = units(X, mask)
     active = scale > 0
-    fitted = FittedTable(
-        centre, scale, active, _nothing(0), 0, None, None, 1.0, 1.0, 0, 0.0, True
-    )
+    fitted = FittedTable(centre, scale, active, _nothing(0), 0, None, None, 1.0, 1.0, 0, 0.0, True)
     p = int(active.sum())
     if p == 0:
         return fitted
@@ -146,7 +144,8 @@ def fit_table(X, mask, *, n_components, n_clusters, n_neighbors, max_iter, tol, 
 
 
 def _last(sweeps):
-    for model, _ in sweeps:
+    model = None
+    for model, _ in sweeps:  # noqa: B007
         pass
     return model
 
