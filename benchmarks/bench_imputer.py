@@ -2,10 +2,10 @@
 
     python benchmarks/bench_imputer.py [--parts accuracy speed large] [--json FILE]
 
-`accuracy`: seven tables, four patterns of holes (a fifth of the values), two seeds. Error is the root
-mean square at the holes over the standard deviations of the columns. KNNImputer and
-IterativeImputer stand behind a StandardScaler, as their users have them, and are tuned on a tenth of
-the known entries, set aside; LowRankImputer gets the raw table and no parameters. Beside it the
+`accuracy`: seven tables, four patterns of holes (a fifth of the values), two seeds. Error is the
+root mean square at the holes over the standard deviations of the columns. KNNImputer and
+IterativeImputer stand behind a StandardScaler, as their users have them, and are tuned on a tenth
+of the known entries, set aside; LowRankImputer gets the raw table and no parameters. Beside it the
 accuracy (diabetes: R2) of a linear model, five folds on the filled table, where there is a target.
 `speed`: a fit of each, CPU seconds. `large`: 1,000,000 x 50, ours alone.
 Tables, patterns, seeds, sizes and grids were fixed before anything was run. star98 and anes96 are

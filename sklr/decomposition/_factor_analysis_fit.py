@@ -107,7 +107,8 @@ def fit_table(X, mask, *, n_components, n_clusters, n_neighbors, max_iter, tol, 
     p = int(active.sum())
     if p == 0:
         return fitted
-    table = fitted.table(X, mask).with_patterns()
+    table = fitted.table(X, mask)
+    table = table.rows(_order(table.values, 0)).with_patterns()
     n = table.n_rows
     k = n_components
     if k is None:
@@ -143,6 +144,14 @@ def fit_table(X, mask, *, n_components, n_clusters, n_neighbors, max_iter, tol, 
     return fitted
 
 
+def _order(values, axis):
+    """An order of rows or columns that does not depend on how they are arranged, nor on signs.
+
+    What is drawn at random is drawn in this order.
+    """
+    return np.argsort(np.sort(np.abs(values) ** 3, axis=axis).sum(axis=axis), kind="stable")
+
+
 def _last(sweeps):
     model = None
     for model, _ in sweeps:  # noqa: B007
@@ -172,7 +181,9 @@ def _choose(table, k, prune, n_clusters, n_neighbors, rng):
     n_splits = int(np.clip(_SMALL // table.values.size, 1, _SPLITS))
     plain = 0.0
     for _ in range(n_splits):
-        hidden = (table.observed > 0) & (rng.random_sample(table.values.shape) < _HIDDEN)
+        drawn = np.empty(table.values.shape)
+        drawn[_order(table.values, 1)] = rng.random_sample(table.values.shape)
+        hidden = (table.observed > 0) & (drawn < _HIDDEN)
         hidden &= enough[:, None]
         if not hidden.any():
             return kept
@@ -323,7 +334,8 @@ def _correction(fitted, table, middle):
     if not fitted.neighbours:
         return 0.0
     filled = np.where(table.observed > 0, table.values, middle)
-    return _near(fitted.donors, fitted.residuals, filled, fitted.neighbours)
+    near = _near(fitted.donors, fitted.residuals, filled, fitted.neighbours)
+    return near * table.observed.any(axis=0)  # a row without values has no near ones
 
 
 def draw(fitted, X, mask, rng):

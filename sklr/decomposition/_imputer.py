@@ -48,11 +48,11 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
     n_neighbors : int or "auto", default="auto"
         How many near rows a hole gets a correction from: the weighted mean of their residuals in
         its column, shrunk. 0 is none. "auto" is 5 where it helps on entries that are set aside.
-    min_value, max_value : "auto", "observed", float or array-like of shape (n_features,), \
-            default="auto"
-        What is filled in is not below or above. "observed" is the smallest or largest value of
-        the column in `fit`; "auto" is "observed" for factor analysis, and no bound otherwise.
-        ``-np.inf`` and ``np.inf`` are no bound.
+    min_value : {"auto", "observed"}, float or array-like of shape (n_features,), default="auto"
+        What is filled in is not below. "observed" is the smallest value of the column in `fit`;
+        "auto" is "observed" for factor analysis, and no bound otherwise. ``-np.inf`` is no bound.
+    max_value : {"auto", "observed"}, float or array-like of shape (n_features,), default="auto"
+        What is filled in is not above; as `min_value`.
     round_integers : bool, default=False
         Whether columns that held whole numbers only in `fit` are filled with whole numbers.
     alpha : float, default=None
@@ -126,25 +126,25 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
     variance_inflation_ : float
         What variances are multiplied by so that they agree with these errors.
     mean_ : float
-        Of alternating minimisation: mean of the observed values (their median for a robust loss),
+        With alternating minimisation the mean of the observed values (their median for a robust loss),
         0 without biases and for factor analysis.
     feature_bias_ : ndarray of shape (n_features,)
         Biases of the columns; of factor analysis their means.
     objective_ : ndarray of shape (n_iter_,)
-        Loss plus ridge after each sweep. Alternating minimisation only, as the next five.
+        Of alternating minimisation only: loss plus ridge after each sweep.
     scale_ : float
-        Spread of the observed values around the biases, what `alpha` is measured in.
+        Of alternating minimisation only: spread of the observed values around the biases, what `alpha` is measured in.
     delta_ : float
-        Residual at which the loss turned from square to absolute value in the last sweep,
+        Of alternating minimisation only: residual at which the loss turned from square to absolute value in the last sweep,
         infinity for the squared loss.
     cut_ : float
-        Residual beyond which Huber's loss left values out in the last sweeps; infinity for the
+        Of alternating minimisation only: residual beyond which Huber's loss left values out in the last sweeps; infinity for the
         others.
     noise_ : float
-        Standard deviation of the noise that ridges are measured in; `scale_`, but with
+        Of alternating minimisation only: standard deviation of the noise that ridges are measured in; `scale_`, but with
         ``alpha_scaling="uncertainty"``.
     training_rmse_ : float
-        Root mean square residual of the observed values.
+        Of alternating minimisation only: root mean square residual of the observed values.
     n_iter_ : int
         Number of sweeps.
     min_value_, max_value_ : ndarray of shape (n_features,)
@@ -184,6 +184,7 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
        of missing values", JMLR 11, 2010. https://jmlr.org/papers/v11/ilin10a.html
     .. [3] Z. Ghahramani, M. J. Beal, "Variational inference for Bayesian mixtures of factor
        analysers", NIPS 1999.
+       https://papers.nips.cc/paper/1691-variational-inference-for-bayesian-mixtures-of-factor-analysers
     .. [4] Y. Gu, Z. Song, J. Yin, L. Zhang, "Low rank matrix completion via robust alternating
        minimization in nearly linear time", ICLR 2024. https://arxiv.org/abs/2302.11068
     .. [5] P. Jain, P. Netrapalli, S. Sanghavi, "Low-rank matrix completion using alternating
