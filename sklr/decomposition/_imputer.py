@@ -21,6 +21,8 @@ from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._validation import check_array, validate_data
 
 _TOL = 5e-3
+# A model that is off by less (standard deviations) is right beyond what was observed, too.
+_EXACT = 0.1
 
 
 class LowRankImputer(TransformerMixin, BaseEstimator):
@@ -50,7 +52,8 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
         its column, shrunk. 0 is none. "auto" is 5 where it helps on entries that are set aside.
     min_value : {"auto", "observed"}, float or array-like of shape (n_features,), default="auto"
         What is filled in is not below. "observed" is the smallest value of the column in `fit`;
-        "auto" is "observed" for factor analysis, and no bound otherwise. ``-np.inf`` is no bound.
+        "auto" is "observed" for factor analysis, unless `held_out_error_` is below 0.1, and no
+        bound otherwise. ``-np.inf`` is no bound.
     max_value : {"auto", "observed"}, float or array-like of shape (n_features,), default="auto"
         What is filled in is not above; as `min_value`.
     round_integers : bool, default=False
@@ -126,23 +129,24 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
     variance_inflation_ : float
         What variances are multiplied by so that they agree with these errors.
     mean_ : float
-        With alternating minimisation the mean of the observed values (their median for a robust loss),
-        0 without biases and for factor analysis.
+        With alternating minimisation the mean of the observed values (their median for a robust
+        loss), 0 without biases and for factor analysis.
     feature_bias_ : ndarray of shape (n_features,)
         Biases of the columns; of factor analysis their means.
     objective_ : ndarray of shape (n_iter_,)
         Of alternating minimisation only: loss plus ridge after each sweep.
     scale_ : float
-        Of alternating minimisation only: spread of the observed values around the biases, what `alpha` is measured in.
+        Of alternating minimisation only: spread of the observed values around the biases, what
+        `alpha` is measured in.
     delta_ : float
-        Of alternating minimisation only: residual at which the loss turned from square to absolute value in the last sweep,
-        infinity for the squared loss.
+        Of alternating minimisation only: residual at which the loss turned from square to absolute
+        value in the last sweep, infinity for the squared loss.
     cut_ : float
-        Of alternating minimisation only: residual beyond which Huber's loss left values out in the last sweeps; infinity for the
-        others.
+        Of alternating minimisation only: residual beyond which Huber's loss left values out in the
+        last sweeps; infinity for the others.
     noise_ : float
-        Of alternating minimisation only: standard deviation of the noise that ridges are measured in; `scale_`, but with
-        ``alpha_scaling="uncertainty"``.
+        Of alternating minimisation only: standard deviation of the noise that ridges are measured
+        in; `scale_`, but with ``alpha_scaling="uncertainty"``.
     training_rmse_ : float
         Of alternating minimisation only: root mean square residual of the observed values.
     n_iter_ : int
@@ -618,6 +622,11 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
         self.held_out_error_ = fitted.held_out
         self.variance_inflation_ = fitted.inflation
         self.n_iter_ = max(fitted.n_iter, 1)
+        if fitted.held_out < _EXACT:
+            if isinstance(self.min_value, str) and self.min_value == "auto":
+                self.min_value_ = np.full(X.shape[1], -np.inf)
+            if isinstance(self.max_value, str) and self.max_value == "auto":
+                self.max_value_ = np.full(X.shape[1], np.inf)
 
     def _filled_by_factors(self, X, mask, evidence, return_std):
         out = np.array(X, order="C")
