@@ -33,12 +33,14 @@ class Table:
     values: np.ndarray  # (n_features, n_rows), 0 where missing
     observed: np.ndarray  # (n_features, n_rows), 0.0 or 1.0
     pattern: np.ndarray | None = None  # (n_rows,), rows of one number have the same observed
+    compiled: bool = False  # whether the table is large enough for a kernel to be compiled
 
     def with_patterns(self):
         """Number the patterns of what is observed: rows of one pattern share a covariance."""
         bits = np.ascontiguousarray(np.packbits(self.observed > 0, axis=0).T)
         keys = bits.view(np.dtype((np.void, bits.shape[1])))[:, 0]
-        return Table(self.values, self.observed, np.unique(keys, return_inverse=True)[1])
+        pattern = np.unique(keys, return_inverse=True)[1]
+        return Table(self.values, self.observed, pattern, self.compiled)
 
     @property
     def n_rows(self):
@@ -48,7 +50,7 @@ class Table:
     def rows(self, which):
         """Return some rows."""
         pattern = None if self.pattern is None else self.pattern[which]
-        return Table(self.values[:, which], self.observed[:, which], pattern)
+        return Table(self.values[:, which], self.observed[:, which], pattern, self.compiled)
 
     def chunks(self, n_factors):
         """Iterate over rows, few enough at a time."""
@@ -102,13 +104,19 @@ def _pack(k):
     return i, j, where
 
 
-def invert(A):
+def invert(A, compiled=False):
     """Invert positive definite matrices of shape (k, k, n) in place; return log determinants.
 
     Gauss-Jordan without pivots, all matrices at once: what is inverted here is the identity plus
     something positive, and small.
     """
     k, _, n = A.shape
+    if compiled:
+        from sklr.decomposition._factor_analysis_kernels import invert_in_place
+
+        log_det = np.empty(n)
+        invert_in_place(A, log_det)
+        return log_det
     pivots = np.empty((k, n))
     for j in range(k):
         pivots[j] = A[j, j]
@@ -157,7 +165,7 @@ def row_posterior(model, table):
         A[range(k), range(k)] += 1.0
         h = (W.T * precision) @ Z
         h -= ((W.T * mean + model.cov[c, :, :-1, -1].T) * precision) @ M
-        log_det = invert(A)
+        log_det = invert(A, table.compiled)
         if of_row is not None:
             A, log_det = A[:, :, of_row], log_det[of_row]
         u = (A * h).sum(axis=1)

@@ -20,7 +20,7 @@ from sklr.utils._progress import progress
 # Entries set aside to choose by: a tenth, in several splits of a small table.
 _HIDDEN, _SMALL, _SPLITS = 0.1, 10_000, 4
 # Rows that choices are made on, that sweeps begin with, and whose residuals are kept.
-_CHOICE_ROWS, _FIRST_ROWS, _DONORS = 2000, 20_000, 2000
+_CHOICE_ROWS, _FIRST_ROWS, _DONORS = 1000, 20_000, 2000
 _CHOICE_SWEEPS, _CHOICE_TOL = 15, 5e-3
 # What is more complicated must be better by this.
 _GAIN = 0.985
@@ -31,6 +31,8 @@ _GROUPS, _ROWS_A_GROUP = (2, 3, 5), 40
 # Neighbours by default, and how many residuals of zero are added to theirs.
 _NEIGHBOURS, _SHRINKAGE = 5, 2.0
 _CHUNK = 2048
+# Operations in a sweep from which on a kernel is compiled (a second, once).
+_COMPILED = 1e6
 
 
 @dataclass
@@ -49,6 +51,7 @@ class FittedTable:
     n_iter: int
     change: float
     converged: bool
+    compiled: bool = False
 
     def table(self, X, mask):
         """Standardise rows; columns without evidence in fit have none here."""
@@ -56,7 +59,7 @@ class FittedTable:
         with np.errstate(invalid="ignore", over="ignore"):
             Z = (np.asarray(X, float)[:, self.active] - self.centre[self.active]).T
             Z /= self.scale[self.active][:, None]
-        return Table(np.where(seen, Z, 0.0), seen.astype(float))
+        return Table(np.where(seen, Z, 0.0), seen.astype(float), None, self.compiled)
 
 
 def units(X, mask):
@@ -116,6 +119,7 @@ def fit_table(X, mask, *, n_components, n_clusters, n_neighbors, max_iter, tol, 
         most = int(p + 0.5 - np.sqrt(2.0 * p + 0.25))
         k = max(1, min(20, max(most, 3), p - 1, n - 1))
     prune = n_components is None
+    table.compiled = fitted.compiled = n * k**3 > _COMPILED
 
     chosen = _choose(table, k, prune, n_clusters, n_neighbors, rng)
     n_groups, fitted.neighbours, fitted.inflation, fitted.held_out = chosen
@@ -188,8 +192,11 @@ def _choose(table, k, prune, n_clusters, n_neighbors, rng):
         if not hidden.any():
             return kept
         plain += np.mean(table.values[hidden] ** 2)
-        rest = Table(np.where(hidden, 0.0, table.values), np.where(hidden, 0.0, table.observed))
-        rest = rest.with_patterns()
+        rest = Table(
+            np.where(hidden, 0.0, table.values),
+            np.where(hidden, 0.0, table.observed),
+            compiled=table.compiled,
+        ).with_patterns()
         options = {"max_iter": _CHOICE_SWEEPS, "tol": _CHOICE_TOL, "prune": prune}
         base = _last(improve(start(rest, k), rest, **options))
         for g in list(trials):

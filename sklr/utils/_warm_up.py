@@ -11,6 +11,7 @@ _KERNEL_MODULES: tuple[str, ...] = (
     "sklr.covariance._embedding_kernels",
     "sklr.decomposition._chebyshev_tucker_kernels",
     "sklr.decomposition._completion_kernels",
+    "sklr.decomposition._factor_analysis_kernels",
     "sklr.decomposition._functional_tucker_kernels",
     "sklr.geometry._bootstrap_amg_kernels",
     "sklr.geometry._diffusion_kernels",

@@ -87,13 +87,14 @@ def test_leave_one_out_equals_leaving_out(mixture):
         assert_allclose(gaps[i, j], X[i, j] - by_algebra(model, X[i], seen)[0][j], atol=1e-9)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("k", [0, 1, 4, 13])
-def test_inverses_and_determinants(k):
+def test_inverses_and_determinants(k, compiled):
     rng = np.random.default_rng(0)
     G = rng.standard_normal((6, k, k + 2))
     G = G @ G.transpose(0, 2, 1) + np.eye(k)
     A = np.moveaxis(G, 0, -1).copy()
-    log_det = invert(A)
+    log_det = invert(A, compiled)
     assert_allclose(np.moveaxis(A, -1, 0), np.linalg.inv(G), atol=1e-12)
     assert_allclose(log_det, np.linalg.slogdet(G)[1], atol=1e-12)
 
