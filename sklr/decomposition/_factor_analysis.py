@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 # Rows that are worked on at once: so many numbers of each row's k x k systems fit into the cache.
-_CACHE = 1 << 15
+_CACHE = 1 << 16
 # Noise variances do not fall below this, in units of the column's variance.
 FLOOR = 1e-4
 # A factor that explains less than this of one column, over all columns together, is removed.

@@ -16,6 +16,7 @@ from sklr.decomposition._factor_analysis import (
     variances,
 )
 from sklr.utils._progress import progress
+from sklr.utils._threads import single_blas_thread
 
 # Entries set aside to choose by: a tenth, in several splits of a small table.
 _HIDDEN, _SMALL, _SPLITS = 0.1, 10_000, 4
@@ -80,6 +81,7 @@ def units(X, mask):
     return np.where(width > 0, middle + mean * width, low), deviation * width
 
 
+@single_blas_thread()  # chunks are small, threads would wait for each other
 def fit_table(X, mask, *, n_components, n_clusters, n_neighbors, max_iter, tol, rng, verbose=0):
     """Fit factor analysis to the observed values of a table.
 
@@ -300,6 +302,7 @@ def _parts(n):
     return [slice(first, min(first + _CHUNK, n)) for first in range(0, n, _CHUNK)]
 
 
+@single_blas_thread()
 def predict(fitted, X, mask, *, return_std=False, fill=True):
     """Expected values of all entries of rows, and their standard deviations, in original units.
 
@@ -345,6 +348,7 @@ def _correction(fitted, table, middle):
     return near * table.observed.any(axis=0)  # a row without values has no near ones
 
 
+@single_blas_thread()
 def draw(fitted, X, mask, rng):
     """One draw of all entries from their joint posterior, in original units.
 
