@@ -1,7 +1,6 @@
 """The engine of alternating minimisation behind LowRankImputer: entries in, values out."""
 
 import warnings
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,10 +9,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from sklr.decomposition._completion import exact_rows, leave_one_out, minimise, scaled
-from sklr.decomposition._completion_data import Half, Model, transposed
-from sklr.decomposition._completion_plain import predict_pairs
-from sklr.decomposition._completion_start import squared_loss
-from sklr.decomposition._parameters import canonical, make_settings, not_converged, resolve_rank
+from sklr.decomposition._completion_data import Model, ObservedEntries, transposed
+from sklr.decomposition._completion_numpy import predict_pairs
+from sklr.decomposition._parameters import make_settings, not_converged, resolve_rank
 
 #: What parameters of this method are where they are None.
 DEFAULTS = {
@@ -33,10 +31,10 @@ def entries_of(X, mask):
     if sp.issparse(X):
         indptr = np.concatenate([[0], np.cumsum(mask)])[X.indptr].astype(np.int64)
         indices, values = (X.indices, X.data) if mask.all() else (X.indices[mask], X.data[mask])
-        return Half(indptr, indices.astype(np.int32, copy=False), values, values[:0])
+        return ObservedEntries(indptr, indices.astype(np.int32, copy=False), values, values[:0])
     indptr = np.concatenate([[0], np.cumsum(mask.sum(axis=1))]).astype(np.int64)
     numbers = np.broadcast_to(np.arange(X.shape[1], dtype=np.int32), X.shape)
-    return Half(indptr, numbers[mask], X[mask], X[:0, 0])
+    return ObservedEntries(indptr, numbers[mask], X[mask], X[:0, 0])
 
 
 class AlternatingTable:
@@ -95,7 +93,7 @@ class AlternatingTable:
 
     def score(self, entries):
         """Minus the error of each value predicted from the others of its row."""
-        entries = replace(entries, values=entries.values.astype(np.float64))
+        entries = entries._replace(values=entries.values.astype(np.float64))
         model = self.rows(entries)
         squared, absolute = leave_one_out(entries, model, scaled(self.settings, model))
         if self.settings.loss == "squared":
@@ -110,7 +108,7 @@ def fit_alternating(estimator, entries, shape):
     ----------
     estimator : LowRankImputer
         Whose parameters count.
-    entries : Half
+    entries : ObservedEntries
         Observed entries by row.
     shape : tuple
         Of the table.
@@ -131,7 +129,7 @@ def fit_alternating(estimator, entries, shape):
     )
     if not model.converged:
         warnings.warn(not_converged(settings, model), ConvergenceWarning, stacklevel=4)
-    canonical(model)
+    model.orthogonalise()
     fitted = AlternatingTable(settings, model)
     estimator.components_ = fitted.components
     estimator.mean_ = fitted.mean
@@ -143,6 +141,6 @@ def fit_alternating(estimator, entries, shape):
     estimator.delta_ = fitted.delta
     estimator.cut_ = fitted.cut
     estimator.noise_ = fitted.noise
-    loss = squared_loss(entries, model, settings)
+    loss = entries.squared_loss(model, settings)
     estimator.training_rmse_ = float(np.sqrt(loss / len(entries.values)))
     return fitted
