@@ -4,7 +4,7 @@ Weights of FastRP, chosen from the data
 
 How far should a walk on a graph go? Two steps where communities are dense, thirty where edges are
 few. :class:`~sklr.manifold.FastRPCV` finds out, from the labels of some nodes, or from edges that
-it leaves out, at the price of a few fits of :class:`~sklr.manifold.FastRP`.
+it leaves out, in less than a second for some thousand nodes.
 """
 
 # %%
