@@ -3,15 +3,26 @@
 from numbers import Integral, Real
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import ClusterMixin
+from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
 
 from sklr.cluster._block_kmeans import BlockData, block_kmeans, contiguous
-from sklr.cluster._refine import refine_labels
+from sklr.cluster._held_out import choose_number, choose_start, most_clusters
+from sklr.cluster._node_terms import Categories, feature_term, smoothed_coordinates
+from sklr.cluster._refine import block_density, edge_likelihood, refine_labels, trusted
+from sklr.manifold._amg._augmented_graph import codes_of_new
 from sklr.manifold._bootstrap_amg import _BaseBootstrapAMG
 from sklr.metrics._modularity import modularity_of_codes
 from sklr.utils._base import fit_context
+from sklr.utils._graph import check_adjacency, is_graph_object
+from sklr.utils._validation import check_array, validate_data
+
+# Restarts of K-means, and coordinates, for what is chosen on the way.
+_QUICK_INIT = 3
 
 # What "auto" stands for: the paper's choices with its embedding, what measured best with others.
 _PAPER = {"attribute_scale": 1.0, "init": "random", "n_init": 100, "max_iter": 10,
@@ -19,6 +30,10 @@ _PAPER = {"attribute_scale": 1.0, "init": "random", "n_init": 100, "max_iter": 1
 _OURS = {"attribute_scale": 0.0, "init": "k-means++", "n_init": 10, "max_iter": 50,
          "selection": "inertia", "refine": False}  # fmt: skip
 _AUTO = {"svd": _PAPER, "ritz": _OURS, "eigen": _OURS, "regularized": _OURS | {"refine": True}}
+
+
+def _n_rows(X):
+    return X.shape[0] if hasattr(X, "shape") else 10**6
 
 
 class BootstrapAMGClustering(ClusterMixin, _BaseBootstrapAMG):
@@ -33,8 +48,9 @@ class BootstrapAMGClustering(ClusterMixin, _BaseBootstrapAMG):
 
     Parameters
     ----------
-    n_clusters : int, default=8
-        Clusters wanted.
+    n_clusters : int or "auto", default=8
+        Clusters wanted. "auto" takes the number, up to 48, for which the likelihood of the edges
+        less the price of labels and parameters is largest.
     affinity : {"nearest_neighbors", "precomputed"}, default="nearest_neighbors"
         Whether X is a table of features, of which a graph of neighbours is made, or the
         adjacency.
@@ -99,6 +115,13 @@ class BootstrapAMGClustering(ClusterMixin, _BaseBootstrapAMG):
     ----------
     labels_ : ndarray of shape (n_samples,)
         Cluster of each vertex.
+    n_clusters_ : int
+        Number of clusters.
+    attribute_strengths_ : ndarray of shape (n_attributes,)
+        What the log likelihood of each attribute was multiplied by in the refinement, learnt from
+        the edges; 0 for attributes that tell nothing of the clusters.
+    feature_strength_ : float
+        The same of the features. Only with `features`.
     modularity_ : float
         Modularity of the labels in the original graph.
     inertia_ : float
@@ -174,7 +197,7 @@ class BootstrapAMGClustering(ClusterMixin, _BaseBootstrapAMG):
 
     _parameter_constraints: dict = {
         **_BaseBootstrapAMG._parameter_constraints,
-        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "n_clusters": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "attribute_scale": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "init": [StrOptions({"auto", "random", "k-means++"})],
         "n_init": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -238,7 +261,7 @@ class BootstrapAMGClustering(ClusterMixin, _BaseBootstrapAMG):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, *, attributes=None):
+    def fit(self, X, y=None, *, attributes=None, features=None):
         """Cluster the vertices.
 
         Parameters
@@ -251,6 +274,8 @@ class BootstrapAMGClustering(ClusterMixin, _BaseBootstrapAMG):
         attributes : array-like of shape (n_samples, n_attributes), default=None
             Categories of each vertex: integers, strings, or a data frame. None clusters by
             structure alone.
+        features : array-like or sparse matrix of shape (n_samples, n_columns), default=None
+            Numbers that describe each vertex: words (sparse, not negative), or a dense table.
 
         Returns
         -------
@@ -258,14 +283,29 @@ class BootstrapAMGClustering(ClusterMixin, _BaseBootstrapAMG):
             The fitted estimator.
         """
         rng = check_random_state(self.random_state)
+        auto = isinstance(self.n_clusters, str)
         n_components = self.n_components
         if n_components is None and self.embedding != "svd":
-            n_components = self.n_clusters
+            n_components = most_clusters(_n_rows(X)) if auto else self.n_clusters
         adjacency, codes, index, rows, fitted = self._fit_coordinates(
-            X, attributes, n_components, rng, n_clusters=self.n_clusters
+            X, attributes, n_components, rng, n_clusters=None if auto else self.n_clusters
         )
         n = adjacency.shape[0]
         n_values = [len(values) for values in fitted["categories_"]]
+        terms = [Categories(column, size) for column, size in zip(codes.T, n_values)]
+        features = self._check_features(features, n)
+        if features is not None:
+            terms.append(feature_term(features))
+        k = self.n_clusters
+        if auto:
+            k = choose_number(
+                adjacency, rows[:n], terms, lambda part, k: self._kmeans(part, k, rng)
+            )
+            if self.n_components is None:
+                rows = rows[:, : max(k, 1)]
+                fitted["embedding_"] = fitted["embedding_"][:, : max(k, 1)]
+                parts = fitted["attribute_embedding_"]
+                fitted["attribute_embedding_"] = [part[:, : max(k, 1)] for part in parts]
         scale = self._resolved("attribute_scale")
         used = index - n if scale > 0 else np.empty((n, 0), dtype=np.int64)
         data = BlockData(
@@ -276,7 +316,7 @@ class BootstrapAMGClustering(ClusterMixin, _BaseBootstrapAMG):
         )
         labels, inertia, n_iter = block_kmeans(
             data,
-            self.n_clusters,
+            k,
             init=self._resolved("init"),
             n_init=self._resolved("n_init"),
             max_iter=self._resolved("max_iter"),
@@ -286,19 +326,163 @@ class BootstrapAMGClustering(ClusterMixin, _BaseBootstrapAMG):
             n_jobs=self.n_jobs,
             verbose=self.verbose,
         )
-        labels = contiguous(labels, self.n_clusters)
-        if self._resolved("refine") and self.n_clusters > 1:
-            labels = refine_labels(adjacency, codes, n_values, labels, int(labels.max()) + 1)
-        fitted |= {
-            "labels_": labels,
-            "inertia_": inertia,
-            "n_iter_": n_iter,
-            "modularity_": modularity_of_codes(adjacency, labels),
-        }
-        self._keep(fitted)
+        labels = contiguous(labels, k)
+        strengths = np.ones(len(terms))
+        if self._resolved("refine") and k > 1:
+            if terms:
+                labels, strengths = self._learnt_start(
+                    adjacency, codes, fitted["categories_"], features, terms, labels, k, rng
+                )
+            labels = refine_labels(
+                adjacency, terms, labels, int(labels.max()) + 1, strengths=strengths
+            )
+        vars(self).update(fitted)
+        self.labels_ = labels
+        self.n_clusters_ = int(labels.max()) + 1
+        self.inertia_ = inertia
+        self.n_iter_ = n_iter
+        self.modularity_ = modularity_of_codes(adjacency, labels)
+        self.attribute_strengths_ = strengths[: len(n_values)]
+        if features is not None:
+            self.feature_strength_ = float(strengths[-1])
+        self._keep_model(adjacency, terms, strengths)
+        if self.affinity == "nearest_neighbors" and not is_graph_object(X):
+            self._neighbors = NearestNeighbors(n_neighbors=min(self.n_neighbors, n - 1)).fit(X)
         return self
 
-    def fit_predict(self, X, y=None, *, attributes=None):
+    def _kmeans(self, rows, n_clusters, rng):
+        """Return labels of K-means on coordinates, for what is chosen on the way."""
+        data = BlockData(rows, np.empty((len(rows), 0)), rows[:0], np.empty(0))
+        labels, *_ = block_kmeans(
+            data, n_clusters, init="k-means++", n_init=_QUICK_INIT, max_iter=50,
+            selection="inertia", adjacency=None, rng=rng, n_jobs=self.n_jobs, verbose=0,
+        )  # fmt: skip
+        return contiguous(labels, n_clusters)
+
+    def _learnt_start(self, adjacency, codes, categories, features, terms, labels, n_clusters, rng):
+        """Return labels to refine from and the strength of each term, learnt from the edges.
+
+        An attribute tells something if the clusters of structure alone have distributions of its
+        values that are likelier than a common one. Those that do not are left out. How much the
+        others count is what foretells edges best that were left out.
+        """
+        one = np.ones(())
+
+        def spectral(graph, columns):
+            kept = [categories[j] for j in columns]
+            rows, *_ = self._coordinates(graph, codes[:, columns], kept, one, n_clusters, rng)
+            return self._kmeans(rows[: graph.shape[0]], n_clusters, rng)
+
+        alone = spectral(adjacency, [])
+        alone = refine_labels(adjacency, [], alone, n_clusters)
+        p = codes.shape[1]
+        soft = trusted(alone, n_clusters)
+        tells = [j for j in range(p) if terms[j].tells(soft) > 0]
+        kept = tells or list(range(p))
+        starts = {"structure": lambda graph: spectral(graph, [])}
+        if kept:
+            starts["attributes"] = lambda graph: spectral(graph, kept)
+        if features is not None:
+            starts["features"] = lambda graph: self._kmeans(
+                smoothed_coordinates(graph, features, rng), n_clusters, rng
+            )
+        used = [terms[j] for j in kept] + terms[p:]
+        name, strength = choose_start(adjacency, starts, used, n_clusters, rng)
+        strengths = np.zeros(len(terms))
+        strengths[[*kept, *range(p, len(terms))]] = strength
+        if name == "structure":
+            return alone, strengths
+        if not (name == "attributes" and len(kept) == p and np.all(self.attribute_weight == one)):
+            labels = starts[name](adjacency)
+        if strength == 0:
+            # Edges alone are fitted, from two starts: what fits them better stays.
+            other = refine_labels(adjacency, [], labels, n_clusters)
+            labels = max(alone, other, key=lambda found: edge_likelihood(adjacency, found))
+        return labels, strengths
+
+    def _check_features(self, features, n):
+        """Return a table of numbers with a row a vertex, dense or CSR."""
+        if features is None:
+            return None
+        features = check_array(features, accept_sparse="csr", dtype=np.float64)
+        if features.shape[0] != n:
+            raise ValueError(
+                f"features have {features.shape[0]} rows, the graph has {n} vertices: one row for "
+                "each vertex is wanted, in the same order."
+            )
+        if sparse.issparse(features):
+            features = sparse.csr_array(features)
+            if features.nnz and features.data.min() < 0:
+                raise ValueError(
+                    f"Sparse features are counts or weights of words and must not be negative, "
+                    f"the smallest is {features.data.min():g}. Pass other numbers as a dense array."
+                )
+        return features
+
+    def _keep_model(self, adjacency, terms, strengths):
+        """Keep what `predict` needs of the block model of the labels."""
+        n, k = len(self.labels_), self.n_clusters_
+        soft = np.eye(k)[self.labels_]
+        mean = adjacency.data.mean() if adjacency.nnz else 1.0
+        log_prior = np.log((soft.sum(axis=0) + 1.0) / (n + k))
+        logs, expected = np.zeros((k, k)), np.zeros(k)
+        if adjacency.nnz:
+            _, density, volume = block_density(adjacency / mean, soft)
+            logs, expected = np.log(density), density @ volume
+        self._model = (mean, log_prior, logs, expected)
+        self._terms = [(type(term), term.fitted(soft)) for term in terms]
+        self._strengths = strengths
+
+    def predict(self, X, *, attributes=None, features=None):
+        """Return the likeliest cluster of new vertices.
+
+        By the block model of the fitted labels: edges to fitted vertices, and attributes and
+        features with the strengths that were learnt. A vertex of which nothing is known goes to
+        the largest cluster.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_new, n_samples) or (n_new, n_features)
+            Weights of the edges from new vertices to the fitted ones, with
+            ``affinity="precomputed"`` or where a graph object was fitted; otherwise a table of new
+            samples.
+        attributes : array-like of shape (n_new, n_attributes), default=None
+            Categories of the new vertices; None, and values that were not seen in `fit`, say
+            nothing.
+        features : array-like or sparse matrix of shape (n_new, n_columns), default=None
+            Features of the new vertices.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_new,)
+            Cluster of each vertex.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
+        if hasattr(self, "_neighbors"):
+            edges = self._neighbors.kneighbors_graph(X, mode="connectivity")
+        else:
+            edges = check_adjacency(X, name="X", square=False)
+        edges = sparse.csr_array(edges)
+        mean, log_prior, logs, expected = self._model
+        soft = np.eye(self.n_clusters_)[self.labels_]
+        edges = edges / mean
+        odds = log_prior + (edges @ soft) @ logs.T - np.outer(edges.sum(axis=1), expected)
+        p = len(self.categories_)
+        if attributes is not None:
+            codes = codes_of_new(attributes, self.categories_, edges.shape[0])
+            for j in range(p):
+                kind, fitted = self._terms[j]
+                odds += self._strengths[j] * kind.of_new(fitted, codes[:, j])
+        if features is not None:
+            if len(self._terms) == p:
+                raise ValueError("features are given, but the clusters were fitted without any.")
+            kind, fitted = self._terms[-1]
+            features = self._check_features(features, edges.shape[0])
+            odds += self._strengths[-1] * kind.of_new(fitted, features)
+        return odds.argmax(axis=1)
+
+    def fit_predict(self, X, y=None, *, attributes=None, features=None):
         """Cluster the vertices and return their labels.
 
         Parameters
@@ -309,13 +493,15 @@ class BootstrapAMGClustering(ClusterMixin, _BaseBootstrapAMG):
             Ignored.
         attributes : array-like of shape (n_samples, n_attributes), default=None
             As for `fit`.
+        features : array-like or sparse matrix of shape (n_samples, n_columns), default=None
+            As for `fit`.
 
         Returns
         -------
         labels : ndarray of shape (n_samples,)
             Cluster of each vertex.
         """
-        return self.fit(X, attributes=attributes).labels_
+        return self.fit(X, attributes=attributes, features=features).labels_
 
     def _resolved(self, name):
         value = getattr(self, name)

@@ -107,9 +107,9 @@ class _BaseBootstrapAMG(BaseEstimator):
                 f"The augmented graph has {n_vertices} vertices and {n_entries} entries in its "
                 "matrix; multigrid here, as PyAMG's, indexes with int32, up to 2**31 - 1."
             )
-        augmented, index = join_attributes(adjacency, codes, categories, weights)
-        matrix, components = definite_laplacian(augmented)
-        n_found = int(components.max()) + 1
+        rows, index, n_found, fitted = self._coordinates(
+            adjacency, codes, categories, weights, n_components, rng, self.verbose
+        )
         if n_found > 1:
             what = "with its attributes " if categories else ""
             warnings.warn(
@@ -118,6 +118,13 @@ class _BaseBootstrapAMG(BaseEstimator):
                 UserWarning,
                 stacklevel=3,
             )
+        return adjacency, codes, index, rows, fitted
+
+    def _coordinates(self, adjacency, codes, categories, weights, n_components, rng, verbose=0):
+        """Return rows of all vertices, those of values, the number of components, and the rest."""
+        n = adjacency.shape[0]
+        augmented, index = join_attributes(adjacency, codes, categories, weights)
+        matrix, components = definite_laplacian(augmented)
         fine = FineMatrix(matrix)
         found = bootstrap(
             fine,
@@ -127,7 +134,7 @@ class _BaseBootstrapAMG(BaseEstimator):
             n_sweeps=self.aggregation_sweeps,
             composition=self.composition,
             rng=rng,
-            verbose=self.verbose,
+            verbose=verbose,
         )
         n_components = min(n_components or found.vectors.shape[1], augmented.shape[0])
         if self.embedding == "svd":
@@ -161,13 +168,7 @@ class _BaseBootstrapAMG(BaseEstimator):
         if coordinates.eigenvalues is not None:
             fitted["eigenvalues_"] = coordinates.eigenvalues
             fitted["n_eigen_iter_"] = coordinates.n_iter
-        return adjacency, codes, index, rows, fitted
-
-    def _keep(self, fitted):
-        """Set fitted attributes, all at once at the end; remove those of another embedding."""
-        for name in ("singular_values_", "eigenvalues_", "n_eigen_iter_"):
-            vars(self).pop(name, None)
-        vars(self).update(fitted)
+        return rows, index, int(components.max()) + 1, fitted
 
     def _resolved_hierarchies(self):
         if self.max_hierarchies is not None:
@@ -354,7 +355,7 @@ class BootstrapAMGEmbedding(_BaseBootstrapAMG):
             wanted = 8
         rng = check_random_state(self.random_state)
         *_, fitted = self._fit_coordinates(X, attributes, wanted, rng)
-        self._keep(fitted)
+        vars(self).update(fitted)
         return self
 
     def fit_transform(self, X, y=None, *, attributes=None):

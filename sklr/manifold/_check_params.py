@@ -6,4 +6,5 @@ from typing import Any
 CHECK_PARAMS: dict[str, dict[str, Any]] = {
     "HeatGeodesicEmbedding": {"n_neighbors": 5, "t": 1.0, "order": 15},
     "FastRP": {"n_components": 8},
+    "FastRPCV": {"n_components": 8, "n_powers": (2, 4), "growths": (1.0,)},
 }

@@ -249,7 +249,10 @@ or array-like of shape (n_samples, n_features)
         """
         check_is_fitted(self)
         self._check_stored("transform")
-        edges = self._new_edges(X)
+        return self._embed_edges(self._new_edges(X))
+
+    def _embed_edges(self, edges):
+        """Embed new nodes by their checked edges."""
         operator = self._operator(edges)
         with ChunkThreads(self.n_jobs) as threads:
             total = core.sum_of_new_rows(

@@ -278,9 +278,11 @@ or array-like of shape (n_samples, n_features)
             The embedding of the new nodes.
         """
         check_is_fitted(self)
+        best = self.best_estimator_
+        best._check_stored("transform")
         X, _ = graph_as_matrix(X, precomputed=False)
         X = validate_data(self, X, reset=False, accept_sparse=("csr", "csc", "coo"))
-        return self.best_estimator_.transform(X)
+        return best._embed_edges(best._edges_of(X))
 
     def _choose_and_embed(self, X, y):
         grid = self._grid()

@@ -57,6 +57,10 @@ class GraphInput(TransformerMixin, BaseEstimator):
         """Return the checked edges from new nodes to the fitted ones."""
         X, _ = graph_as_matrix(X, precomputed=False)
         X = validate_data(self, X, reset=False, accept_sparse=("csr", "csc", "coo"))
+        return self._edges_of(X)
+
+    def _edges_of(self, X):
+        """Return the edges of what was validated."""
         if hasattr(self, "_neighbors"):
             return self._edges_to_fitted(X)
         return check_adjacency(X, name="X", dtype=None, square=False)

@@ -22,6 +22,7 @@ from sklearn.model_selection import GridSearchCV
 from sklr.cluster import BootstrapAMGClustering, augment_graph
 from sklr.cluster._block_kmeans import BlockData
 from sklr.cluster._block_kmeans_kernels import block_distances, lloyd, plus_plus
+from sklr.cluster._node_terms import Categories
 from sklr.cluster._refine import refine_labels
 from sklr.datasets import make_attributed_sbm
 from sklr.manifold._amg._augmented_graph import encode_attributes
@@ -243,16 +244,20 @@ def test_relabelling_vertices_permutes_labels():
 # Refinement.
 
 
+def terms(codes, n_values):
+    return [Categories(column, n_values) for column in codes.T]
+
+
 def test_refinement_improves_damaged_labels_and_loses_no_cluster():
     adjacency, attributes, truth = make_attributed_sbm(1000, mixing=0.4, random_state=0)
     rng = np.random.default_rng(0)
     damaged = np.where(rng.random(1000) < 0.3, rng.integers(5, size=1000), truth)
-    better = refine_labels(adjacency, attributes, [5] * 3, damaged, 5)
+    better = refine_labels(adjacency, terms(attributes, 5), damaged, 5)
     assert nmi(truth, better) > nmi(truth, damaged) + 0.2
     # The unit of weights does not matter.
-    assert_array_equal(refine_labels(1000 * adjacency, attributes, [5] * 3, damaged, 5), better)
+    assert_array_equal(refine_labels(1000 * adjacency, terms(attributes, 5), damaged, 5), better)
     many = rng.integers(12, size=1000)
-    assert len(np.unique(refine_labels(adjacency, attributes, [5] * 3, many, 12))) == 12
+    assert len(np.unique(refine_labels(adjacency, terms(attributes, 5), many, 12))) == 12
 
 
 @pytest.mark.parametrize("n_attributes", [0, 2])
@@ -260,7 +265,7 @@ def test_refinement_of_a_graph_without_edges(n_attributes):
     codes = np.repeat([[0] * n_attributes, [1] * n_attributes], 10, axis=0)
     labels = np.r_[np.zeros(9, int), np.ones(11, int)]
     wanted = np.repeat([0, 1], 10) if n_attributes else labels
-    got = refine_labels(sp.csr_array((20, 20)), codes, [2] * n_attributes, labels, 2)
+    got = refine_labels(sp.csr_array((20, 20)), terms(codes, 2), labels, 2)
     if n_attributes:
         assert_array_equal(got, wanted)
     assert set(got) <= {0, 1}
@@ -495,3 +500,101 @@ def test_copies_of_a_fitted_model():
         one, two = (m.hierarchies_[0].aspreconditioner() @ b for m in (model, other))
         assert_array_equal(one, two)
     assert not hasattr(clone(model), "labels_")
+
+
+# How much attributes count is learnt from edges that were left out.
+
+
+def test_attributes_that_tell_nothing_get_no_strength_and_change_nothing():
+    adjacency, attributes, labels = make_attributed_sbm(
+        600, mixing=0.2, n_attributes=0, n_noise_attributes=2, random_state=0
+    )
+    alone = clustering(5).fit(adjacency)
+    model = clustering(5).fit(adjacency, attributes=attributes)
+    assert_array_equal(model.attribute_strengths_, 0)
+    assert nmi(labels, model.labels_) >= nmi(labels, alone.labels_) - 0.02
+
+
+def test_attributes_that_tell_count_and_others_do_not():
+    adjacency, attributes, labels = make_attributed_sbm(
+        1000, mixing=0.4, n_attributes=2, n_noise_attributes=2, noise=0.3, random_state=0
+    )
+    model = clustering(5).fit(adjacency, attributes=attributes)
+    assert (model.attribute_strengths_[:2] > 0).all()
+    assert_array_equal(model.attribute_strengths_[2:], 0)
+    assert nmi(labels, model.labels_) > nmi(labels, clustering(5).fit(adjacency).labels_) + 0.1
+
+
+def planted_features(labels, n_columns=40, seed=0):
+    """Words that are three times as frequent in one block as elsewhere, and normal numbers."""
+    rng = np.random.default_rng(seed)
+    rate = np.where(np.arange(n_columns) % 5 == labels[:, None], 0.6, 0.2)
+    words = sp.csr_array(rng.poisson(rate).astype(float))
+    return words, rng.standard_normal((len(labels), 5)) + 1.5 * np.eye(5)[labels]
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["words", "numbers"])
+def test_features_are_taken_as_they_are(kind):
+    adjacency, _, labels = make_attributed_sbm(600, mixing=0.45, random_state=1)
+    features = planted_features(labels)[kind]
+    model = clustering(5).fit(adjacency, features=features)
+    assert model.feature_strength_ > 0
+    assert nmi(labels, model.labels_) > nmi(labels, clustering(5).fit(adjacency).labels_) + 0.1
+    # The unit of features does not matter.
+    same = clustering(5).fit(adjacency, features=features * 1024.0)
+    assert_array_equal(same.labels_, model.labels_)
+    with pytest.raises(ValueError, match="601 rows|600 vertices"):
+        clustering(5).fit(adjacency, features=features[:-1])
+
+
+def test_negative_sparse_features_are_refused():
+    adjacency, _, labels = make_attributed_sbm(60, random_state=1)
+    words = -planted_features(labels)[0]
+    with pytest.raises(ValueError, match="must not be negative"):
+        clustering(5).fit(adjacency, features=words)
+
+
+def test_the_number_of_clusters_is_found():
+    for k in (3, 6):
+        adjacency, attributes, labels = make_attributed_sbm(
+            900, n_clusters=k, mean_degree=14, mixing=0.25, random_state=k
+        )
+        model = clustering("auto").fit(adjacency)
+        assert model.n_clusters_ == k
+        assert model.embedding_.shape == (900, k)
+    # A random graph has no communities.
+    adjacency, _, _ = make_attributed_sbm(500, mixing=0.8, mean_degree=6, random_state=0)
+    assert clustering("auto").fit(adjacency).n_clusters_ == 1
+
+
+def test_new_vertices_go_where_their_edges_and_attributes_are():
+    adjacency, attributes, labels = make_attributed_sbm(800, mixing=0.2, random_state=2)
+    adjacency = sp.csr_array(adjacency)
+    old, new = np.arange(700), np.arange(700, 800)
+    words = planted_features(labels)[0]
+    model = clustering(5).fit(
+        adjacency[old][:, old], attributes=attributes[old], features=words[old]
+    )
+    edges = adjacency[new][:, old]
+    by_edges = nmi(labels[new], model.predict(edges))
+    known = dict(attributes=attributes[new], features=words[new])
+    assert by_edges > 0.6
+    assert nmi(labels[new], model.predict(edges, **known)) > by_edges
+    # Values that were never seen, and nothing at all, say nothing.
+    unseen = np.full_like(attributes[new], 77)
+    assert_array_equal(model.predict(edges, attributes=unseen), model.predict(edges))
+    largest = np.bincount(model.labels_).argmax()
+    assert_array_equal(model.predict(np.zeros((2, 700))), largest)
+    with pytest.raises(ValueError, match="3 columns of fit"):
+        model.predict(edges, attributes=attributes[new][:, :2])
+    with pytest.raises(ValueError, match="fitted without any"):
+        clustering(5).fit(adjacency).predict(adjacency[:2], features=words[:2])
+
+
+def test_new_samples_of_a_table():
+    X = np.r_[np.random.default_rng(0).standard_normal((60, 2)), 9 + np.zeros((30, 2))]
+    X[60:] += np.random.default_rng(1).standard_normal((30, 2))
+    model = BootstrapAMGClustering(2, random_state=0).fit(X)
+    got = model.predict([[0.0, 0.0], [9.0, 9.0]])
+    assert_array_equal(got, [np.bincount(model.labels_[:60]).argmax(),
+                             np.bincount(model.labels_[60:]).argmax()])  # fmt: skip

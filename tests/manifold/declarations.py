@@ -17,6 +17,10 @@ DECLARED = {
         **of_distances(same(0)),
         why_not={"rows": DRAWN, "units": NEIGHBOURS},
     ),
+    "FastRPCV": dict(
+        **of_distances(same(0)),
+        why_not={"rows": DRAWN, "units": NEIGHBOURS},
+    ),
     "HeatGeodesicEmbedding": dict(
         **of_distances(distances(1e-6)),
         why_not={

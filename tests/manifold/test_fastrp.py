@@ -493,7 +493,8 @@ def test_without_stored_powers():
     with pytest.raises(NotFittedError):
         estimator().remerge((1.0,))
     assert_array_equal(
-        fast_random_projection(A, 16, random_state=0, dtype=np.float64), rp.embedding_
+        fast_random_projection(A, 16, random_state=0, dtype=np.float64, degree_exponent=-0.6),
+        rp.embedding_,
     )
 
 
@@ -525,7 +526,13 @@ def test_graph_objects_are_taken():
     wanted = estimator().fit_transform(A)
     assert_array_equal(estimator().fit_transform(graph), wanted)
     assert_array_equal(estimator().fit_transform(igraph.Graph.from_networkx(graph)), wanted)
-    assert_array_equal(fast_random_projection(graph, 16, random_state=0, dtype="float64"), wanted)
+    settings = {"random_state": 0, "dtype": "float64", "degree_exponent": -0.6}
+    assert_array_equal(fast_random_projection(graph, 16, **settings), wanted)
+    # Whatever the affinity: they are no tables.
+    assert_array_equal(FastRP(16, **settings).fit(graph).embedding_, wanted)
+    assert_array_equal(FastRP(16, **settings).fit(graph).transform(graph), wanted)
+    edges = list(graph.edges(data="weight"))
+    assert_array_equal(estimator().fit_transform(edges), wanted)
 
 
 @pytest.mark.parametrize(
@@ -603,7 +610,8 @@ def test_nearest_neighbours():
     rp = FastRP(16, n_neighbors=5, random_state=0).fit(X)
     A = rp.adjacency_
     assert (A != A.T).nnz == 0 and A.diagonal().sum() == 0
-    assert_array_equal(estimator(16, dtype=np.float32).fit_transform(A), rp.embedding_)
+    same = estimator(16, dtype=np.float32, degree_exponent=0.0).fit_transform(A)
+    assert_array_equal(same, rp.embedding_)
     assert_array_equal(rp.transform(X), rp.embedding_)
     # A new sample falls into the blob that it is close to.
     E = rp.transform(X[:9] + 1e-3)
@@ -613,7 +621,8 @@ def test_nearest_neighbours():
     assert_array_equal(both, np.r_[E[4:5], rp.embedding_[7:8], E[5:6]])
     assert_array_equal(FastRP(16, n_neighbors=5, random_state=0).fit(sparse.csr_array(X)).transform(
         sparse.csr_array(X)), rp.embedding_)  # fmt: skip
-    assert FastRP(4, random_state=0).fit(X[:4]).n_neighbors_ == 3
+    with pytest.warns(UserWarning, match="3 neighbours are used"):
+        assert FastRP(4, random_state=0).fit(X[:4]).n_neighbors_ == 3
     assert_array_equal(pickle.loads(pickle.dumps(rp)).transform(X), rp.embedding_)
 
 

@@ -131,7 +131,7 @@ def test_bad_edge_lists(library):
         to_adjacency(library.DataFrame({"u": [1], "v": [2], "weight": ["heavy"]}))
     with pytest.raises(ValueError, match=r"from 1 to 2, weighs -1\.0 \(negative\)"):
         to_adjacency(library.DataFrame({"u": [1], "v": [2], "weight": [-1.0]}))
-    with pytest.raises(ValueError, match="weights must be finite"):
+    with pytest.raises(ValueError, match="Weights must be finite"):
         to_adjacency(library.DataFrame({"u": [1], "v": [2], "weight": [None]}))
 
 

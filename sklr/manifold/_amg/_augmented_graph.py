@@ -218,6 +218,26 @@ def encode_attributes(attributes, n_nodes, *, missing="error", max_categories=No
     return codes, categories
 
 
+def codes_of_new(attributes, categories, n_nodes):
+    """Return the number of each value among fitted categories, -1 for one that is not there."""
+    columns, _ = _columns(attributes)
+    if len(columns) != len(categories) or any(len(column) != n_nodes for column in columns):
+        lengths = sorted({len(column) for column in columns})
+        raise ValueError(
+            f"attributes must have {n_nodes} rows and the {len(categories)} columns of fit, got "
+            f"{len(columns)} columns of {lengths} rows."
+        )
+    codes = np.full((n_nodes, len(categories)), -1)
+    for j, (column, values) in enumerate(zip(columns, categories)):
+        table = {value: code for code, value in enumerate(values.tolist())}
+        gone = _is_missing(column)
+        codes[:, j] = [
+            table.get(None if missing else value, -1)
+            for value, missing in zip(column.tolist(), gone)
+        ]
+    return codes
+
+
 def _is_real(column):
     if column.dtype.kind == "O":
         return all(isinstance(v, float | np.floating) for v in column if not _missing_value(v))
