@@ -481,3 +481,61 @@ def test_all_labels_but_one_point():
     gp = VectorFieldGPRegressor(n_eigenpairs=20).fit(X, one)
     mean, std = gp.predict(X, return_std=True)
     assert np.isfinite(mean).all() and np.isfinite(std).all()
+
+
+def torus(n, rng):
+    inner, outer = 0.4, 1.0
+    polar = rng.uniform(0, 2 * np.pi, 4 * n)
+    keep = rng.uniform(size=4 * n) < (outer + inner * np.cos(polar)) / (outer + inner)
+    polar, around = polar[keep][:n], rng.uniform(0, 2 * np.pi, n)
+    out = outer + inner * np.cos(polar)
+    return np.c_[out * np.cos(around), out * np.sin(around), inner * np.sin(polar)]
+
+
+@pytest.mark.parametrize("shape", ["sphere", "torus"])
+@pytest.mark.parametrize("noise", [0.03, 0.1, 0.3])
+def test_intervals_cover_errors_of_the_model_too(shape, noise):
+    """Posterior alone: .2 to .9, and fewer with more points. 95 % are wanted."""
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((700, 3))
+    X = X / np.linalg.norm(X, axis=1, keepdims=True) if shape == "sphere" else torus(700, rng)
+    truth = np.cross([0, 0, 1], X)
+    Y = truth + noise * rng.standard_normal(truth.shape)
+    gp = VectorFieldGPRegressor().fit(X[:500], Y[:500])
+    mean, std = gp.predict(X[500:], return_std=True)
+    covered = np.mean(np.abs(mean - truth[500:]) <= 1.96 * std)
+    assert 0.85 < covered < 0.999
+    _, cov = gp.predict(X[500:], return_cov=True)
+    assert_allclose(np.sqrt(np.einsum("ndd->nd", cov)), std, rtol=1e-10)
+
+
+@pytest.mark.parametrize("scalar", [False, True])
+def test_std_grows_away_from_the_cloud(scalar):
+    X, Y, noisy = sphere_field(200)
+    gp = VectorFieldGPRegressor().fit(X, noisy[:, 0] if scalar else noisy)
+    ray = np.array([[1.0, 1.1, 1.5, 3.0, 1e3, 1e6]]).T * X[:1]
+    std = gp.predict(ray, return_std=True)[1].reshape(6, -1).mean(axis=1)
+    assert (np.diff(std) > -1e-9).all()
+    assert std[-1] > 3 * std[0] and std[-1] > 0.8 * Y.std()
+
+
+def test_score_is_over_known_rows():
+    from sklearn.model_selection import cross_val_score
+
+    X, _, noisy = sphere_field(300)
+    noisy[::3] = np.nan
+    gp = VectorFieldGPRegressor()
+    assert np.isfinite(cross_val_score(gp, X, noisy, cv=3)).all()
+    gp.fit(X, noisy)
+    known = ~np.isnan(noisy).any(axis=1)
+    assert gp.score(X, noisy) == gp.score(X[known], noisy[known])
+    with pytest.raises(ValueError, match="nothing to score"):
+        gp.score(X[~known], noisy[~known])
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, 3e6, 1 / 3])
+def test_a_constant_is_known_without_doubt(value):
+    X = sphere_field(100)[0]
+    mean, std = VectorFieldGPRegressor().fit(X, np.full(100, value)).predict(X, return_std=True)
+    assert_allclose(mean, value, rtol=1e-12)
+    assert_array_equal(std, 0.0)

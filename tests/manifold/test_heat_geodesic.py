@@ -398,8 +398,8 @@ def test_few_samples():
         HeatGeodesicEmbedding().fit([[1.0, 2.0]])
     with pytest.raises(ValueError, match=r"n_components=2 must be at most n_samples - 1.*=2"):
         HeatGeodesicEmbedding().fit([[1.0, 2.0], [2.0, 2.0]])
-    with pytest.raises(ValueError, match=r"n_neighbors=10 must be less than .*n_samples=2"):
-        HeatGeodesicEmbedding(1).fit([[1.0, 2.0], [2.0, 2.0]])
+    with pytest.warns(UserWarning, match="n_neighbors=10 .* n_samples = 2; all 1 others"):
+        HeatGeodesicEmbedding(1, t=1.0).fit([[1.0, 2.0], [2.0, 2.0]])
     Y = HeatGeodesicEmbedding(1, n_neighbors=1, t=1.0).fit_transform([[1.0, 2.0], [2.0, 2.0]])
     assert Y.shape == (2, 1) and Y[0, 0] == -Y[1, 0] != 0
     Y = HeatGeodesicEmbedding(2, n_neighbors=2, t=1.0).fit_transform(np.eye(3))
@@ -414,7 +414,6 @@ def test_few_samples():
         ({"t": -1.0}, "t"),
         ({"t": "best"}, "t"),
         ({"n_landmarks": 101}, "n_landmarks=101 must be at most .* n_samples=100"),
-        ({"n_neighbors": 100}, "n_neighbors=100 must be less than .* n_samples=100"),
         ({"n_prototypes": 8}, "n_neighbors=10 must be less than n_prototypes=8"),
         ({"n_components": 100}, "n_components=100 must be at most"),
         ({"n_pca": 4}, r"n_pca=4 must be at most min\(n_samples, n_features\)=3"),
