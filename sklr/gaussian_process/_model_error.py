@@ -52,11 +52,12 @@ def model_error(X, residuals, posterior, n_dims, mean_square, *, n_jobs=None):
     own = near == centres[:, None]
     own[~own.any(axis=1), -1] = True
     distances, near = distances[~own].reshape(-1, k), near[~own].reshape(-1, k)
-    total, count = np.zeros(k), np.zeros(k)
+    total, count, own_draw = np.zeros(k), np.zeros(k), 0.0
     known, filled = ~np.isnan(residuals), np.nan_to_num(residuals)
     for start in range(0, len(centres), 256):
         rows, others = centres[start : start + 256], near[start : start + 256]
         here = posterior(rows)
+        own_draw += float((here**2).sum())
         for order, j in enumerate(others.T):
             both = known[rows] & known[j]
             # A fit that follows the noise of a point draws its neighbours along: their residuals
@@ -68,7 +69,9 @@ def model_error(X, residuals, posterior, n_dims, mean_square, *, n_jobs=None):
     covariance = total / np.maximum(count, 1.0)
     spread = float((filled**2).sum()) / max(1.0, known.sum() * n_dims / d)
     error = spread**2 / np.maximum(count, 1.0)
-    return _at_zero(distances.mean(axis=0), covariance, error, mean_square)
+    found = _at_zero(distances.mean(axis=0), covariance, error, mean_square)
+    # It cannot be more than all that is left.
+    return min(found, spread + own_draw / (len(centres) * n_dims))
 
 
 def _at_zero(lengths, covariance, error, mean_square):
