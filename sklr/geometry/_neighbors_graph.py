@@ -164,8 +164,9 @@ def neighbors_graph(
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
-        The points; for ``metric="precomputed"`` their distances (n_samples, n_samples).
+    X : ndarray of shape (n_samples, n_features) or None
+        The points; for ``metric="precomputed"`` their distances (n_samples, n_samples). None
+        with `neighbors`, of which nothing further is searched then.
     n_neighbors : int, default=10
         Neighbours of each point, itself not counted; all others, with a warning, when there are
         not so many.
@@ -221,8 +222,10 @@ def neighbors_graph(
            [0, 1, 0, 1],
            [0, 0, 1, 0]])
     """
-    X = np.asarray(X)
-    n = len(X)
+    if X is None and neighbors is None:
+        raise ValueError("X may be None only when neighbors are given.")
+    X = None if X is None else np.asarray(X)
+    n = len(neighbors[0] if X is None else X)
     if isinstance(n_neighbors, bool) or not isinstance(n_neighbors, Integral):
         raise TypeError(f"n_neighbors must be an integer, got {n_neighbors!r}.")
     if n_neighbors < 1 or n < 2:
@@ -262,14 +265,14 @@ def neighbors_graph(
 
 
 def _alpha_affinity(X, distances, indices, radius, decay, threshold, options):
-    n = len(X)
+    n = len(distances)
     reach = radius * (-np.log(threshold)) ** (1.0 / decay)
     rows = np.arange(n)
     found = []
     while True:
         # Rows whose last neighbour is still within reach need a longer list.
         short = distances[:, -1] <= reach[rows]
-        if distances.shape[1] >= n - 1:
+        if distances.shape[1] >= n - 1 or X is None:
             short[:] = False
         done = ~short
         inside = distances[done] <= reach[rows[done], None]

@@ -39,6 +39,8 @@ def build_graph(
         points = None
     else:
         if affinity == "precomputed_distance":
+            if sp.issparse(X):
+                return _joined(_graph_of_lists(X, n_neighbors, decay, anisotropy), None, what)
             X = check_distances(X)
             points, point_metric, metric_params, affinity = X, "precomputed", None, "alpha"
         kernel = AFFINITIES["knn" if affinity == "alpha" and decay is None else affinity]
@@ -48,7 +50,12 @@ def build_graph(
             metric=point_metric, metric_params=metric_params, algorithm=algorithm,
             random_state=random_state, n_jobs=n_jobs,
         )  # fmt: skip
-    joined, labels = join_components(W, points, metric=point_metric, metric_params=metric_params)
+    return _joined(W, points, what, metric=point_metric, metric_params=metric_params)
+
+
+def _joined(W, points, what, **metric):
+    """Join the components of a graph, with a warning where there are several."""
+    joined, labels = join_components(W, points, **metric)
     n_components = int(labels.max()) + 1 if len(labels) else 0
     if n_components > 1:
         sizes = np.sort(np.bincount(labels))[::-1]
@@ -71,13 +78,41 @@ def _some(sizes):
     return shown if len(sizes) <= 5 else f"{shown}, ..."
 
 
+def _graph_of_lists(D, n_neighbors, decay, anisotropy):
+    """Affinity of a sparse matrix whose rows hold distances to the nearest neighbours."""
+    D = sp.csr_array(D, dtype=np.float64, copy=True)
+    D.sum_duplicates()
+    if D.nnz and not np.isfinite(D.data).all():
+        raise ValueError("X contains NaN or infinity.")
+    if D.nnz and D.data.min() < 0:
+        raise ValueError(f"Distances must be non-negative, the smallest is {D.data.min():.3g}.")
+    n = D.shape[0]
+    i, j = np.repeat(np.arange(n), np.diff(D.indptr)), D.indices
+    off = i != j
+    i, j, r = i[off], j[off], D.data[off]
+    counts = np.bincount(i, minlength=n)
+    if counts.min() < n_neighbors:
+        raise ValueError(
+            f"X holds {counts.min()} distances in row {counts.argmin()}, fewer than "
+            f"n_neighbors={n_neighbors}. A sparse matrix of distances, such as that of "
+            "KNeighborsTransformer, needs n_neighbors in each row."
+        )
+    order = np.lexsort((j, r, i))
+    first = np.cumsum(counts) - counts
+    rank = np.arange(len(i)) - np.repeat(first, counts)
+    kept = rank < counts.min()
+    i, j, r = i[order], j[order], r[order]
+    shape = (n, int(counts.min()))
+    lists = r[kept].reshape(shape), j[kept].reshape(shape)
+    kernel = "binary" if decay is None else "alpha"
+    return neighbors_graph(
+        None, n_neighbors, kernel=kernel, decay=40.0 if decay is None else decay,
+        anisotropy=anisotropy, neighbors=lists,
+    )  # fmt: skip
+
+
 def check_distances(D):
     """Return a symmetric matrix of distances as an array, or complain."""
-    if sp.issparse(D):
-        raise ValueError(
-            "affinity='precomputed_distance' takes a dense matrix of all distances; give a "
-            "sparse graph as an affinity with affinity='precomputed'."
-        )
     D = np.asarray(D)
     if D.ndim != 2 or D.shape[0] != D.shape[1]:
         raise ValueError(f"X must be a square matrix of distances, got shape {D.shape}.")

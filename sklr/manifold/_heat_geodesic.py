@@ -59,6 +59,8 @@ from sklr.utils._warnings import warn_user
 # Up to here every pair is used; above, distances to landmarks.
 _ALL_PAIRS = 1000
 _LANDMARKS = 300
+# Entries up to which sparse points are made dense.
+_DENSE = 50_000_000
 _PAIRWISE = ("precomputed", "precomputed_distance")
 
 
@@ -100,7 +102,8 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
             default="alpha"
         Kernel of the graph, see :func:`sklr.geometry.neighbors_graph`. With "precomputed" `X`
         is a symmetric non-negative affinity (dense or sparse), with "precomputed_distance" a
-        dense matrix of distances.
+        dense matrix of distances, or a sparse one whose rows hold those to the nearest
+        neighbours, as scikit-learn's ``KNeighborsTransformer`` makes it.
     laplacian : {"combinatorial", "normalized"}, default="combinatorial"
         Kind of Laplacian.
     method : {"auto", "chebyshev", "uniformization", "squaring", "euler", "exact"}, default="auto"
@@ -314,7 +317,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features) or \
                 (n_samples, n_samples)
-            Points (sparse ones with `n_pca` only), or what `affinity` says.
+            Points (many sparse ones with `n_pca` only), or what `affinity` says.
         y : None
             Ignored.
 
@@ -334,7 +337,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features) or \
                 (n_samples, n_samples)
-            Points (sparse ones with `n_pca` only), or what `affinity` says.
+            Points (many sparse ones with `n_pca` only), or what `affinity` says.
         y : None
             Ignored.
 
@@ -374,11 +377,16 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
 
     def _validate(self, X, *, reset):
         pairwise = self.affinity in _PAIRWISE
+        if hasattr(X, "obsm") and hasattr(X, "obsp"):
+            raise TypeError(
+                "X is an AnnData object. Give adata.X or adata.obsm['X_pca'], or, with "
+                "affinity='precomputed', adata.obsp['connectivities']."
+            )
         X = validate_data(
             self,
             X,
             reset=reset,
-            accept_sparse="csr" if self._takes_sparse() else False,
+            accept_sparse="csr",
             dtype=[np.float64, np.float32],
             ensure_min_samples=2 if reset else 1,
         )
@@ -390,11 +398,6 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
             check_extent(X)
         return X
 
-    def _takes_sparse(self):
-        return self.affinity == "precomputed" or (
-            self.n_pca is not None and self.affinity not in _PAIRWISE
-        )
-
     def _fit(self, X):
         check_time(self.t)
         X = self._validate(X, reset=True)
@@ -404,6 +407,11 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         self.outliers_ = np.zeros(X.shape[0], dtype=bool)
         if self.affinity == "precomputed":
             self.n_neighbors_ = 0
+            W = self._graph(X, rng)
+            self._embed_graph(W, rng)
+            embedding = self.graph_embedding_
+        elif self.affinity == "precomputed_distance" and sp.issparse(X):
+            self.n_neighbors_ = self.n_neighbors
             W = self._graph(X, rng)
             self._embed_graph(W, rng)
             embedding = self.graph_embedding_
@@ -442,8 +450,8 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
 
     def _graph(self, vertices, rng):
         """Connected graph of points, distances or an affinity, without short-cuts."""
-        self._few = self.affinity in ("alpha", "precomputed_distance") and are_few(
-            self.n_neighbors_, vertices
+        self._few = self.affinity in ("alpha", "precomputed_distance") and (
+            not sp.issparse(vertices) and are_few(self.n_neighbors_, vertices)
         )
         if self._few:
             everything = np.arange(len(vertices))
@@ -472,7 +480,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
             what=what,
         )
         if self.pruning == "auto":
-            if self.affinity == "precomputed":
+            if self.affinity == "precomputed" or sp.issparse(vertices):
                 return W
             return drop_short_cuts(W, self._distances_of(vertices), rng)
         return prune_short_cuts(W, self.pruning) if self.pruning else W
@@ -555,7 +563,14 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
     def _reduce(self, X, *, fit):
         """Replace features by principal components, where that is asked for."""
         if self.n_pca is None:
-            return X
+            if not sp.issparse(X):
+                return X
+            if X.shape[0] * X.shape[1] > _DENSE:
+                raise ValueError(
+                    f"Sparse X of shape {X.shape} is too large to be made dense; give n_pca, 50 "
+                    "for instance, for that many singular vectors in the place of the features."
+                )
+            return X.toarray()
         if fit:
             from sklearn.decomposition import PCA, TruncatedSVD
 
@@ -708,7 +723,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         tags = super().__sklearn_tags__()
         tags.input_tags.pairwise = self.affinity in _PAIRWISE
         tags.input_tags.positive_only = self.affinity in _PAIRWISE
-        tags.input_tags.sparse = self._takes_sparse()
+        tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 

@@ -2,9 +2,7 @@
 
 import numpy as np
 
-#: Share of the largest entry, by precision.
-_DOUBLE = 1e-8
-_SINGLE = 1e-5
+from sklr.utils._graph import rounding_tolerance
 
 
 def rounding_of(values):
@@ -23,8 +21,9 @@ def rounding_of(values):
     if not values.size:
         return 0.0
     largest = float(np.abs(values).max())
-    single = values.dtype.kind == "f" and values.dtype.itemsize < 8
-    if not single and values.dtype.kind == "f" and largest < np.finfo(np.float32).max:
+    dtype = values.dtype
+    if dtype == np.float64 and largest < np.finfo(np.float32).max:
         with np.errstate(under="ignore"):
-            single = bool((values.astype(np.float32) == values).all())
-    return (_SINGLE if single else _DOUBLE) * largest
+            if (values.astype(np.float32) == values).all():
+                dtype = np.dtype(np.float32)
+    return rounding_tolerance(dtype) * largest

@@ -252,9 +252,12 @@ def test_every_layout_keeps_the_roll(mds, weights):
 
 def test_distances_as_input_give_what_points_give():
     X, _ = roll(150)
-    wanted = HeatGeodesicEmbedding(t=3.0, random_state=0).fit_transform(X)
-    model = HeatGeodesicEmbedding(t=3.0, affinity="precomputed_distance", random_state=0)
-    assert_allclose(model.fit_transform(cdist(X, X)), wanted, atol=1e-6)
+    for pruning in ("auto", 0.0):
+        wanted = HeatGeodesicEmbedding(t=3.0, pruning=pruning, random_state=0).fit_transform(X)
+        model = HeatGeodesicEmbedding(
+            t=3.0, affinity="precomputed_distance", pruning=pruning, random_state=0
+        )
+        assert_allclose(model.fit_transform(cdist(X, X)), wanted, atol=1e-6)
     W = neighbors_graph(X, 10)
     model = HeatGeodesicEmbedding(t=3.0, affinity="precomputed", random_state=0)
     for graph in (W, W.toarray(), sp.csc_matrix(W)):

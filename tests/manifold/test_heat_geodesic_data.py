@@ -160,3 +160,34 @@ def test_rounding_of_single_precision_is_no_fault(affinity):
     assert np.isfinite(model.fit_transform(M)).all()
     with pytest.raises(ValueError, match="symmetric"):
         model.fit(M + 1e-3 * np.triu(M))
+
+
+@WARNS
+def test_sparse_points_and_sparse_distances():
+    from scipy.sparse import csr_array
+    from sklearn.neighbors import KNeighborsTransformer
+    from sklearn.pipeline import make_pipeline
+
+    X, _ = make_geodesic_swiss_roll(150, noise=0.1, random_state=0)
+    plain = HeatGeodesicEmbedding(t=3.0, random_state=0)
+    same = HeatGeodesicEmbedding(t=3.0, random_state=0).fit(csr_array(X))
+    assert_allclose(same.embedding_, plain.fit_transform(X))
+    assert_allclose(same.transform(csr_array(X)), same.embedding_, atol=1e-9)
+    lists = make_pipeline(
+        KNeighborsTransformer(n_neighbors=20),
+        HeatGeodesicEmbedding(t=3.0, affinity="precomputed_distance", random_state=0),
+    )
+    full = HeatGeodesicEmbedding(t=3.0, pruning=0, random_state=0).fit(X)
+    found = lists.fit_transform(X)
+    assert abs(lists[-1].affinity_matrix_ - full.affinity_matrix_).max() < 1e-9
+    assert rank_score(cdist(*[full.embedding_] * 2), found) > 0.99
+    with pytest.raises(ValueError, match="fewer than n_neighbors=10"):
+        lists.set_params(kneighborstransformer__n_neighbors=5).fit(X)
+
+
+def test_an_anndata_object_is_refused_with_a_way_out():
+    class AnnData:
+        obsm = obsp = {}
+
+    with pytest.raises(TypeError, match="AnnData object. Give adata.X or adata.obsm"):
+        HeatGeodesicEmbedding().fit(AnnData())
