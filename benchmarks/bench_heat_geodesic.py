@@ -429,7 +429,9 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=pathlib.Path, help="file for the results")
     parser.add_argument("--part", nargs="*", default=[p for p in PARTS], choices=[*PARTS])
-    parser.add_argument("--methods", nargs="*", help="of the parts 'defaults', 'large', 'noise' and 'tree'")
+    parser.add_argument(
+        "--methods", nargs="*", help="of the parts 'defaults', 'large', 'noise' and 'tree'"
+    )
     args = parser.parse_args(argv)
     results = {}
     if args.json and args.json.is_file():

@@ -13,7 +13,7 @@ from sklr.geometry._neighbors_graph import nearest_neighbors
 _NEIGHBORS = 16
 _POINTS = 2000
 # Usual model error as a share of the field's mean square, and standard deviation of its logarithm.
-_USUAL = 3e-3
+_USUAL = 5e-3
 _USUAL_SPREAD = 1.2
 
 
