@@ -67,6 +67,16 @@ def umap(**options):
     return UMAP(**{"random_state": 0, **options})
 
 
+def opentsne(**options):
+    from openTSNE import TSNE
+
+    class Wrapped:
+        def fit_transform(self, X):
+            return TSNE(random_state=0, **options).fit(X)
+
+    return Wrapped()
+
+
 def isomap(**options):
     from sklearn.manifold import Isomap
 
@@ -226,6 +236,55 @@ def part_noise(out, names=None):
         out[name] = {"best": best, "all": table}
 
 
+def part_defaults(out, names=None):
+    """Defaults of all on 1000 points, two seeds that no choice was made on: Spearman, CPU.
+
+    The wide roll is scikit-learn's (height 21). Nothing is tuned, for nobody.
+    """
+    from sklr.datasets import make_random_walk_tree
+
+    def wide(noise, seed):
+        rng = np.random.RandomState(seed)
+        u, h = 1.5 * np.pi * (1 + 2 * rng.uniform(size=1000)), 21 * rng.uniform(size=1000)
+        X = np.c_[u * np.cos(u), h, u * np.sin(u)] + noise * rng.standard_normal((1000, 3))
+        return X, np.c_[0.5 * (u * np.sqrt(1 + u * u) + np.arcsinh(u)), h]
+
+    def tree(noise, seed):
+        X, _, D = make_random_walk_tree(5, 200, noise=noise, random_state=seed)
+        return X, D
+
+    sets = {
+        "roll, noise .1": lambda s: roll(1000, 0.1, s),
+        "roll, noise 1": lambda s: roll(1000, 1.0, s),
+        "roll in 10-D, noise 1": lambda s: roll(1000, 1.0, s, n_features=10),
+        "wide roll, noise 1": lambda s: wide(1.0, s),
+        "tree, noise 1": lambda s: tree(1.0, s),
+        "tree, noise 3": lambda s: tree(3.0, s),
+        "tree, noise 6": lambda s: tree(6.0, s),
+    }
+    methods = {
+        "ours": ours, "unpruned": lambda: ours(pruning=0), "umap": umap, "openTSNE": opentsne,
+        "isomap": lambda: isomap(n_neighbors=10), "phate": phate,
+    }  # fmt: skip
+    warm()
+    for data, make in sets.items():
+        row = out.setdefault(data, {})
+        for name, method in methods.items():
+            if names and name not in names:
+                continue
+            found = []
+            for seed in (100, 101):
+                X, true = make(seed)
+                cpu, _, Y = embed_time(method(), X)
+                found.append((demap(true, Y), cpu))
+            row[name] = found
+        text = "  ".join(
+            f"{name} {np.mean([f[0] for f in r]):.3f} ({np.mean([f[1] for f in r]):.1f} s)"
+            for name, r in row.items()
+        )
+        print(f"{data:22} {text}", flush=True)
+
+
 def part_relations(out):
     """PHATE and an SNE-like layout are settings: how near the pictures are."""
     from sklearn.manifold import TSNE
@@ -370,7 +429,9 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=pathlib.Path, help="file for the results")
     parser.add_argument("--part", nargs="*", default=[p for p in PARTS], choices=[*PARTS])
-    parser.add_argument("--methods", nargs="*", help="of the parts 'large', 'noise' and 'tree'")
+    parser.add_argument(
+        "--methods", nargs="*", help="of the parts 'defaults', 'large', 'noise' and 'tree'"
+    )
     args = parser.parse_args(argv)
     results = {}
     if args.json and args.json.is_file():
@@ -378,7 +439,7 @@ def main(argv=None):
     for name in args.part:
         print(f"-- {PARTS[name].__doc__}", flush=True)
         out = results.setdefault(name, {})
-        if name in ("large", "noise", "tree") and args.methods:
+        if name in ("large", "noise", "tree", "defaults") and args.methods:
             PARTS[name](out, args.methods)
         else:
             PARTS[name](out)

@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklr.gaussian_process._laplacian_eigenpairs import lowest_eigenpairs
+from sklr.gaussian_process._model_error import model_error
 from sklr.gaussian_process._weight_space import (
     factor,
     log_likelihood,
@@ -38,6 +39,7 @@ _BATCH = 4_000_000
 # Share of the slopes' mean square that is added to each in a local fit, for neighbours that do
 # not span the tangent space.
 _RIDGE = 1e-3
+_EPS = np.finfo(float).eps
 
 
 def _local_linear_weights(offsets, frames):
@@ -132,6 +134,11 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
         Log marginal likelihood at them.
     y_mean_ : float
         What is subtracted from `y`: the mean of a scalar function, 0 for a vector field.
+    model_error_ : float
+        Variance, in a direction, of what the model itself gets wrong: errors of estimated frames
+        and details that were cut off, from residuals of neighbours.
+    n_neighbors_ : int
+        Neighbours in use.
     n_components_ : int
         Connected components of the graph.
     n_features_in_ : int
@@ -152,10 +159,12 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
     and cost no more than that, so pass all positions to `fit`, with rows of NaN in `y` where
     nothing is known. A single NaN in a row is an unknown component.
 
-    The predicted standard deviation is that of the field without noise, within the span of the
-    eigenvectors: what is finer than the last of them counts as noise. Points that were not in
-    `fit` get the eigenvectors of their neighbours, carried to a frame of their own and
-    interpolated there; far from the cloud that is an extrapolation without a warning.
+    The predicted variance is that of the field without noise: the posterior's, the model error
+    (frames are estimated, and what is finer than the last eigenvector is cut off; residuals of
+    neighbours have it in common, noise they have not), and, away from all nodes, a part that
+    grows to the variance of the field within a length scale. Points that were not in `fit` get
+    the eigenvectors of their neighbours, carried to a frame of their own and interpolated there.
+    `sample_y` draws from the posterior alone.
 
     References
     ----------
@@ -254,14 +263,15 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
         nodes = X[first[order]]
         node = np.argsort(order)[node.ravel()]
         n = len(nodes)
-        check_n_neighbors(self.n_neighbors, n)
+        self.n_neighbors_ = check_n_neighbors(self.n_neighbors, n)
 
         neighbors = nearest_neighbors(nodes, self._n_span(n), n_jobs=self.n_jobs)
         frames = frames_of(
             nodes, neighbors[1], self.intrinsic_dim, self.explained_variance, "intrinsic_dim"
         )
         m = frames.shape[2]
-        A = neighbors_graph(nodes, self.n_neighbors, kernel="binary", neighbors=neighbors)
+        self._sizes = neighbors[0][:, self.n_neighbors_ - 1]
+        A = neighbors_graph(nodes, self.n_neighbors_, kernel="binary", neighbors=neighbors)
         laplacian = graph_laplacian(A)
         n_components = self._tell_components(A, node, y)
         L = laplacian if scalar else connection_of(frames, A)
@@ -296,7 +306,7 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
 
     def _n_span(self, n_nodes):
         """Neighbours that span a tangent space."""
-        return min(int(np.ceil(1.5 * self.n_neighbors)), n_nodes - 1)
+        return min(int(np.ceil(1.5 * self.n_neighbors_)), n_nodes - 1)
 
     def _check(self, X, y):
         name = type(self).__name__
@@ -374,6 +384,14 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
         nu = 1.5 if self.nu == "auto" else float(self.nu)
         length = 0.2 * diameter if self.length_scale is None else float(self.length_scale)
         variance, noise = float(self.variance), float(self.noise)
+        if self.optimizer is not None and yy <= count * (8 * _EPS * self.y_mean_) ** 2:
+            # A constant: the likelihood grows without end as variance and noise go to zero.
+            self.length_scale_, self.nu_, self.variance_, self.noise_ = length, nu, 0.0, 0.0
+            self.log_marginal_likelihood_value_ = np.inf
+            self._mean, self._spread = np.zeros(r), np.zeros((r, r))
+            self.model_error_, self._far_variance, self._reach = 0.0, 0.0, length
+            self._directions = np.eye(1 if self._scalar else y.shape[1])
+            return
         if self.optimizer is not None and yy > 0:
             length, nu, variance, noise, _ = optimise(
                 moments,
@@ -394,6 +412,49 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
         self._mean = root * w
         half = solve_triangular(L, np.eye(r), lower=True, check_finite=False)
         self._spread = np.sqrt(noise) * root[:, None] * half.T
+        self._estimate_errors(node, y, known, diameter, yy / count)
+
+    def _estimate_errors(self, node, y, known, diameter, mean_square):
+        """Find what the posterior does not hold: the model error, and the variance far away."""
+        y = y.reshape(len(y), -1)
+        n, d = len(self.nodes_), y.shape[1]
+        total, count = np.zeros((n, d)), np.zeros((n, d))
+        for rows in self._batches(np.flatnonzero(known.any(axis=1))):
+            gap = y[rows] - self._node_features(node[rows]).reshape(len(rows), d, -1) @ self._mean
+            np.add.at(total, node[rows], np.where(known[rows], gap, 0.0))
+            np.add.at(count, node[rows], known[rows])
+        some = np.flatnonzero(count.any(axis=1))
+        residuals = np.divide(total, count, out=np.full((n, d), np.nan), where=count > 0)[some]
+
+        def posterior(rows):
+            return self._node_features(some[rows]).reshape(len(rows), d, -1) @ self._spread
+
+        self._far_variance = max(float(self.variance_), mean_square)
+        self._reach = min(self.length_scale_, 0.2 * diameter)
+        self._directions = np.eye(1)
+        if not self._scalar:
+            # Where neither points nor vectors go there is nothing to be unsure of.
+            seen = y[known.all(axis=1)]
+            parts = [self.nodes_ - self.nodes_.mean(axis=0), seen if len(seen) else np.eye(d)]
+            sizes = [np.abs(part).max(initial=0.0) for part in parts]
+            rows = np.concatenate([part / size for part, size in zip(parts, sizes) if size > 0])
+            values, vectors = np.linalg.eigh(rows.T @ rows)
+            kept = vectors[:, values > len(rows) * np.finfo(float).eps * values[-1]]
+            self._directions = kept @ kept.T
+        n_dims = max(1, round(np.trace(self._directions)))
+        field = max(mean_square - self.noise_, 0.0)
+        self.model_error_ = model_error(
+            self.nodes_[some], residuals, posterior, n_dims, field, n_jobs=self.n_jobs
+        )
+
+    def _extra_covariance(self, X):
+        """Covariances beyond the posterior's: of the model error, and growing away from nodes."""
+        distances, indices = nearest_neighbors(self.nodes_, 1, queries=X, n_jobs=self.n_jobs)
+        size = self._sizes[indices[:, 0]]
+        beyond = np.maximum(distances[:, 0] - size, 0.0) / max(self._reach, np.finfo(float).tiny)
+        share = -np.expm1(-(np.minimum(beyond, 1e3) ** 2))
+        variance = self.model_error_ + share * self._far_variance
+        return variance[:, None, None] * self._directions
 
     def _ambient_dim(self, y):
         """Dimension of the subspace in which the points and their vectors lie."""
@@ -422,7 +483,7 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
     def _new_features(self, X, neighbors):
         """Features at other points: a linear fit to the neighbours', in a frame of the point."""
         n, m = len(self.nodes_), self.intrinsic_dim_
-        near = neighbors[:, : self.n_neighbors]
+        near = neighbors[:, : self.n_neighbors_]
         members = np.concatenate([X[:, None], self.nodes_[neighbors]], axis=1)
         frames = principal_axes(members)[0][:, :, :m]
         weights = _local_linear_weights(self.nodes_[near] - X[:, None], frames)
@@ -473,7 +534,8 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
         y_mean : ndarray of shape (n_samples, n_features) or (n_samples,)
             Posterior mean.
         y_std : ndarray of the shape of `y_mean`
-            Posterior standard deviation of the field without noise, with `return_std`.
+            Standard deviation of the field without noise, with `return_std`: posterior and model
+            error, growing away from the points of `fit`.
         y_cov : ndarray of shape (n_samples, n_features, n_features) or (n_samples, n_samples)
             With `return_cov`: the covariance of the vector at each point; for a scalar
             function that of its values at all points, as scikit-learn's regressor gives it.
@@ -481,26 +543,62 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
         if return_std and return_cov:
             raise RuntimeError("At most one of return_std or return_cov can be requested.")
         X = self._check_predict(X)
-        means, spreads = [], []
+        means, spreads, diagonal = [], [], []
         for rows in self._batches(np.arange(len(X))):
             Phi = self._features(X[rows])
             means.append(Phi @ self._mean)
             if return_std or return_cov:
                 half = Phi @ self._spread
+                extra = self._extra_covariance(X[rows])
                 if return_std:
-                    spreads.append(np.sqrt((half * half).sum(axis=2)))
+                    more = np.einsum("ndd->nd", extra)
+                    spreads.append(np.sqrt((half * half).sum(axis=2) + more))
                 elif self._scalar:
                     spreads.append(half[:, 0])
+                    diagonal.append(extra[:, 0, 0])
                 else:
-                    spreads.append(np.matmul(half, half.transpose(0, 2, 1)))
+                    spreads.append(np.matmul(half, half.transpose(0, 2, 1)) + extra)
         mean = np.concatenate(means) + self.y_mean_
         mean = mean[:, 0] if self._scalar else mean
         if not return_std and not return_cov:
             return mean
         spread = np.concatenate(spreads)
         if self._scalar:
-            return mean, spread[:, 0] if return_std else spread @ spread.T
+            if return_std:
+                return mean, spread[:, 0]
+            return mean, spread @ spread.T + np.diag(np.concatenate(diagonal))
         return mean, spread
+
+    def score(self, X, y, sample_weight=None):
+        """Coefficient of determination of the predictions, over the rows of `y` that are known.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Positions.
+        y : array-like of shape (n_samples, n_features) or (n_samples,)
+            Vectors or values; rows with NaN are left out.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        score : float
+            R^2, for vectors averaged over their components.
+        """
+        from sklearn.metrics import r2_score
+
+        predicted = self.predict(X)
+        y = check_array(
+            y, dtype=np.float64, ensure_2d=False, ensure_all_finite="allow-nan", input_name="y"
+        )
+        check_consistent_length(predicted, y)
+        known = ~np.isnan(y.reshape(len(y), -1)).any(axis=1)
+        if not known.any():
+            raise ValueError("y has no row without NaN: there is nothing to score.")
+        if sample_weight is not None:
+            sample_weight = np.asarray(sample_weight)[known]
+        return r2_score(y[known], predicted[known], sample_weight=sample_weight)
 
     def sample_y(self, X, n_samples=1, random_state=0):
         """Draw whole fields from the posterior.

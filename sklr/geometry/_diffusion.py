@@ -11,6 +11,7 @@ from sklr.geometry._neighbors_graph import (
     anisotropic_affinity,
     scale_both_sides,
 )
+from sklr.utils._rounding import rounding_of
 from sklr.utils._threads import thread_map
 
 LAPLACIANS = ("combinatorial", "normalized", "random_walk")
@@ -49,19 +50,22 @@ def check_affinity(affinity, name="affinity"):
         raise ValueError(f"Complex data not supported: {name} has dtype {affinity.dtype}.")
     if affinity.shape[0] != affinity.shape[1]:
         raise ValueError(f"{name} must be a square matrix, got shape {affinity.shape}.")
+    entries = affinity.data if sp.issparse(affinity) else affinity
+    if not np.isfinite(entries).all():
+        raise ValueError(f"{name} contains NaN or infinity.")
     W = sp.csr_array(affinity, dtype=np.float64, copy=True)
     W.sum_duplicates()
-    if W.nnz and not np.isfinite(W.data).all():
-        raise ValueError(f"{name} contains NaN or infinity.")
-    if W.nnz and W.data.min() < 0:
+    rounding = rounding_of(np.asarray(entries))
+    if W.nnz and W.data.min() < -rounding:
         raise ValueError(f"{name} must be non-negative, its smallest entry is {W.data.min():.3g}.")
     gap = abs(W - W.T)
-    if gap.nnz and gap.max() > 1e-8 * W.data.max():
+    if gap.nnz and gap.max() > rounding:
         raise ValueError(
             f"{name} must be symmetric, it differs from its transpose by up to {gap.max():.3g}; "
             "(A + A.T) / 2 makes it so."
         )
     W = sp.csr_array(0.5 * (W + W.T))
+    W.data = np.maximum(W.data, 0.0)
     W.setdiag(0.0)
     W.eliminate_zeros()
     W.sort_indices()

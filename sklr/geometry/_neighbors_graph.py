@@ -30,7 +30,7 @@ def check_extent(X, name="X"):
 
 
 def clip_n_neighbors(n_neighbors, n_points):
-    """Return the number of neighbours, at most all other points, with a warning where that is less."""
+    """Return the number of neighbours, with a warning at most all other points."""
     if n_neighbors < n_points:
         return n_neighbors
     warn_user(
@@ -41,8 +41,8 @@ def clip_n_neighbors(n_neighbors, n_points):
 
 
 def nearest_neighbors(
-    X, n_neighbors, *, queries=None, metric="euclidean", algorithm="exact", random_state=None,
-    n_jobs=None,
+    X, n_neighbors, *, queries=None, metric="euclidean", metric_params=None, algorithm="exact",
+    random_state=None, n_jobs=None,
 ):  # fmt: skip
     """Find the nearest neighbours of each point, the point itself not counted.
 
@@ -56,6 +56,8 @@ def nearest_neighbors(
         Points whose neighbours among `X` are wanted; by default the points of `X` themselves.
     metric : str or callable, default="euclidean"
         Any metric of scikit-learn's ``NearestNeighbors``.
+    metric_params : dict, default=None
+        Parameters of the metric.
     algorithm : {"exact", "approximate"}, default="exact"
         scikit-learn's search, or PyNNDescent's (extra ``neighbors``), which is faster for many
         points of many features and misses some percent of the neighbours.
@@ -90,11 +92,15 @@ def nearest_neighbors(
             queries = np.asarray(queries)
             check_extent(queries)
     if algorithm == "approximate":
-        distances, indices = _approximate(X, n_neighbors, queries, metric, random_state, n_jobs)
+        distances, indices = _approximate(
+            X, n_neighbors, queries, metric, metric_params, random_state, n_jobs
+        )
     else:
         from sklearn.neighbors import NearestNeighbors
 
-        search = NearestNeighbors(n_neighbors=n_neighbors, metric=metric, n_jobs=n_jobs).fit(X)
+        search = NearestNeighbors(
+            n_neighbors=n_neighbors, metric=metric, metric_params=metric_params, n_jobs=n_jobs
+        ).fit(X)
         distances, indices = search.kneighbors(queries)
         order = np.argsort(distances, axis=1, kind="stable")
         distances = np.take_along_axis(distances, order, axis=1)
@@ -105,7 +111,7 @@ def nearest_neighbors(
     return distances, indices
 
 
-def _approximate(X, n_neighbors, queries, metric, random_state, n_jobs):
+def _approximate(X, n_neighbors, queries, metric, metric_params, random_state, n_jobs):
     from joblib import effective_n_jobs
     from sklearn.utils import check_random_state
 
@@ -116,6 +122,7 @@ def _approximate(X, n_neighbors, queries, metric, random_state, n_jobs):
     index = pynndescent.NNDescent(
         X.astype(np.float32, copy=False),
         metric=metric,
+        metric_kwds=metric_params,
         n_neighbors=max(n_neighbors + 1, 15),
         random_state=np.random.RandomState(seed),  # noqa: NPY002 (its interface)
         n_jobs=effective_n_jobs(n_jobs),
@@ -150,15 +157,16 @@ def _exact_distances(X, queries, indices, block=1 << 22):
 
 def neighbors_graph(
     X, n_neighbors=10, *, kernel="alpha", decay=40.0, bandwidth=None, anisotropy=0.0,
-    threshold=1e-4, metric="euclidean", algorithm="exact", random_state=None, n_jobs=None,
-    neighbors=None,
+    threshold=1e-4, metric="euclidean", metric_params=None, algorithm="exact", random_state=None,
+    n_jobs=None, neighbors=None,
 ):  # fmt: skip
     """Build a symmetric affinity matrix on the nearest neighbours of a point cloud.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
-        The points; for ``metric="precomputed"`` their distances (n_samples, n_samples).
+    X : ndarray of shape (n_samples, n_features) or None
+        The points; for ``metric="precomputed"`` their distances (n_samples, n_samples). None
+        with `neighbors`, of which nothing further is searched then.
     n_neighbors : int, default=10
         Neighbours of each point, itself not counted; all others, with a warning, when there are
         not so many.
@@ -179,6 +187,8 @@ def neighbors_graph(
         Smallest entry kept by the "alpha" kernel, before the matrix is made symmetric.
     metric : str or callable, default="euclidean"
         Any metric of scikit-learn's ``NearestNeighbors``.
+    metric_params : dict, default=None
+        Parameters of the metric.
     algorithm : {"exact", "approximate"}, default="exact"
         As in :func:`nearest_neighbors`.
     random_state : int, RandomState instance or None, default=None
@@ -212,8 +222,10 @@ def neighbors_graph(
            [0, 1, 0, 1],
            [0, 0, 1, 0]])
     """
-    X = np.asarray(X)
-    n = len(X)
+    if X is None and neighbors is None:
+        raise ValueError("X may be None only when neighbors are given.")
+    X = None if X is None else np.asarray(X)
+    n = len(neighbors[0] if X is None else X)
     if isinstance(n_neighbors, bool) or not isinstance(n_neighbors, Integral):
         raise TypeError(f"n_neighbors must be an integer, got {n_neighbors!r}.")
     if n_neighbors < 1 or n < 2:
@@ -231,7 +243,8 @@ def neighbors_graph(
     if bandwidth is not None and not bandwidth > 0:
         raise ValueError(f"bandwidth must be positive, got {bandwidth!r}.")
     options = {
-        "metric": metric, "algorithm": algorithm, "random_state": random_state, "n_jobs": n_jobs,
+        "metric": metric, "metric_params": metric_params, "algorithm": algorithm,
+        "random_state": random_state, "n_jobs": n_jobs,
     }  # fmt: skip
     if neighbors is None:
         wanted = min(n - 1, 2 * n_neighbors if kernel == "alpha" else n_neighbors)
@@ -252,14 +265,14 @@ def neighbors_graph(
 
 
 def _alpha_affinity(X, distances, indices, radius, decay, threshold, options):
-    n = len(X)
+    n = len(distances)
     reach = radius * (-np.log(threshold)) ** (1.0 / decay)
     rows = np.arange(n)
     found = []
     while True:
         # Rows whose last neighbour is still within reach need a longer list.
         short = distances[:, -1] <= reach[rows]
-        if distances.shape[1] >= n - 1:
+        if distances.shape[1] >= n - 1 or X is None:
             short[:] = False
         done = ~short
         inside = distances[done] <= reach[rows[done], None]
@@ -367,7 +380,7 @@ def scale_both_sides(W, s):
     return W * (s[:, None] * s)
 
 
-def join_components(affinity, X=None, *, metric="euclidean"):
+def join_components(affinity, X=None, *, metric="euclidean", metric_params=None):
     """Join the connected components of a graph by their shortest bridges.
 
     Each component but the largest is tied, the smallest first, to the nearest point outside
@@ -384,6 +397,8 @@ def join_components(affinity, X=None, *, metric="euclidean"):
         weight.
     metric : str or callable, default="euclidean"
         Metric of the points.
+    metric_params : dict, default=None
+        Parameters of the metric.
 
     Returns
     -------
@@ -420,8 +435,8 @@ def join_components(affinity, X=None, *, metric="euclidean"):
             weight = typical
         else:
             outside = np.flatnonzero(current != smallest)
-            i, j, r = _nearest_pair(X, inside, outside, metric)
-            s = _edge_length(affinity, X, (i, j), metric)
+            i, j, r = _nearest_pair(X, inside, outside, metric, metric_params)
+            s = _edge_length(affinity, X, (i, j), metric, metric_params)
             weight = typical * min(1.0, (s / r) ** 2) if r > 0 and s > 0 else typical
         bridges.append((i, j, weight))
         other = current[j]
@@ -432,17 +447,19 @@ def join_components(affinity, X=None, *, metric="euclidean"):
     return _tidy(affinity + extra + extra.T), labels
 
 
-def _nearest_pair(X, inside, outside, metric):
+def _nearest_pair(X, inside, outside, metric, params):
     if metric == "precomputed":
         block = X[np.ix_(inside, outside)]
         a, b = np.unravel_index(block.argmin(), block.shape)
         return inside[a], outside[b], float(block[a, b])
-    distances, indices = nearest_neighbors(X[outside], 1, queries=X[inside], metric=metric)
+    distances, indices = nearest_neighbors(
+        X[outside], 1, queries=X[inside], metric=metric, metric_params=params
+    )
     a = int(distances[:, 0].argmin())
     return inside[a], outside[indices[a, 0]], float(distances[a, 0])
 
 
-def _edge_length(affinity, X, ends, metric):
+def _edge_length(affinity, X, ends, metric, params):
     """Median length of the edges at two vertices; zero when they have none."""
     from sklearn.metrics import pairwise_distances
 
@@ -450,7 +467,9 @@ def _edge_length(affinity, X, ends, metric):
     for i in ends:
         j = affinity.indices[affinity.indptr[i] : affinity.indptr[i + 1]]
         if len(j):
-            row = X[[i]][:, j] if metric == "precomputed" else None
-            found = pairwise_distances(X[[i]], X[j], metric=metric) if row is None else row
+            if metric == "precomputed":
+                found = X[[i]][:, j]
+            else:
+                found = pairwise_distances(X[[i]], X[j], metric=metric, **(params or {}))
             lengths.append(found.ravel())
     return float(np.median(np.concatenate(lengths))) if lengths else 0.0

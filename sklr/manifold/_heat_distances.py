@@ -7,6 +7,7 @@ import scipy.sparse as sp
 
 from sklr.geometry import graph_laplacian, heat_kernel, join_components, neighbors_graph
 from sklr.geometry._diffusion import check_affinity, hop_diameter
+from sklr.utils._rounding import rounding_of
 from sklr.utils._warnings import warn_user
 
 #: Affinities of the estimator -> kernels of neighbors_graph.
@@ -21,7 +22,7 @@ _ENTROPY_COLUMNS = 32
 
 def build_graph(
     X, *, n_neighbors=10, affinity="alpha", decay=40.0, anisotropy=0.0, metric="euclidean",
-    algorithm="exact", random_state=None, n_jobs=None, what="graph",
+    metric_params=None, algorithm="exact", random_state=None, n_jobs=None, what="graph",
 ):  # fmt: skip
     """Build the connected affinity graph of points, distances or an affinity.
 
@@ -38,21 +39,23 @@ def build_graph(
         points = None
     else:
         if affinity == "precomputed_distance":
+            if sp.issparse(X):
+                return _joined(_graph_of_lists(X, n_neighbors, decay, anisotropy), None, what)
             X = check_distances(X)
-            points, point_metric, affinity = X, "precomputed", "alpha"
-        n = len(X)
-        if n_neighbors >= n:
-            raise ValueError(
-                f"n_neighbors={n_neighbors} must be less than the number of points, which is "
-                f"n_samples={n}."
-            )
+            points, point_metric, metric_params, affinity = X, "precomputed", None, "alpha"
         kernel = AFFINITIES["knn" if affinity == "alpha" and decay is None else affinity]
         W = neighbors_graph(
             X, n_neighbors, kernel=kernel, decay=40.0 if decay is None else decay,
             anisotropy=anisotropy,
-            metric=point_metric, algorithm=algorithm, random_state=random_state, n_jobs=n_jobs,
+            metric=point_metric, metric_params=metric_params, algorithm=algorithm,
+            random_state=random_state, n_jobs=n_jobs,
         )  # fmt: skip
-    joined, labels = join_components(W, points, metric=point_metric)
+    return _joined(W, points, what, metric=point_metric, metric_params=metric_params)
+
+
+def _joined(W, points, what, **metric):
+    """Join the components of a graph, with a warning where there are several."""
+    joined, labels = join_components(W, points, **metric)
     n_components = int(labels.max()) + 1 if len(labels) else 0
     if n_components > 1:
         sizes = np.sort(np.bincount(labels))[::-1]
@@ -75,24 +78,54 @@ def _some(sizes):
     return shown if len(sizes) <= 5 else f"{shown}, ..."
 
 
+def _graph_of_lists(D, n_neighbors, decay, anisotropy):
+    """Affinity of a sparse matrix whose rows hold distances to the nearest neighbours."""
+    D = sp.csr_array(D, dtype=np.float64, copy=True)
+    D.sum_duplicates()
+    if D.nnz and not np.isfinite(D.data).all():
+        raise ValueError("X contains NaN or infinity.")
+    if D.nnz and D.data.min() < 0:
+        raise ValueError(f"Distances must be non-negative, the smallest is {D.data.min():.3g}.")
+    n = D.shape[0]
+    i, j = np.repeat(np.arange(n), np.diff(D.indptr)), D.indices
+    off = i != j
+    i, j, r = i[off], j[off], D.data[off]
+    counts = np.bincount(i, minlength=n)
+    if counts.min() < n_neighbors:
+        raise ValueError(
+            f"X holds {counts.min()} distances in row {counts.argmin()}, fewer than "
+            f"n_neighbors={n_neighbors}. A sparse matrix of distances, such as that of "
+            "KNeighborsTransformer, needs n_neighbors in each row."
+        )
+    order = np.lexsort((j, r, i))
+    first = np.cumsum(counts) - counts
+    rank = np.arange(len(i)) - np.repeat(first, counts)
+    kept = rank < counts.min()
+    i, j, r = i[order], j[order], r[order]
+    shape = (n, int(counts.min()))
+    lists = r[kept].reshape(shape), j[kept].reshape(shape)
+    kernel = "binary" if decay is None else "alpha"
+    return neighbors_graph(
+        None, n_neighbors, kernel=kernel, decay=40.0 if decay is None else decay,
+        anisotropy=anisotropy, neighbors=lists,
+    )  # fmt: skip
+
+
 def check_distances(D):
     """Return a symmetric matrix of distances as an array, or complain."""
-    if sp.issparse(D):
-        raise ValueError(
-            "affinity='precomputed_distance' takes a dense matrix of all distances; give a "
-            "sparse graph as an affinity with affinity='precomputed'."
-        )
-    D = np.asarray(D, dtype=np.float64)
+    D = np.asarray(D)
     if D.ndim != 2 or D.shape[0] != D.shape[1]:
         raise ValueError(f"X must be a square matrix of distances, got shape {D.shape}.")
     if not np.isfinite(D).all():
         raise ValueError("X contains NaN or infinity.")
-    if (D < 0).any():
+    rounding = rounding_of(D)
+    D = np.array(D, dtype=np.float64)
+    if D.min(initial=0.0) < -rounding:
         raise ValueError(f"Distances must be non-negative, the smallest is {D.min():.3g}.")
     gap = np.abs(D - D.T).max(initial=0.0)
-    if gap > 1e-8 * D.max(initial=0.0):
+    if gap > rounding:
         raise ValueError(f"Distances must be symmetric, X differs from X.T by up to {gap:.3g}.")
-    D = 0.5 * (D + D.T)
+    D = np.maximum(0.5 * (D + D.T), 0.0)
     np.fill_diagonal(D, 0.0)
     return D
 
@@ -288,7 +321,8 @@ def _check_landmarks(landmarks, n):
 def heat_geodesic_distances(
     X, t="auto", *, n_neighbors=10, affinity="alpha", decay=40.0, anisotropy=0.0,
     laplacian="combinatorial", method="auto", order=None, harnack=1.0, denoise=0.0,
-    scale_factor=1.0, landmarks=None, metric="euclidean", random_state=None, n_jobs=None,
+    scale_factor=1.0, landmarks=None, metric="euclidean", metric_params=None, random_state=None,
+    n_jobs=None,
 ):  # fmt: skip
     """Compute heat-geodesic dissimilarities between points.
 
@@ -327,6 +361,8 @@ def heat_geodesic_distances(
         n_samples ** 2 numbers.
     metric : str or callable, default="euclidean"
         Metric of the points.
+    metric_params : dict, default=None
+        Parameters of the metric.
     random_state : int, RandomState instance or None, default=None
         Which columns the entropy is estimated from.
     n_jobs : int, default=None
@@ -382,7 +418,7 @@ def heat_geodesic_distances(
     rng = check_random_state(random_state)
     W, _ = build_graph(
         X, n_neighbors=n_neighbors, affinity=affinity, decay=decay, anisotropy=anisotropy,
-        metric=metric, n_jobs=n_jobs,
+        metric=metric, metric_params=metric_params, n_jobs=n_jobs,
     )  # fmt: skip
     L = graph_laplacian(W, laplacian)
     n = L.shape[0]

@@ -11,11 +11,17 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from sklr.geometry import graph_laplacian, heat_kernel
+from sklr.geometry import (
+    graph_laplacian,
+    heat_kernel,
+    join_components,
+    nearest_neighbors,
+)
 from sklr.geometry._neighbors_graph import check_extent
 from sklr.manifold._heat_distances import (
     AFFINITIES,
     build_graph,
+    check_distances,
     check_time,
     choose_time,
     heat_dissimilarity,
@@ -30,14 +36,31 @@ from sklr.manifold._mds import (
     stress_mds,
     triangulate,
 )
-from sklr.manifold._prototypes import interpolate_positions, kmeans_prototypes
+from sklr.manifold._prototypes import (
+    N_INTERPOLATION,
+    interpolate_positions,
+    kmeans_prototypes,
+)
+from sklr.manifold._short_cuts import drop_short_cuts
 from sklr.manifold._smoothing import prune_short_cuts, smooth_points
+from sklr.manifold._vertices import (
+    FEW_STEPS,
+    are_few,
+    distinct_rows,
+    far_from_all,
+    few_points_affinity,
+    usable_neighbors,
+    warn_of_far,
+)
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._validation import validate_data
+from sklr.utils._warnings import warn_user
 
 # Up to here every pair is used; above, distances to landmarks.
 _ALL_PAIRS = 1000
 _LANDMARKS = 300
+# Entries up to which sparse points are made dense.
+_DENSE = 50_000_000
 _PAIRWISE = ("precomputed", "precomputed_distance")
 
 
@@ -63,7 +86,10 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
     n_components : int, default=2
         Dimension of the embedding.
     n_neighbors : int, default=10
-        Neighbours of each point in the graph.
+        Neighbours of each point in the graph; at most a third of the distinct points are taken,
+        with a warning, since a graph that joins everything has no distances. Where that is
+        fewer than `n_neighbors` and there are at most 100 points, the "alpha" kernel is replaced
+        by a Gaussian affinity of all pairs, and ``t="auto"`` is a short time.
     t : float or "auto", default="auto"
         Diffusion time, in units of one over the weights of the graph. "auto" takes the knee of
         the von Neumann entropy of the heat kernel. Short-cut edges ask for longer times.
@@ -76,7 +102,8 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
             default="alpha"
         Kernel of the graph, see :func:`sklr.geometry.neighbors_graph`. With "precomputed" `X`
         is a symmetric non-negative affinity (dense or sparse), with "precomputed_distance" a
-        dense matrix of distances.
+        dense matrix of distances, or a sparse one whose rows hold those to the nearest
+        neighbours, as scikit-learn's ``KNeighborsTransformer`` makes it.
     laplacian : {"combinatorial", "normalized"}, default="combinatorial"
         Kind of Laplacian.
     method : {"auto", "chebyshev", "uniformization", "squaring", "euler", "exact"}, default="auto"
@@ -106,11 +133,17 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
     smoothing : int, default=0
         Steps by which points are moved towards the local plane of their neighbours before the
         graph is built: against noise across the manifold.
-    pruning : float, default=0.0
-        Edges whose ends share less than this part of their neighbours are dropped: against
-        short-cuts between sheets that come near one another. 0 drops none.
+    pruning : float or "auto", default="auto"
+        Against short-cuts between parts of the data that noise brings near one another. "auto"
+        drops edges that by all signs are short-cuts (walks from their ends part, the way round
+        is long, they go across the cloud of points, and dropping them changes distances much),
+        and none where there are no such edges. A number drops all edges whose ends share less
+        than this part of their neighbours; 0 drops none. With ``affinity="precomputed"`` "auto"
+        drops none.
     metric : str or callable, default="euclidean"
         Metric of the points, as in scikit-learn's ``NearestNeighbors``.
+    metric_params : dict, default=None
+        Parameters of the metric, such as ``{"VI": inverse}`` for "mahalanobis".
     neighbors_algorithm : {"exact", "approximate"}, default="exact"
         Search of the graph's neighbours; "approximate" is PyNNDescent (extra ``neighbors``).
     random_state : int, RandomState instance or None, default=None
@@ -131,7 +164,14 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
     entropy_ : ndarray of shape (n_times,)
         Von Neumann entropy of the heat kernel at each, in nats; only with ``t="auto"``.
     affinity_matrix_ : csr_array of shape (n_graph, n_graph)
-        The graph; its vertices are the training points, or the prototypes.
+        The graph; its vertices are the distinct training points but for far outliers, or the
+        prototypes.
+    n_neighbors_ : int
+        Neighbours that were used; 0 with ``affinity="precomputed"``.
+    outliers_ : ndarray of shape (n_samples,)
+        Whether a training point is far from all others: ten times as far from its nearest
+        neighbour as the size of that one's own neighbourhood. Points are then placed by their
+        nearest vertices, and a warning is given.
     component_labels_ : ndarray of shape (n_graph,)
         Connected component of each vertex before components were joined.
     dissimilarity_ : ndarray of shape (n_graph, n_landmarks)
@@ -165,8 +205,8 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
     The graph takes a neighbour search; the heat kernel sqrt(t * degree) products of the sparse
     graph with n_landmarks columns; the layout O(n_graph * n_landmarks) per step. Beyond
     `n_prototypes` points only the search of the nearest prototypes grows with the data.
-    `transform` of a training point gives its position in `embedding_` as long as the points are
-    the graph's vertices and the metric is Euclidean.
+    `transform` of a training point gives its position in `embedding_` as long as the metric is
+    Euclidean. Equal points are one vertex of the graph, and have one position.
 
     References
     ----------
@@ -205,8 +245,9 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         "n_prototypes": [Interval(Integral, 2, None, closed="left"), None],
         "n_pca": [Interval(Integral, 1, None, closed="left"), None],
         "smoothing": [Interval(Integral, 0, None, closed="left")],
-        "pruning": [Interval(Real, 0, 1, closed="left")],
+        "pruning": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
         "metric": [str, Callable],
+        "metric_params": [dict, None],
         "neighbors_algorithm": [StrOptions({"exact", "approximate"})],
         "random_state": ["random_state"],
         "n_jobs": [Integral, None],
@@ -234,8 +275,9 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         n_prototypes=4000,
         n_pca=None,
         smoothing=0,
-        pruning=0.0,
+        pruning="auto",
         metric="euclidean",
+        metric_params=None,
         neighbors_algorithm="exact",
         random_state=None,
         n_jobs=None,
@@ -261,6 +303,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         self.smoothing = smoothing
         self.pruning = pruning
         self.metric = metric
+        self.metric_params = metric_params
         self.neighbors_algorithm = neighbors_algorithm
         self.random_state = random_state
         self.n_jobs = n_jobs
@@ -274,7 +317,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features) or \
                 (n_samples, n_samples)
-            Points (sparse ones with `n_pca` only), or what `affinity` says.
+            Points (many sparse ones with `n_pca` only), or what `affinity` says.
         y : None
             Ignored.
 
@@ -294,7 +337,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features) or \
                 (n_samples, n_samples)
-            Points (sparse ones with `n_pca` only), or what `affinity` says.
+            Points (many sparse ones with `n_pca` only), or what `affinity` says.
         y : None
             Ignored.
 
@@ -324,15 +367,26 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         X = self._validate(X, reset=False)
         dtype = X.dtype
         X = self._reduce(X, fit=False)
+        far = np.flatnonzero(self._far_from_vertices(X))
+        if len(far):
+            warn_user(
+                f"{len(far)} of {len(X)} points (row {far[0]} is the first) are far from all that "
+                "was fitted; they are placed among the nearest of it, however far they are."
+            )
         return self._place(X).astype(dtype, copy=False)
 
     def _validate(self, X, *, reset):
         pairwise = self.affinity in _PAIRWISE
+        if hasattr(X, "obsm") and hasattr(X, "obsp"):
+            raise TypeError(
+                "X is an AnnData object. Give adata.X or adata.obsm['X_pca'], or, with "
+                "affinity='precomputed', adata.obsp['connectivities']."
+            )
         X = validate_data(
             self,
             X,
             reset=reset,
-            accept_sparse="csr" if self._takes_sparse() else False,
+            accept_sparse="csr",
             dtype=[np.float64, np.float32],
             ensure_min_samples=2 if reset else 1,
         )
@@ -344,44 +398,151 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
             check_extent(X)
         return X
 
-    def _takes_sparse(self):
-        return self.affinity == "precomputed" or (
-            self.n_pca is not None and self.affinity not in _PAIRWISE
-        )
-
     def _fit(self, X):
         check_time(self.t)
         X = self._validate(X, reset=True)
         self._check_sizes(*X.shape)
         dtype = X.dtype if X.dtype == np.float32 and self.affinity not in _PAIRWISE else np.float64
         rng = check_random_state(self.random_state)
-        if self.affinity in _PAIRWISE:
-            vertices, placed = X, None
+        self.outliers_ = np.zeros(X.shape[0], dtype=bool)
+        if self.affinity == "precomputed":
+            self.n_neighbors_ = 0
+            W = self._graph(X, rng)
+            self._embed_graph(W, rng)
+            embedding = self.graph_embedding_
+        elif self.affinity == "precomputed_distance" and sp.issparse(X):
+            self.n_neighbors_ = self.n_neighbors
+            W = self._graph(X, rng)
+            self._embed_graph(W, rng)
+            embedding = self.graph_embedding_
+        elif self.affinity == "precomputed_distance":
+            D = check_distances(X)
+            first, vertex = distinct_rows(D)
+            if len(first) == 1:  # one point many times: nothing to tell apart
+                first = vertex = np.arange(len(D))
+            D = D[np.ix_(first, first)]
+            self.n_neighbors_ = usable_neighbors(self.n_neighbors, len(D))
+            self._mark_far_distances(D, vertex)
+            W = self._graph(D, rng)
+            self._embed_graph(W, rng)
+            embedding = self.graph_embedding_[vertex]
         else:
             points = self._reduce(X, fit=True)
-            vertices, placed = self._choose_vertices(points, rng)
-        what = "graph" if placed is None else "graph of the prototypes"
+            vertices, vertex = self._choose_vertices(points, rng)
+            self.n_neighbors_ = usable_neighbors(self.n_neighbors, len(vertices))
+            vertices, vertex = self._leave_out_far(vertices, vertex)
+            self.prototypes_ = vertices
+            W = self._graph(self._smooth(vertices), rng)
+            self._embed_graph(W, rng)
+            if vertex is None:
+                embedding = self._place(points)
+                self.outliers_ = self._far_from_vertices(points)
+            else:
+                embedding = self.graph_embedding_[vertex]
+                self.outliers_ = vertex < 0
+                if self.outliers_.any():
+                    embedding[self.outliers_] = self._place(points[self.outliers_])
+        self.affinity_matrix_ = W
+        centre = embedding.mean(axis=0)
+        self.graph_embedding_ = self.graph_embedding_ - centre
+        self.embedding_ = (embedding - centre).astype(dtype, copy=False)
+        self._n_features_out = self.n_components
+
+    def _graph(self, vertices, rng):
+        """Connected graph of points, distances or an affinity, without short-cuts."""
+        self._few = self.affinity in ("alpha", "precomputed_distance") and (
+            not sp.issparse(vertices) and are_few(self.n_neighbors_, vertices)
+        )
+        if self._few:
+            everything = np.arange(len(vertices))
+            points, metric = vertices, self.metric
+            if self.affinity == "precomputed_distance":
+                metric = "precomputed"
+            W = few_points_affinity(self._distances_of(points)(everything, everything))
+            W, self.component_labels_ = join_components(
+                W, points, metric=metric, metric_params=self.metric_params
+            )
+            return W
+        what = "graph"
+        if self.n_prototypes == vertices.shape[0] and self.affinity not in _PAIRWISE:
+            what = "graph of the prototypes"
         W, self.component_labels_ = build_graph(
-            self._smooth(vertices),
-            n_neighbors=self.n_neighbors,
+            vertices,
+            n_neighbors=self.n_neighbors_,
             affinity=self.affinity,
             decay=self.decay,
             anisotropy=self.anisotropy,
             metric=self.metric,
+            metric_params=self.metric_params,
             algorithm=self.neighbors_algorithm,
             random_state=rng,
             n_jobs=self.n_jobs,
             what=what,
         )
-        if self.pruning:
-            W = prune_short_cuts(W, self.pruning)
-        self.affinity_matrix_ = W
-        self._embed_graph(W, rng)
-        if self.affinity not in _PAIRWISE:
-            self.prototypes_ = vertices
-        embedding = self.graph_embedding_ if placed is None else self._place(placed)
-        self.embedding_ = embedding.astype(dtype, copy=False)
-        self._n_features_out = self.n_components
+        if self.pruning == "auto":
+            if self.affinity == "precomputed" or sp.issparse(vertices):
+                return W
+            return drop_short_cuts(W, self._distances_of(vertices), rng)
+        return prune_short_cuts(W, self.pruning) if self.pruning else W
+
+    def _distances_of(self, vertices):
+        if self.affinity == "precomputed_distance":
+            return lambda rows, columns: vertices[np.ix_(rows, columns)]
+        from sklearn.metrics import pairwise_distances
+
+        params = self.metric_params or {}
+        return lambda rows, columns: pairwise_distances(
+            vertices[rows], vertices[columns], metric=self.metric, **params
+        )
+
+    def _search(self, X, k, queries=None):
+        return nearest_neighbors(
+            X, k, queries=queries, metric=self.metric, metric_params=self.metric_params,
+            n_jobs=self.n_jobs,
+        )  # fmt: skip
+
+    def _leave_out_far(self, vertices, vertex):
+        """Take far outliers out of the vertices, and keep the size of each neighbourhood."""
+        k = self.n_neighbors_
+        distances, indices = self._search(vertices, k)
+        far = far_from_all(distances, indices, k)
+        self._size = distances[:, k - 1]
+        n_far = np.count_nonzero(far)
+        if not 0 < n_far <= max(1, len(vertices) // 20) or len(vertices) - n_far <= k:
+            return vertices, vertex
+        ratio = float((distances[far, 0] / self._size[indices[far, 0]]).max())
+        kept = np.flatnonzero(~far)
+        self._size = self._size[kept]
+        if vertex is None:
+            rows = np.flatnonzero(far)
+        else:
+            rows = np.flatnonzero(far[vertex])
+            place = np.full(len(vertices), -1)
+            place[kept] = np.arange(len(kept))
+            vertex = place[vertex]
+        what = "They stand" if len(rows) > 1 else "It stands"
+        warn_of_far(
+            rows, ratio, f"{what} among the nearest points of the picture, which does not show "
+            "how far; see outliers_."
+        )  # fmt: skip
+        return vertices[kept], vertex
+
+    def _mark_far_distances(self, D, vertex):
+        k = self.n_neighbors_
+        distances, indices = nearest_neighbors(D, k, metric="precomputed")
+        far = far_from_all(distances, indices, k)
+        self.outliers_ = far[vertex]
+        if far.any():
+            ratio = float((distances[far, 0] / distances[indices[far, 0], k - 1]).max())
+            warn_of_far(
+                np.flatnonzero(self.outliers_), ratio, "An edge of the graph does not say how "
+                "long it is, so that the picture does not show how far; see outliers_."
+            )  # fmt: skip
+
+    def _far_from_vertices(self, X):
+        distances, indices = self._search(self.prototypes_, 1, queries=X)
+        size = self._size[indices[:, 0]]
+        return (distances[:, 0] > 10.0 * size) & (size > 0)
 
     def _check_sizes(self, n, p):
         if self.n_components > n - 1:
@@ -394,11 +555,6 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
                 f"n_landmarks={self.n_landmarks} must be at most the number of points, "
                 f"n_samples={n}."
             )
-        if self.affinity != "precomputed" and self.n_neighbors >= n:
-            raise ValueError(
-                f"n_neighbors={self.n_neighbors} must be less than the number of points, "
-                f"n_samples={n}."
-            )
         if self.n_pca is not None and self.affinity not in _PAIRWISE and self.n_pca > min(n, p):
             raise ValueError(
                 f"n_pca={self.n_pca} must be at most min(n_samples, n_features)={min(n, p)}."
@@ -407,7 +563,14 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
     def _reduce(self, X, *, fit):
         """Replace features by principal components, where that is asked for."""
         if self.n_pca is None:
-            return X
+            if not sp.issparse(X):
+                return X
+            if X.shape[0] * X.shape[1] > _DENSE:
+                raise ValueError(
+                    f"Sparse X of shape {X.shape} is too large to be made dense; give n_pca, 50 "
+                    "for instance, for that many singular vectors in the place of the features."
+                )
+            return X.toarray()
         if fit:
             from sklearn.decomposition import PCA, TruncatedSVD
 
@@ -425,9 +588,12 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         return self.pca_.transform(X)
 
     def _choose_vertices(self, X, rng):
-        """Return the vertices of the graph, and the points that are placed afterwards."""
+        """Return the vertices of the graph, and which one each point is, if it is one."""
         if self.n_prototypes is None or len(X) <= self.n_prototypes:
-            return X, None
+            first, vertex = distinct_rows(X)
+            if len(first) == 1:  # one point many times: nothing to tell apart
+                first = vertex = np.arange(len(X))
+            return X[first], vertex
         if self.n_neighbors >= self.n_prototypes:
             raise ValueError(
                 f"n_neighbors={self.n_neighbors} must be less than "
@@ -440,29 +606,21 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
             )
         if self.metric != "euclidean":
             rows = np.sort(rng.choice(len(X), self.n_prototypes, replace=False))
-            return X[rows], X
-        return kmeans_prototypes(X, self.n_prototypes, rng, n_jobs=self.n_jobs), X
+            return X[rows], None
+        return kmeans_prototypes(X, self.n_prototypes, rng, n_jobs=self.n_jobs), None
 
     def _smooth(self, X):
         if not self.smoothing or self.affinity in _PAIRWISE:
             return X
         return smooth_points(
-            X, 2 * self.n_neighbors, self.n_components, self.smoothing, n_jobs=self.n_jobs
+            X, 2 * self.n_neighbors_, self.n_components, self.smoothing, n_jobs=self.n_jobs
         )
 
     def _place(self, X):
         indices = None
         if self.metric != "euclidean":
-            from sklr.geometry import nearest_neighbors
-            from sklr.manifold._prototypes import N_INTERPOLATION
-
-            _, indices = nearest_neighbors(
-                self.prototypes_,
-                min(N_INTERPOLATION, len(self.prototypes_)),
-                queries=X,
-                metric=self.metric,
-                n_jobs=self.n_jobs,
-            )
+            k = min(N_INTERPOLATION, len(self.prototypes_))
+            indices = self._search(self.prototypes_, k, queries=X)[1]
         return interpolate_positions(
             X, self.prototypes_, self.graph_embedding_, indices=indices, n_jobs=self.n_jobs
         )
@@ -487,6 +645,8 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
             self.t_, self.t_grid_, self.entropy_ = choose_time(
                 L, method=method, order=order, columns=columns, rng=rng, n_jobs=self.n_jobs
             )
+            if self._few:
+                self.t_ = FEW_STEPS / float(L.diagonal().mean())
         else:
             self.t_ = float(self.t)
         if method == "squaring" and not all_pairs:
@@ -524,7 +684,9 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
 
     def _lay_out(self, D, weights, columns, rng):
         between = D[columns]
-        start = classic_mds(between, self.n_components)
+        n_dims = min(self.n_components, len(between))
+        start = np.zeros((len(between), self.n_components))
+        start[:, :n_dims] = classic_mds(between, n_dims)
         all_pairs = len(columns) == len(D)
         self.n_iter_ = 1
         wanted, anchors = between, start
@@ -561,7 +723,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         tags = super().__sklearn_tags__()
         tags.input_tags.pairwise = self.affinity in _PAIRWISE
         tags.input_tags.positive_only = self.affinity in _PAIRWISE
-        tags.input_tags.sparse = self._takes_sparse()
+        tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 

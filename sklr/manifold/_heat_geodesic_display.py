@@ -1,9 +1,12 @@
 """Figures of a heat-geodesic embedding; matplotlib is imported when one is drawn."""
 
+from numbers import Real
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sklr.utils._imports import import_optional
+from sklr.utils._warnings import warn_user
 
 
 def _new_axes(ax, feature):
@@ -11,6 +14,69 @@ def _new_axes(ax, feature):
     if ax is None:
         _, ax = pyplot.subplots()
     return ax, ax.figure
+
+
+def _beside(n):
+    """Offsets that draw points of one component a little apart, the same each time."""
+    return 0.25 * np.random.RandomState(0).uniform(-1, 1, n)  # noqa: NPY002 (the same everywhere)
+
+
+def _colours_of(y, n):
+    """Say how `y` colours n points: as numbers, NaN where missing, or as labels, then -1.
+
+    Returns
+    -------
+    kind : {"numbers", "labels"}
+        Which of them.
+    values : ndarray of shape (n,)
+        Numbers, or positions in `labels`.
+    labels : list or None
+        Labels in their order: that of ordered categories, else sorted.
+    """
+    categories = getattr(getattr(y, "cat", None), "categories", None)
+    if categories is None and getattr(y, "categories", None) is not None:
+        categories = y.categories
+    listed = np.asarray(y, dtype=object)
+    if listed.ndim == 2 and listed.shape[1] == 1:
+        listed = listed[:, 0]
+    if listed.ndim != 1 or len(listed) != n:
+        raise ValueError(f"y has shape {listed.shape} for {n} points.")
+    # Whatever is not equal to itself, None, and pandas' NA are missing.
+    missing = np.array([v is None or str(v) in ("<NA>", "NaT") or v != v for v in listed], bool)
+    known = listed[~missing]
+    if categories is None:
+        numbers = all(isinstance(v, Real) and not isinstance(v, (bool, np.bool_)) for v in known)
+        whole = numbers and all(float(v).is_integer() for v in known)
+        given = np.asarray(y).dtype.kind
+        many = len({float(v) for v in known}) > 20 if numbers else False
+        if numbers and (many or not whole or (given == "f" and not missing.any())):
+            values = np.full(n, np.nan)
+            values[~missing] = known.astype(float)
+            return "numbers", values, None
+        if whole:
+            known = np.array([int(v) for v in known], dtype=object)
+        labels = list(dict.fromkeys(known.tolist()))
+        try:
+            labels = sorted(labels)
+        except TypeError:  # of several types
+            labels = sorted(labels, key=lambda v: (type(v).__name__, str(v)))
+    else:
+        present = set(known.tolist())
+        labels = [v for v in np.asarray(categories, dtype=object).tolist() if v in present]
+    place = {label: k for k, label in enumerate(labels)}
+    values = np.full(n, -1)
+    values[~missing] = [place[v] for v in known.tolist()]
+    return "labels", values, labels
+
+
+def _distinct_colours(n):
+    """Return n colours that differ: those of the usual cycle, of a list of 20, or of a wheel."""
+    colormaps = import_optional("matplotlib", extra="plot", feature="EmbeddingDisplay").colormaps
+    if n <= 10:
+        return list(colormaps["tab10"].colors[:n])
+    if n <= 20:
+        return list(colormaps["tab20"].colors[:n])
+    return [colormaps["turbo"](k / (n - 1)) for k in range(n)]
 
 
 class EmbeddingDisplay:
@@ -22,9 +88,13 @@ class EmbeddingDisplay:
     Parameters
     ----------
     embedding : ndarray of shape (n_samples, n_components)
-        Positions; the first two components are drawn.
-    y : ndarray of shape (n_samples,), default=None
-        Numbers or labels that colour the points.
+        Positions. Three components are drawn in a figure of three dimensions; of more, the first
+        three, with a warning. One component is drawn along a line.
+    y : array-like of shape (n_samples,), default=None
+        Numbers or labels that colour the points; categories keep their order, and what is
+        missing is grey.
+    label : str, default=None
+        What `y` is, for the colour bar or the legend; by default the name of a pandas Series.
 
     Attributes
     ----------
@@ -51,12 +121,13 @@ class EmbeddingDisplay:
     >>> plt.close(display.figure_)
     """
 
-    def __init__(self, embedding, y=None):
+    def __init__(self, embedding, y=None, *, label=None):
         self.embedding = embedding
         self.y = y
+        self.label = label
 
     @classmethod
-    def from_estimator(cls, estimator, X=None, y=None, *, ax=None, **scatter_kw):
+    def from_estimator(cls, estimator, X=None, y=None, *, label=None, ax=None, **scatter_kw):
         """Draw the training points of a fitted estimator, or others.
 
         Parameters
@@ -67,6 +138,8 @@ class EmbeddingDisplay:
             Points that are transformed and drawn instead of the training points.
         y : array-like of shape (n_samples,), default=None
             Numbers or labels that colour the points.
+        label : str, default=None
+            What `y` is, for the colour bar or the legend.
         ax : matplotlib Axes, default=None
             Axes to draw in.
         **scatter_kw : dict
@@ -79,7 +152,7 @@ class EmbeddingDisplay:
         """
         check_is_fitted(estimator, "embedding_")
         embedding = estimator.embedding_ if X is None else np.asarray(estimator.transform(X))
-        return cls(embedding, y).plot(ax=ax, **scatter_kw)
+        return cls(embedding, y, label=label).plot(ax=ax, **scatter_kw)
 
     def plot(self, *, ax=None, **scatter_kw):
         """Draw.
@@ -96,31 +169,78 @@ class EmbeddingDisplay:
         display : EmbeddingDisplay
             Itself.
         """
-        ax, figure = _new_axes(ax, "EmbeddingDisplay")
         Y = np.asarray(self.embedding)
-        if Y.shape[1] == 1:
-            Y = np.c_[Y, np.zeros(len(Y))]
+        if Y.ndim != 2 or not Y.shape[1]:
+            raise ValueError(f"embedding must have shape (n, n_components), got {Y.shape}.")
+        if Y.shape[1] == 2:
+            ax, figure = _new_axes(ax, "EmbeddingDisplay")
+        else:
+            ax, figure = self._other_axes(ax, Y.shape[1])
+        n_drawn = 3 if getattr(ax, "name", "") == "3d" else 2
+        if Y.shape[1] > n_drawn:
+            warn_user(
+                f"The embedding has {Y.shape[1]} components; the first {n_drawn} are drawn. "
+                "Distances in the figure are shorter than in the embedding."
+            )
+        points = Y[:, :n_drawn] if Y.shape[1] > 1 else np.c_[Y, _beside(len(Y))]
         options = {"s": max(2.0, min(20.0, 2e4 / len(Y))), "linewidths": 0} | scatter_kw
         if self.y is None:
-            self.scatter_ = ax.scatter(Y[:, 0], Y[:, 1], **options)
+            self.scatter_ = ax.scatter(*points.T, **options)
         else:
-            y = np.asarray(self.y)
-            if len(y) != len(Y):
-                raise ValueError(f"y has {len(y)} entries for {len(Y)} points.")
-            labels = np.unique(y)
-            if y.dtype.kind == "f" or (y.dtype.kind in "iu" and len(labels) > 20):
-                self.scatter_ = ax.scatter(Y[:, 0], Y[:, 1], c=y, **options)
-                figure.colorbar(self.scatter_, ax=ax)
-            else:
-                self.scatter_ = [
-                    ax.scatter(*Y[y == label, :2].T, label=str(label), **options)
-                    for label in labels
-                ]
-                ax.legend(markerscale=2, fontsize="small")
-        ax.set_aspect("equal", adjustable="datalim")  # distances are what the picture is about
-        ax.set(xlabel="component 1", ylabel="component 2")
+            self._draw_coloured(ax, figure, points, options)
+        if Y.shape[1] == 1:
+            ax.set(xlabel="component 1", yticks=[], ylim=(-1, 1))
+        else:
+            # Distances are what the picture is about.
+            ax.set_aspect("equal", adjustable="datalim" if n_drawn == 2 else None)
+            ax.set(
+                **{f"{axis}label": f"component {k}" for k, axis in enumerate("xyz"[:n_drawn], 1)}
+            )
         self.ax_, self.figure_ = ax, figure
         return self
+
+    def _other_axes(self, ax, n_components):
+        if ax is not None or n_components == 1:
+            return _new_axes(ax, "EmbeddingDisplay")
+        pyplot = import_optional("matplotlib.pyplot", extra="plot", feature="EmbeddingDisplay")
+        figure = pyplot.figure()
+        return figure.add_subplot(projection="3d"), figure
+
+    def _draw_coloured(self, ax, figure, points, options):
+        kind, values, labels = _colours_of(self.y, len(points))
+        missing = values < 0 if kind == "labels" else np.isnan(values)
+        label = self.label if self.label is not None else getattr(self.y, "name", None)
+        if missing.any():
+            grey = ax.scatter(
+                *points[missing].T, **{**options, "color": "0.75", "label": "missing"}
+            )
+        if kind == "numbers":
+            known = ~missing
+            self.scatter_ = ax.scatter(*points[known].T, c=values[known], **options)
+            bar = figure.colorbar(self.scatter_, ax=ax)
+            bar.set_label("y" if label is None else str(label))
+            if missing.any():
+                ax.legend(handles=[grey], fontsize="small")
+            return
+        colours = _distinct_colours(len(labels))
+        self.scatter_ = [
+            ax.scatter(
+                *points[values == k].T, **{"color": [colours[k]], "label": str(name), **options}
+            )
+            for k, name in enumerate(labels)
+        ]
+        beside = {}
+        if len(labels) > 10:
+            beside = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5), "borderaxespad": 0.0}
+        ax.legend(
+            markerscale=2,
+            fontsize="small",
+            title=None if label is None else str(label),
+            ncols=1 + len(labels) // 25,
+            **beside,
+        )
+        if beside:
+            figure.set_layout_engine("tight")
 
 
 class HeatEntropyDisplay:

@@ -26,10 +26,10 @@ _ROUNDS = 4
 def drop_short_cuts(affinity, distances, rng):
     """Drop edges that short-cut a manifold, as far as the data themselves say which.
 
-    An edge is dropped when (1) random walks from its ends go different ways, more so than those
-    of most edges; (2) without the suspected edges there is a way from end to end, but a long
-    one; (3) most of those so found do not go along the cloud of points around their ends; and (4) all that are
-    dropped together lengthen the ways through the graph by much more than their share. Without
+    Edges are dropped when (1) random walks from their ends part, more so than those of most
+    edges; (2) without the suspected edges there is a way from end to end, but a long one; (3)
+    most of those so found do not go along the cloud of points around their ends; and (4) all
+    together they shorten the ways through the graph by much more than their share. Without
     edges of this kind the graph stays what it was.
 
     Parameters

@@ -67,6 +67,8 @@ def test_equals_the_function_space_process(scalar, optimizer):
     mean, std = gp.predict(X, return_std=True)
     assert mean.shape == y.shape == std.shape
     assert_allclose(mean.ravel(), gain @ target + gp.y_mean_, atol=1e-9)
+    # The model error comes on top.
+    cov = cov + gp.model_error_ * np.eye(len(cov))
     assert_allclose(std.ravel() ** 2, np.diag(cov), atol=1e-9)
     covariance = gp.predict(X, return_cov=True)[1]
     if scalar:
@@ -250,8 +252,9 @@ def test_uncertainty_grows_away_from_labels_and_covers_the_truth():
     Y[X[:, 0] > -0.2] = np.nan
     gp = VectorFieldGPRegressor(n_eigenpairs=50, nu="auto").fit(X, Y)
     mean, std = gp.predict(X, return_std=True)
-    assert std[X[:, 0] > 0.7].mean() > 3 * std[X[:, 0] < -0.5].mean()
-    inside = np.abs(mean - truth) <= 2 * std + 0.05  # 0.05: frames of 600 points
+    posterior = np.sqrt(std**2 - gp.model_error_)
+    assert posterior[X[:, 0] > 0.7].mean() > 3 * posterior[X[:, 0] < -0.5].mean()
+    inside = np.abs(mean - truth) <= 2 * std
     assert inside.mean() > 0.9
 
 
@@ -438,7 +441,6 @@ def test_few_labels_on_a_rolled_up_sheet_beat_a_plain_process(noise, share, bar)
         ({}, lambda y: y[:-1], "inconsistent numbers of samples"),
         ({}, lambda y: None, "requires y"),
         ({}, lambda y: y[:, :, None], "dim"),
-        ({"n_neighbors": 30}, lambda y: y, "n_neighbors=30 .* n_samples = 30"),
         ({"intrinsic_dim": 4}, lambda y: y, "intrinsic_dim=4"),
         ({"noise": 0.0}, lambda y: y, "noise"),
         ({"length_scale": -1.0}, lambda y: y, "length_scale"),
@@ -458,9 +460,10 @@ def test_other_bad_input():
     assert len(gp.eigenvalues_) == 60
     with pytest.raises(RuntimeError, match="At most one"):
         gp.predict(X, return_std=True, return_cov=True)
-    for few in (1, 2):
-        with pytest.raises(ValueError, match="sample"):
-            VectorFieldGPRegressor().fit(X[:few], Y[:few])
+    with pytest.raises(ValueError, match="sample"):
+        VectorFieldGPRegressor().fit(X[:1], Y[:1])
+    with pytest.warns(UserWarning, match="n_neighbors=30 .* n_samples = 30; all 29 others"):
+        assert VectorFieldGPRegressor(30, 8).fit(X, Y).n_neighbors_ == 29
 
 
 def test_nothing_but_zeros_and_constant_features():
@@ -481,3 +484,61 @@ def test_all_labels_but_one_point():
     gp = VectorFieldGPRegressor(n_eigenpairs=20).fit(X, one)
     mean, std = gp.predict(X, return_std=True)
     assert np.isfinite(mean).all() and np.isfinite(std).all()
+
+
+def torus(n, rng):
+    inner, outer = 0.4, 1.0
+    polar = rng.uniform(0, 2 * np.pi, 4 * n)
+    keep = rng.uniform(size=4 * n) < (outer + inner * np.cos(polar)) / (outer + inner)
+    polar, around = polar[keep][:n], rng.uniform(0, 2 * np.pi, n)
+    out = outer + inner * np.cos(polar)
+    return np.c_[out * np.cos(around), out * np.sin(around), inner * np.sin(polar)]
+
+
+@pytest.mark.parametrize("shape", ["sphere", "torus"])
+@pytest.mark.parametrize("noise", [0.03, 0.1, 0.3])
+def test_intervals_cover_errors_of_the_model_too(shape, noise):
+    """Posterior alone: .2 to .9, and fewer with more points. 95 % are wanted."""
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((700, 3))
+    X = X / np.linalg.norm(X, axis=1, keepdims=True) if shape == "sphere" else torus(700, rng)
+    truth = np.cross([0, 0, 1], X)
+    Y = truth + noise * rng.standard_normal(truth.shape)
+    gp = VectorFieldGPRegressor().fit(X[:500], Y[:500])
+    mean, std = gp.predict(X[500:], return_std=True)
+    covered = np.mean(np.abs(mean - truth[500:]) <= 1.96 * std)
+    assert 0.85 < covered < 0.999
+    _, cov = gp.predict(X[500:], return_cov=True)
+    assert_allclose(np.sqrt(np.einsum("ndd->nd", cov)), std, rtol=1e-10)
+
+
+@pytest.mark.parametrize("scalar", [False, True])
+def test_std_grows_away_from_the_cloud(scalar):
+    X, Y, noisy = sphere_field(200)
+    gp = VectorFieldGPRegressor().fit(X, noisy[:, 0] if scalar else noisy)
+    ray = np.array([[1.0, 1.5, 3.0, 1e3, 1e6]]).T * X[:1]
+    std = gp.predict(ray, return_std=True)[1].reshape(5, -1).mean(axis=1)
+    assert std[0] < std[1] < std[2]
+    assert std[2:].min() > 3 * std[0] and std[2:].min() > 0.8 * Y.std()
+
+
+def test_score_is_over_known_rows():
+    from sklearn.model_selection import cross_val_score
+
+    X, _, noisy = sphere_field(300)
+    noisy[::3] = np.nan
+    gp = VectorFieldGPRegressor()
+    assert np.isfinite(cross_val_score(gp, X, noisy, cv=3)).all()
+    gp.fit(X, noisy)
+    known = ~np.isnan(noisy).any(axis=1)
+    assert gp.score(X, noisy) == gp.score(X[known], noisy[known])
+    with pytest.raises(ValueError, match="nothing to score"):
+        gp.score(X[~known], noisy[~known])
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, 3e6, 1 / 3])
+def test_a_constant_is_known_without_doubt(value):
+    X = sphere_field(100)[0]
+    mean, std = VectorFieldGPRegressor().fit(X, np.full(100, value)).predict(X, return_std=True)
+    assert_allclose(mean, value, rtol=1e-12)
+    assert_array_equal(std, 0.0)

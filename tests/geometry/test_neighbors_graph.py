@@ -147,7 +147,6 @@ def test_joining_without_points_and_without_need():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"n_neighbors": 60}, "between 1 and n_samples - 1 = 59, got 60"),
         ({"n_neighbors": 0}, "n_neighbors"),
         ({"kernel": "cosine"}, "kernel must be one of"),
         ({"decay": 0.0}, "decay"),
@@ -162,3 +161,9 @@ def test_bad_parameters(options, message):
         neighbors_graph(cloud(), **options)
     with pytest.raises(TypeError, match="n_neighbors must be an integer"):
         neighbors_graph(cloud(), 2.5)
+
+
+def test_more_neighbours_than_points_are_clipped_with_a_warning():
+    with pytest.warns(UserWarning, match="n_neighbors=60 .* all 59 others"):
+        W = neighbors_graph(cloud(), 60, kernel="binary")
+    assert W.nnz == 60 * 59

@@ -252,9 +252,12 @@ def test_every_layout_keeps_the_roll(mds, weights):
 
 def test_distances_as_input_give_what_points_give():
     X, _ = roll(150)
-    wanted = HeatGeodesicEmbedding(t=3.0, random_state=0).fit_transform(X)
-    model = HeatGeodesicEmbedding(t=3.0, affinity="precomputed_distance", random_state=0)
-    assert_allclose(model.fit_transform(cdist(X, X)), wanted, atol=1e-6)
+    for pruning in ("auto", 0.0):
+        wanted = HeatGeodesicEmbedding(t=3.0, pruning=pruning, random_state=0).fit_transform(X)
+        model = HeatGeodesicEmbedding(
+            t=3.0, affinity="precomputed_distance", pruning=pruning, random_state=0
+        )
+        assert_allclose(model.fit_transform(cdist(X, X)), wanted, atol=1e-6)
     W = neighbors_graph(X, 10)
     model = HeatGeodesicEmbedding(t=3.0, affinity="precomputed", random_state=0)
     for graph in (W, W.toarray(), sp.csc_matrix(W)):
@@ -398,8 +401,8 @@ def test_few_samples():
         HeatGeodesicEmbedding().fit([[1.0, 2.0]])
     with pytest.raises(ValueError, match=r"n_components=2 must be at most n_samples - 1.*=2"):
         HeatGeodesicEmbedding().fit([[1.0, 2.0], [2.0, 2.0]])
-    with pytest.raises(ValueError, match=r"n_neighbors=10 must be less than .*n_samples=2"):
-        HeatGeodesicEmbedding(1).fit([[1.0, 2.0], [2.0, 2.0]])
+    with pytest.warns(UserWarning, match="n_neighbors=10 .* n_samples = 2; all 1 others"):
+        HeatGeodesicEmbedding(1, t=1.0).fit([[1.0, 2.0], [2.0, 2.0]])
     Y = HeatGeodesicEmbedding(1, n_neighbors=1, t=1.0).fit_transform([[1.0, 2.0], [2.0, 2.0]])
     assert Y.shape == (2, 1) and Y[0, 0] == -Y[1, 0] != 0
     Y = HeatGeodesicEmbedding(2, n_neighbors=2, t=1.0).fit_transform(np.eye(3))
@@ -414,7 +417,6 @@ def test_few_samples():
         ({"t": -1.0}, "t"),
         ({"t": "best"}, "t"),
         ({"n_landmarks": 101}, "n_landmarks=101 must be at most .* n_samples=100"),
-        ({"n_neighbors": 100}, "n_neighbors=100 must be less than .* n_samples=100"),
         ({"n_prototypes": 8}, "n_neighbors=10 must be less than n_prototypes=8"),
         ({"n_components": 100}, "n_components=100 must be at most"),
         ({"n_pca": 4}, r"n_pca=4 must be at most min\(n_samples, n_features\)=3"),
