@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from sklr._torch._errors import DivergedError
+from sklr._torch._tracing import exporting, numbers_are_there
 from sklr.nn._spd._functional import (
     centred_log,
     exp_from_identity,
-    exporting,
     positive,
     spd_log,
     spd_power,
@@ -261,7 +261,7 @@ class SPDBatchNormBW(_SPDBatchNorm):
             else:
                 var = self.running_var.double()[0]
         Z, stretch = exp_from_identity(V, U, into(bias), root, self._factor(var))
-        if not torch.compiler.is_compiling():
+        if numbers_are_there():
             self.n_folded = _count_folded(stretch)
         return spd_power(Z, 1.0 / power) if self._deformed else Z
 

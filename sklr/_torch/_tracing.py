@@ -1,0 +1,18 @@
+"""What of torch is at work around a module: a graph is recorded, or a function transformed."""
+
+import torch
+
+
+def transformed() -> bool:
+    """Return whether a transform of ``torch.func`` is at work (vmap, grad, jvp)."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def exporting() -> bool:
+    """Return whether ``torch.export`` is at work, which takes no branches on numbers."""
+    return getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)()
+
+
+def numbers_are_there() -> bool:
+    """Return whether a check may look at the numbers in a tensor: not while they are traced."""
+    return not (exporting() or torch.compiler.is_compiling() or transformed())
