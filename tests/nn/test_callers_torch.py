@@ -1,7 +1,7 @@
 """What callers do with torch itself: compile, export, convert, copy, transform, other defaults.
 
-All modules, functions and optimisers of ``sklr.nn`` are found by themselves; ``tests/torch_cases.py``
-says how each is made.
+All modules, functions and optimisers of ``sklr.nn`` are found by themselves; ``torch_cases.py`` in
+``tests`` says how each is made.
 """
 
 import copy
