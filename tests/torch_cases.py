@@ -1,5 +1,6 @@
 """A case for each module, function and optimiser of ``sklr.nn``: how it is made and called."""
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -76,6 +77,25 @@ MODULES = {
         no_forward_mode=OWN_GRADIENT,
     ),
 }
+
+if importlib.util.find_spec("sklr.nn.compression") is not None:
+    from sklr.nn import compression
+
+    MODULES |= {
+        "LowRankConv": Case(
+            lambda: compression.LowRankConv(
+                torch.nn.Conv1d(3, 2, 3, bias=False), torch.nn.Conv1d(2, 4, 1)
+            ).double(),
+            lambda: (normal(5, 3, 8),),
+        ),
+        "LowRankEmbedding": Case(
+            lambda: compression.LowRankEmbedding(7, 4, 2).double(),
+            lambda: (torch.tensor([[0, 3], [6, 1]]),),
+        ),
+        "LowRankLinear": Case(
+            lambda: compression.LowRankLinear(6, 4, 2).double(), lambda: (normal(5, 6),)
+        ),
+    }
 
 FUNCTIONS = {
     "coding_rate": Case(lambda: ours.coding_rate, lambda: (unit(6, 3),)),
