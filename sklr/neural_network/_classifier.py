@@ -58,7 +58,7 @@ class TorchClassifierMixin(ClassifierMixin, _Base):
     def _check_module(self, module: nn.Module, X: Tensor, n_out: Any) -> None:
         probe(module, X, n_columns=n_out)
 
-    def _validation_score(self, module: nn.Module, X: Tensor, y: Tensor, step: TrainState) -> float:
+    def _validation_score(self, module: nn.Module, X: Tensor, y: Any, step: TrainState) -> float:
         """Return the accuracy."""
         import torch
 

@@ -56,7 +56,7 @@ class TorchRegressorMixin(RegressorMixin, _Base):
                 f"want {wanted}"
             )
 
-    def _validation_score(self, module: nn.Module, X: Tensor, y: Tensor, step: TrainState) -> float:
+    def _validation_score(self, module: nn.Module, X: Tensor, y: Any, step: TrainState) -> float:
         """Return R2."""
         import torch
 

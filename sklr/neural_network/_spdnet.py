@@ -68,7 +68,7 @@ class SPDNetBase(TorchClassifierMixin, TorchEstimator):
             )
         return [int(s) for s in sizes]
 
-    _network_parameters = ("norm", "power", "floor")
+    _network_parameters: tuple[str, ...] = ("norm", "power", "floor")
 
     def _norm_layer(self, n: int) -> SPDBatchNormAI | SPDBatchNormBW:
         from sklr.nn import SPDBatchNormAI, SPDBatchNormBW
@@ -320,6 +320,6 @@ class SPDNetClassifier(SPDNetBase):
 
         from sklr.nn._spd._layers import InputScale
 
-        layers = OrderedDict(scale=InputScale(self._input_scale))
+        layers: OrderedDict[str, nn.Module] = OrderedDict(scale=InputScale(self._input_scale))
         layers["spd"] = self._spd_layers(n_in[0], n_out)
         return nn.Sequential(layers)

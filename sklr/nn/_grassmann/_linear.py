@@ -95,7 +95,7 @@ class GrassmannLinear(nn.Module):
         The layer does so itself where torch makes another parameter of it: copies, pickles,
         conversions, ``load_state_dict(assign=True)``.
         """
-        self.weight.manifold = "grassmann"
+        self.weight.manifold = "grassmann"  # type: ignore[attr-defined]
 
     def __setstate__(self, state: dict) -> None:
         super().__setstate__(state)

@@ -80,6 +80,9 @@ class _SPDBatchNorm(nn.Module):
             raise ValueError("expected more than 1 matrix when training: one has no variance")
         return self._normalise(flat).reshape(X.shape).to(X.dtype)
 
+    def _normalise(self, X: Tensor) -> Tensor:
+        raise NotImplementedError
+
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         # Files of former versions have a variance without axes.
         former = state_dict.get(f"{prefix}running_var")
