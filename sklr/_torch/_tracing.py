@@ -1,4 +1,4 @@
-"""What of torch is at work around a module: a graph is recorded, or a function transformed."""
+"""Whether torch records a graph or transforms a function, so that tensors hold no numbers."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""What classifiers add to the base: labels in, logits and probabilities out."""
+"""Mixin of classifiers: labels in, logits and probabilities out."""
 
 from __future__ import annotations
 

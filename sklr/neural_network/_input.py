@@ -1,4 +1,4 @@
-"""What estimators with a network inside are given: parameters and samples."""
+"""Input of estimators with a network inside: parameters and samples."""
 
 from __future__ import annotations
 

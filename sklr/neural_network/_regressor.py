@@ -1,4 +1,4 @@
-"""What regressors add to the base: targets of any shape in, scaled inside, predictions out."""
+"""Mixin of regressors: targets of any shape in, scaled inside, predictions out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks on SPD matrices as classifiers: what they share, and that of covariances."""
+"""Networks on SPD matrices as classifiers: their common part, and that of covariances."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SPD_CONSTRAINTS: dict[str, list[Any]] = {
 
 
 class SPDNetBase(TorchClassifierMixin, TorchEstimator):
-    """What classifiers of covariances and of trials share: layers, optimiser, fit."""
+    """Common part of classifiers of covariances and of trials: layers, optimiser, fit."""
 
     _training_dtype = "float64"
     _auto_batch_size = 30

@@ -11,7 +11,14 @@ from sklearn.utils.validation import column_or_1d
 
 def encode_labels(estimator: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the classes and the number of each label's class; one class alone is refused."""
-    classes, codes = np.unique(y, return_inverse=True)
+    try:
+        classes, codes = np.unique(y, return_inverse=True)
+    except TypeError as exc:
+        kinds = sorted({type(label).__name__ for label in y})
+        raise ValueError(
+            f"labels must be of one kind, got {' and '.join(kinds)} in y; leave out samples that "
+            "have none"
+        ) from exc
     if len(classes) < 2:
         raise ValueError(
             f"{type(estimator).__name__} needs samples of at least two classes, got 1 class: "

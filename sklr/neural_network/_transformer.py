@@ -1,4 +1,4 @@
-"""What transformers add to the base: features out, learnt without targets or with labels."""
+"""Mixins of transformers: features out, learnt without targets or with labels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ else:
 
 
 class _Features(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Base):
-    """What both kinds share: ``transform`` returns what ``_embed`` makes of a batch."""
+    """Common part of both kinds: ``transform`` returns what ``_embed`` makes of a batch."""
 
     def _embed(self, module: nn.Module, xb: Tensor) -> Tensor:
         """Return the features of a batch, of shape (n_samples, n_features_out)."""

@@ -22,7 +22,7 @@ VARIANCES = ("frechet", "identity")
 
 
 class _SPDBatchNorm(nn.Module):
-    """What both metrics share: statistics, learnt scale and bias, shapes, checks."""
+    """Common part of both metrics: statistics, learnt scale and bias, shapes, checks."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -396,7 +396,7 @@ class SPDBatchNormAI(_SPDBatchNorm):
 
 
 def _frame(U: Tensor, inverse: Tensor | None) -> Tensor:
-    """What takes a matrix to the coordinates of the metric, and there to the basis U."""
+    """Return the map to the coordinates of the metric, and there to the basis U."""
     return U.mT.contiguous() if inverse is None else U.mT @ inverse
 
 
