@@ -66,13 +66,14 @@ for ax, reg in zip(axes, (1e-2, 1e-3), strict=True):
         warnings.simplefilter("ignore")  # sweeps alone do not get there, and say so
         sweeps = sinkhorn(None, None, C, reg, max_iter=3000)
     newton = sinkhorn_newton(None, None, C, reg)
-    ladder = newton.history[:, 0] > reg * 1.001
+    annealing = newton.history[:, 0] > reg * 1.001
     steps = np.arange(1, len(newton.history) + 1)
     ax.loglog(
         np.arange(1, len(sweeps.history) + 1), sweeps.history[:, 1], color="0.5", label="sweeps"
     )
     ax.loglog(steps, newton.history[:, 1], color="#0072b2", label="with Newton steps")
-    ax.loglog(steps[ladder], newton.history[ladder, 1], "o", ms=4, color="#56b4e9", label="ladder")
+    early = steps[annealing], newton.history[annealing, 1]
+    ax.loglog(*early, "o", ms=4, color="#56b4e9", label="annealing")
     ax.set(title=f"random costs, reg = {reg:g}", xlabel="passes", ylim=(1e-13, 3))
     ax.spines[["top", "right"]].set_visible(False)
     print(

@@ -1,5 +1,6 @@
 """Whether torch records a graph or transforms a function, so that tensors hold no numbers."""
 
+
 def transformed() -> bool:
     """Return whether a transform of ``torch.func`` is at work (vmap, grad, jvp)."""
     import torch

@@ -110,6 +110,25 @@ def outside(X, box, mode):
     return (X if mode == "polynomial" else np.clip(X, low, high)), rows
 
 
+def direct_sum(first, second):
+    """Return core and factors of the sum of two functions."""
+    (core, V), (core2, V2) = first, second
+    ranks = np.add(core.shape, core2.shape)
+    if np.prod(ranks, dtype=float) > MAX_CORE:
+        raise ValueError(
+            f"the sum has a core of {np.prod(ranks, dtype=float):.0f} entries, more than "
+            f"{MAX_CORE}: round the functions first."
+        )
+    both = np.zeros(ranks)
+    both[tuple(slice(r) for r in core.shape)] = core
+    both[tuple(slice(r, None) for r in core.shape)] = core2
+    factors = []
+    for A, B in zip(V, V2, strict=True):
+        m = max(len(A), len(B))
+        factors.append(np.hstack([pad_rows(A, m), pad_rows(B, m)]))
+    return both, factors
+
+
 class ChebyshevTucker:
     r"""A function on a box, compressed: Chebyshev series of each coordinate times a small core.
 
@@ -159,6 +178,8 @@ class ChebyshevTucker:
         Numbers of coefficients.
     bounds_ : ndarray of shape (d, 2)
         The box.
+    offset_ : float
+        Constant that is added to core and factors: the mean that a regressor took off, else zero.
     n_evaluations_ : int
         How many values of the function were asked for, with those to check it.
     error_estimate_ : float
@@ -492,7 +513,8 @@ class ChebyshevTucker:
             i, k = np.argwhere(~np.isfinite(X))[0]
             raise ValueError(f"X must be finite, X[{i}, {k}] is {X[i, k]}.")
         X, rows = outside(X, self.bounds_, self.extrapolate)
-        values = evaluate_unit(*self._format(), to_unit(X, self.bounds_))
+        values = evaluate_unit(*self._format(offset=False), to_unit(X, self.bounds_))
+        values += self.offset_
         if self.extrapolate == "nan":
             values[rows] = np.nan
         return values
@@ -510,8 +532,8 @@ class ChebyshevTucker:
         values : ndarray of shape (n_1, .., n_d)
             Values at all combinations.
         """
-        core, factors = self.to_tucker(*axes, orthogonal=False)
-        return multiply(core, factors)
+        core, factors = self._on_axes(axes, *self._format(offset=False))
+        return multiply(core, factors) + self.offset_
 
     def to_tucker(self, *axes, orthogonal=True):
         """Return the array of values on a grid as a Tucker decomposition, without forming it.
@@ -531,8 +553,18 @@ class ChebyshevTucker:
         factors : list of ndarray of shape (n_k, r_k)
             The factors.
         """
-        self._check_fitted()
-        core, V = self._format()
+        core, factors = self._on_axes(axes, *self._format())
+        if orthogonal:
+            if any(np.isnan(F).any() for F in factors):
+                raise ValueError(
+                    "points outside the box are NaN (extrapolate='nan'), which no orthogonal "
+                    "factors have: pass orthogonal=False, or axes inside the box."
+                )
+            core, factors = orthonormalize(core, factors)
+        return core, factors
+
+    def _on_axes(self, axes, core, V):
+        """Return the core and the functions' values on axes."""
         if len(axes) != core.ndim:
             raise ValueError(f"give one array for each of {core.ndim} axes, got {len(axes)}.")
         factors = []
@@ -545,13 +577,6 @@ class ChebyshevTucker:
             if self.extrapolate == "nan":
                 F[rows] = np.nan
             factors.append(F)
-        if orthogonal:
-            if any(np.isnan(F).any() for F in factors):
-                raise ValueError(
-                    "points outside the box are NaN (extrapolate='nan'), which no orthogonal "
-                    "factors have: pass orthogonal=False, or axes inside the box."
-                )
-            core, factors = orthonormalize(core, factors)
         return core, factors
 
     def derivative(self, axis):
@@ -567,8 +592,7 @@ class ChebyshevTucker:
         derivative : ChebyshevTucker
             Another function on the same box.
         """
-        self._check_fitted()
-        core, V = self._format()
+        core, V = self._format(offset=False)
         k = self._check_axis(axis)
         V = [*V]
         V[k] = differentiate(V[k], self.bounds_[k])
@@ -635,21 +659,8 @@ class ChebyshevTucker:
                 "functions are added on one box: bounds_ are "
                 f"{self.bounds_.tolist()} and {other.bounds_.tolist()}."
             )
-        (core, V), (core2, V2) = self._format(), other._format()
-        ranks = np.add(core.shape, core2.shape)
-        if np.prod(ranks, dtype=float) > MAX_CORE:
-            raise ValueError(
-                f"the sum has a core of {np.prod(ranks, dtype=float):.0f} entries, more than "
-                f"{MAX_CORE}: round the functions first."
-            )
-        both = np.zeros(ranks)
-        both[tuple(slice(r) for r in core.shape)] = core
-        both[tuple(slice(r, None) for r in core.shape)] = core2
-        factors = []
-        for A, B in zip(V, V2, strict=True):
-            m = max(len(A), len(B))
-            factors.append(np.hstack([pad_rows(A, m), pad_rows(B, m)]))
-        return self._like(*orthonormalize(both, factors), self.bounds_)
+        both = direct_sum(self._format(), other._format())
+        return self._like(*orthonormalize(*both), self.bounds_)
 
     __radd__ = __add__
 
@@ -659,8 +670,8 @@ class ChebyshevTucker:
         if not np.isfinite(other):
             raise ValueError(f"a function can be multiplied with a finite number, got {other}.")
         self._check_fitted()
-        core, V = self._format()
-        return self._like(core * float(other), V, self.bounds_)
+        core, V = self._format(offset=False)
+        return self._like(core * float(other), V, self.bounds_, self.offset_ * float(other))
 
     __rmul__ = __mul__
 
@@ -681,26 +692,32 @@ class ChebyshevTucker:
         d = len(self.bounds_)
         return self._like(np.full((1,) * d, value), [np.ones((1, 1))] * d, self.bounds_)
 
-    def _like(self, core, factors, bounds):
+    def _like(self, core, factors, bounds, offset=0.0):
         """Return a function with the settings of this one."""
         new = type(self)(**{name: getattr(self, name) for name in self._parameter_constraints})
-        new._keep(core, factors, bounds)
+        new._keep(core, factors, bounds, offset=offset)
         return new
 
-    def _keep(self, core, factors, bounds, error=np.nan, n_evaluations=0):
+    def _keep(self, core, factors, bounds, error=np.nan, n_evaluations=0, offset=0.0):
         dtype = np.dtype(self.dtype)
         self.core_ = np.ascontiguousarray(core, dtype=dtype)
         self.factors_ = [np.ascontiguousarray(V, dtype=dtype) for V in factors]
         self.rank_ = tuple(int(r) for r in core.shape)
         self.degree_ = tuple(len(V) for V in factors)
         self.bounds_ = np.array(bounds)
+        self.offset_ = float(offset)
         self.n_evaluations_ = n_evaluations
         self.error_estimate_ = float(error)
 
-    def _format(self):
-        return self.core_.astype(np.float64, copy=False), [
-            V.astype(np.float64, copy=False) for V in self.factors_
-        ]
+    def _format(self, offset=True):
+        """Return core and factors in double precision, with the offset as one more term or not."""
+        self._check_fitted()
+        core = self.core_.astype(np.float64, copy=False)
+        V = [C.astype(np.float64, copy=False) for C in self.factors_]
+        if not offset or self.offset_ == 0.0:
+            return core, V
+        constant = np.full((1,) * core.ndim, self.offset_), [np.ones((1, 1))] * core.ndim
+        return orthonormalize(*direct_sum((core, V), constant))
 
     def _check_fitted(self):
         if not hasattr(self, "core_"):

@@ -5,12 +5,10 @@ from numpy.polynomial.chebyshev import chebvander
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, lstsq
 
 from sklr.decomposition._chebyshev import pad_rows
+from sklr.decomposition._chebyshev_tucker_prior import penalties_of_degrees
 
 # Entries of the largest design matrix that is kept; longer ones are made again row by row.
 _CHUNK = 2_000_000
-# Penalty of a degree over that of the one before, and the most that it may be.
-_GROWTH = 1.6
-_LARGEST_PENALTY = 1e12
 # A sweep that changes the residual by less than this share of it is the last one.
 _SMALL_GAIN = 1e-4
 # Sweeps at degrees that are only on the way.
@@ -127,10 +125,13 @@ class Descent:
         Square roots of the samples' weights.
     alpha : float
         The ridge.
+    degree_penalty : float, default=1.6
+        Penalty of a degree over that of the degree below.
     """
 
-    def __init__(self, points, y, weights, alpha):
+    def __init__(self, points, y, weights, alpha, degree_penalty=1.6):
         self.points, self.y, self.weights, self.alpha = points, y, weights, alpha
+        self.degree_penalty = degree_penalty
         self.d = points.shape[1]
         self.losses = []
         self.V = None
@@ -170,7 +171,7 @@ class Descent:
 
     def degree_weights(self, m):
         """Return the penalty of each degree: it grows as smooth functions' coefficients fall."""
-        return np.minimum(_GROWTH ** np.arange(m), _LARGEST_PENALTY)
+        return penalties_of_degrees(m, self.degree_penalty)
 
     def core_penalty(self):
         """Return the roughness of each entry of the core."""
@@ -242,18 +243,24 @@ class Descent:
         """Return by how much the last sweep changed the relative residual."""
         return abs(self.losses[-2] - self.losses[-1]) if len(self.losses) > 1 else np.inf
 
-    def penalized(self):
-        """Return what is minimised, beside the size of y."""
+    def objective(self):
+        """Return what is minimised: squared residuals and penalty."""
         penalty = self.core_penalty()
-        return (
-            self.losses[-1] ** 2
-            + self.alpha * float(penalty @ self.core.ravel() ** 2) / self.size**2
+        return (self.losses[-1] * self.size) ** 2 + self.alpha * float(
+            penalty @ self.core.ravel() ** 2
         )
 
+    def penalized(self):
+        """Return what is minimised, beside the size of y."""
+        return self.objective() / self.size**2
 
-def descend(points, y, weights, degrees, ranks, alpha, max_iter, tol, rng):
+
+def descend(points, y, weights, degrees, ranks, alpha, degree_penalty, max_iter, tol, rng):
     """Run through the degrees from few to those wanted; return the run and if it has settled."""
-    run = Descent(points, y, weights, alpha)
+    run = Descent(points, y, weights, alpha, degree_penalty)
+    if tuple(ranks) == tuple(degrees):  # all coefficients: one linear system
+        run.grow(degrees, ranks, rng)
+        return run, True
     way = levels(degrees)
     for at in way:
         run.grow(at, [min(r, m) for r, m in zip(ranks, at, strict=True)], rng)

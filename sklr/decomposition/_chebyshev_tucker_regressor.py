@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklr.decomposition._chebyshev_tucker import EXTRAPOLATE, ChebyshevTucker, check_box, outside
 from sklr.decomposition._chebyshev_tucker_als import descend
 from sklr.decomposition._chebyshev_tucker_build import to_unit
+from sklr.decomposition._chebyshev_tucker_prior import DEGREE_PENALTIES, choose_ridge
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread
@@ -20,8 +21,29 @@ from sklr.utils._warnings import warn_user
 
 # Share of a column's range that the box reaches beyond the samples.
 _MARGIN = 0.01
-# Entries of the largest core: the time of a sweep grows with its square.
-_MAX_CORE = 5000
+# Entries of the largest core: the time of a sweep grows with its square. And of one that "auto"
+# takes where ranks above two are to be had.
+_MAX_CORE, _AUTO_CORE = 5000, 729
+# A mean above so many standard deviations is always taken off: digits would be lost.
+_LARGE_MEAN = 1e3
+# Under a larger ridge nothing is exact, and a constant more in the format makes no difference.
+_SMALL_RIDGE = 1e-4
+# Most columns of rank two.
+_MOST_COLUMNS = 12
+
+
+def _standardised(target, weights):
+    """Return a target of mean zero and size one, its mean and its size."""
+    # Squares of the largest and smallest numbers would overflow, or be zero.
+    largest = np.abs(target).max()
+    largest = largest if largest > 0 else 1.0
+    target = target / largest
+    mean = float(np.average(target, weights=weights))
+    rest = target - mean
+    size = float(np.sqrt(np.average(rest**2, weights=weights)))
+    if size <= 1e-14 * abs(mean) or size == 0.0:
+        return np.zeros(len(target)), mean * largest, largest
+    return rest / size, mean * largest, size * largest
 
 
 class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
@@ -29,18 +51,31 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
 
     The model of :class:`ChebyshevTucker`, fitted to scattered samples by alternating least squares
     with a ridge on high degrees. For smooth functions of a few columns whose effects multiply, it
-    reaches errors that trees and polynomials of a total degree do not come near.
+    reaches errors that trees and polynomials of a total degree do not come near. The strength of
+    the ridge follows from the evidence of the data: noisy tables are smoothed, exact ones are not.
 
     Parameters
     ----------
     degree : int or sequence of int, default=9
         Number of Chebyshev coefficients (polynomials of degree below it), for all columns or each.
-    rank : int or sequence of int, default=3
+    rank : int, sequence of int or "auto", default="auto"
         Functions of each column; at most `degree`. The core has as many entries as their product.
-    alpha : float, default=1e-8
+        "auto" takes as many as make a core of 729 entries (9, 9, 5, 3, 3 for two to six columns),
+        two for seven to twelve columns. With more columns it takes two for the twelve that explain
+        most of y by themselves, leaves out the others, and gives a warning.
+    alpha : float or "auto", default="auto"
         Ridge: `alpha` times the squared coefficients of the whole function is added to the sum of
-        squared residuals, for targets of size one; a degree weighs 1.6 times as much as the degree
-        below it.
+        squared residuals, for targets of standard deviation one. "auto" takes the value under
+        which the data are most likely: the ridge is a Gaussian prior, and functions of any rank
+        have their evidence in closed form (up to 800 samples are looked at).
+    degree_penalty : float or "auto", default="auto"
+        How many times as much a degree weighs in the ridge as the degree below it. "auto" chooses
+        1.6, 3, 6, 16 or 64 together with `alpha`, and is 1.6 where `alpha` is given.
+    center : bool or "auto", default="auto"
+        Whether the mean of y is taken off. This adds a term of rank one: cos(2 sum x) in four
+        columns is of rank 2, and minus a constant is not. "auto" also tries without where the
+        ridge is small, the rank is limited and the mean is at most a thousand standard deviations,
+        and keeps the better fit.
     bounds : array-like of shape (n_features, 2), default=None
         The box; by default the range of the samples and one percent on each side.
     max_iter : int, default=50
@@ -63,13 +98,19 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
     function_ : ChebyshevTucker or list of ChebyshevTucker
         The fitted function; one for each target when y has columns.
     core_ : ndarray of shape (rank_1, .., rank_d), or list of them
-        Core of the function.
+        Core of the function without its intercept.
     factors_ : list of ndarray of shape (degree_k, rank_k), or list of such lists
         Chebyshev coefficients of the functions of each column, orthonormal.
     rank_ : tuple of int
         Ranks: 1 for constant columns, and never above what the other columns' ranks allow.
     degree_ : tuple of int
         Numbers of coefficients; 1 for constant columns.
+    intercept_ : float or ndarray of shape (n_targets,)
+        Mean that was taken off, or zero; `function_` has it as its ``offset_``.
+    alpha_ : float or ndarray of shape (n_targets,)
+        The ridge.
+    degree_penalty_ : float or ndarray of shape (n_targets,)
+        Weight of a degree over that of the degree below.
     bounds_ : ndarray of shape (n_features_in_, 2)
         The box.
     n_iter_ : int
@@ -93,8 +134,7 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
     A sweep takes :math:`O(n d (m r)^2 + n r^{2 d})`. Fits start with three coefficients, then 5, 9
     and so on: a random start at the full degree is less reliable.
 
-    y is scaled but not centred. Taking off its mean would add a term of rank one: cos(2 sum x) in
-    four columns is of rank 2, and minus a constant is not.
+    Where the rank of each column equals its degree, the fit is one linear system.
 
     References
     ----------
@@ -115,8 +155,10 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         "degree": [Interval(Integral, 1, None, closed="left"), "array-like"],
-        "rank": [Interval(Integral, 1, None, closed="left"), "array-like"],
-        "alpha": [Interval(Real, 0, None, closed="left")],
+        "rank": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left"), "array-like"],
+        "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "degree_penalty": [StrOptions({"auto"}), Interval(Real, 1, None, closed="left")],
+        "center": [StrOptions({"auto"}), "boolean"],
         "bounds": ["array-like", None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -129,9 +171,11 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
     def __init__(
         self,
         degree=9,
-        rank=3,
+        rank="auto",
         *,
-        alpha=1e-8,
+        alpha="auto",
+        degree_penalty="auto",
+        center="auto",
         bounds=None,
         max_iter=50,
         tol=1e-9,
@@ -143,6 +187,8 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
         self.degree = degree
         self.rank = rank
         self.alpha = alpha
+        self.degree_penalty = degree_penalty
+        self.center = center
         self.bounds = bounds
         self.max_iter = max_iter
         self.tol = tol
@@ -185,9 +231,10 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
         else:
             weights = np.ones(len(X))
         box, constant = self._box(X)
-        degrees, ranks = self._sizes(constant)
         points = to_unit(X, box)
         targets = y[:, None] if y.ndim == 1 else y
+        scaled = [_standardised(target, weights) for target in targets.T]
+        degrees, ranks = self._sizes(constant, points, scaled, weights)
         roots = None if sample_weight is None else np.sqrt(weights)
         rng = check_random_state(self.random_state)
         seeds = rng.randint(np.iinfo(np.int32).max, size=self.n_init)
@@ -195,20 +242,19 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
         best = [None] * targets.shape[1]
         shown = progress(jobs, total=len(jobs), description="fits", verbose=self.verbose)
         with single_blas_thread():
+            ridges = [self._ridge(points, target, weights, degrees) for target, _, _ in scaled]
             for t, seed in shown:
-                # Squares of the largest and smallest numbers would overflow, or be zero.
-                largest = np.abs(targets[:, t]).max()
-                largest = largest if largest > 0 else 1.0
-                scale = np.sqrt(np.average((targets[:, t] / largest) ** 2, weights=weights))
-                scale = largest * scale if scale > 0 else 1.0
-                run, settled = descend(
-                    points, targets[:, t] / scale, roots, degrees, ranks, self.alpha,
-                    self.max_iter, self.tol, np.random.default_rng(seed),
-                )  # fmt: skip
-                if best[t] is None or run.penalized() < best[t][0].penalized():
-                    best[t] = run, settled, scale
-        self._keep(best, box, y.ndim)
-        unsettled = [run for run, settled, _ in best if not settled]
+                target, mean, scale = scaled[t]
+                alpha, degree_penalty = ridges[t]
+                for shift in self._shifts(mean, scale, alpha, degrees, ranks):
+                    run, settled = descend(
+                        points, target + shift, roots, degrees, ranks, alpha, degree_penalty,
+                        self.max_iter, self.tol, np.random.default_rng(seed),
+                    )  # fmt: skip
+                    if best[t] is None or run.objective() < best[t][0].objective():
+                        best[t] = run, settled, scale, 0.0 if shift else mean
+        self._keep(best, ridges, box, y.ndim)
+        unsettled = [run for run, settled, *_ in best if not settled]
         if unsettled:
             run = max(unsettled, key=lambda run: run.last_change())
             warn_user(
@@ -301,12 +347,34 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
         margin = np.where(constant, np.maximum(1.0, np.abs(low)), _MARGIN * span)
         return np.column_stack([low - margin, high + margin]), constant
 
-    def _sizes(self, constant):
+    def _ridge(self, points, target, weights, degrees):
+        """Return the ridge and the penalty of degrees for a target of mean zero."""
+        penalties = DEGREE_PENALTIES
+        if not isinstance(self.degree_penalty, str):
+            penalties = (float(self.degree_penalty),)
+        if not isinstance(self.alpha, str):
+            return float(self.alpha), penalties[0]
+        if not target.any():
+            return 1e-8, penalties[0]
+        return choose_ridge(points, target, weights, degrees, penalties)
+
+    def _shifts(self, mean, scale, alpha, degrees, ranks):
+        """Return what to add to the centred target: nothing, and its mean where that is tried."""
+        shift = mean / scale
+        if not isinstance(self.center, str):
+            return [0.0] if self.center or shift == 0.0 else [shift]
+        exact = alpha <= _SMALL_RIDGE and tuple(ranks) != tuple(degrees)
+        return [0.0, shift] if exact and 0.0 < abs(shift) <= _LARGE_MEAN else [0.0]
+
+    def _sizes(self, constant, points, scaled, weights):
         """Return degrees and ranks of the columns."""
         d = len(constant)
         sizes = []
         for name in ("degree", "rank"):
             given = np.asarray(getattr(self, name))
+            if name == "rank" and isinstance(self.rank, str):
+                sizes.append(self._auto_ranks(sizes[0], constant))
+                continue
             if given.dtype.kind not in "iu" or given.shape not in ((), (d,)) or given.min() < 1:
                 raise ValueError(
                     f"{name} must be an integer >= 1 or one for each of n_features={d} columns, "
@@ -319,6 +387,8 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
                 raise ValueError(
                     f"rank must be at most degree: column {k} has rank {r}, degree {m}."
                 )
+        if isinstance(self.rank, str) and (~constant).sum() > _MOST_COLUMNS:
+            constant = constant | self._left_out(constant, points, scaled, weights)
         degrees = [1 if c else m for c, m in zip(constant, degrees, strict=True)]
         ranks = [1 if c else r for c, r in zip(constant, ranks, strict=True)]
         # More functions than products of the other columns' functions are never independent.
@@ -333,18 +403,49 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
             )
         return degrees, ranks
 
-    def _keep(self, best, box, n_dim):
+    def _auto_ranks(self, degrees, constant):
+        """Return the largest equal ranks, up to the degrees, of a core that is not large."""
+        d = max(1, min(int((~constant).sum()), _MOST_COLUMNS))
+        rank = max(2, int(_AUTO_CORE ** (1.0 / d) + 1e-9))
+        return [min(rank, m) for m in degrees]
+
+    def _left_out(self, constant, points, scaled, weights):
+        """Return columns beyond those that explain most of y by a cubic of their own."""
+        gains = np.zeros(len(constant))
+        roots = np.sqrt(weights)[:, None]
+        for k in np.flatnonzero(~constant):
+            Q, _ = np.linalg.qr(roots * np.vander(points[:, k], 4))
+            gains[k] = sum(
+                float(((Q.T @ (roots[:, 0] * target)) ** 2).sum()) for target, *_ in scaled
+            )
+        out = np.zeros(len(constant), dtype=bool)
+        out[np.argsort(-gains, kind="stable")[_MOST_COLUMNS:]] = True
+        out &= ~constant
+        names = getattr(self, "feature_names_in_", np.arange(len(constant)))[out].tolist()
+        warn_user(
+            f"a core for all {(~constant).sum()} columns would be too large: {out.sum()} of them "
+            f"are left out, which explain least of y by themselves: {names}. Choose columns, or "
+            "give rank."
+        )
+        return out
+
+    def _keep(self, best, ridges, box, n_dim):
         functions = []
-        for run, _, scale in best:
+        for run, _, scale, mean in best:
             function = ChebyshevTucker(extrapolate=self.extrapolate)
-            function._keep(run.core * scale, run.V, box)
+            function._keep(run.core * scale, run.V, box, offset=mean)
             functions.append(function)
-        curves = [np.array(run.losses) for run, _, _ in best]
+        curves = [np.array(run.losses) for run, *_ in best]
         single = n_dim == 1
         self.function_ = functions[0] if single else functions
         self.core_ = functions[0].core_ if single else [f.core_ for f in functions]
         self.factors_ = functions[0].factors_ if single else [f.factors_ for f in functions]
         self.rank_, self.degree_ = functions[0].rank_, functions[0].degree_
+        means = np.array([mean for *_, mean in best])
+        alphas, penalties = np.array(ridges).T
+        self.intercept_ = float(means[0]) if single else means
+        self.alpha_ = float(alphas[0]) if single else alphas
+        self.degree_penalty_ = float(penalties[0]) if single else penalties
         self.bounds_ = box
         self.loss_curve_ = curves[0] if single else curves
         self.n_iter_ = max(len(curve) for curve in curves)

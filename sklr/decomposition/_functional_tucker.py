@@ -32,6 +32,8 @@ _DIGITS = 12
 # Sweeps after which starts are compared, and how many of them go on.
 _RACE = 12
 _FINALISTS = 2
+# With a mean above so many standard deviations "auto" does not try y as it is, and no fit takes it.
+_LARGE_MEAN, _MOST_MEAN = 1e3, 1e6
 
 
 class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
@@ -532,7 +534,7 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
         for _ in range(self.n_init):
             factors = [self._first_functions(mode, rng) for mode in modes]
             core = rng.standard_normal([mode.rank for mode in modes])
-            for centred in [True, False] if self.center == "auto" else [bool(self.center)]:
+            for centred in self._centrings():
                 target = (y - self._mean * centred) / self.y_std_
                 ascent = Ascent(
                     modes, rows, target, weights, groups, core=self.core,
@@ -555,6 +557,18 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
                 converged[id(ascent)] = ascent.run(left, self.tol)
         best, centred = max(finalists, key=lambda found: found[0].bounds[-1])
         return best, centred, bounds, converged[id(best)]
+
+    def _centrings(self):
+        """Return which targets are tried: centred, as they are, or both."""
+        if self.center != "auto":
+            if not self.center and abs(self._mean) > _MOST_MEAN * self.y_std_:
+                raise ValueError(
+                    f"y has a mean of {self._mean:.6g} and a standard deviation of "
+                    f"{self.y_std_:.3g}: with center=False digits are lost. Use center=True or "
+                    "'auto'."
+                )
+            return [bool(self.center)]
+        return [True, False] if abs(self._mean) <= _LARGE_MEAN * self.y_std_ else [True]
 
     def _first_functions(self, mode, rng):
         """Draw smooth functions that do not depend on which coordinates there are."""

@@ -11,11 +11,11 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklr._torch._batches import refuse_datasets
-from sklr.geometry._bures_core import require_semidefinite
 from sklr.neural_network._base import TorchEstimator, cosine_factor, training_constraints
 from sklr.neural_network._classifier import TorchClassifierMixin
 from sklr.neural_network._loop import TrainState
 from sklr.utils._base import fit_context
+from sklr.utils._spd_checks import require_semidefinite, rounding
 from sklr.utils._validation import check_spd_stack
 
 if TYPE_CHECKING:
@@ -306,7 +306,7 @@ class SPDNetClassifier(SPDNetBase):
     def _validate(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
         refuse_datasets(X)
         out = check_spd_stack(self, X, y, reset=reset)
-        require_semidefinite(out[0] if isinstance(out, tuple) else out)
+        require_semidefinite(out[0] if isinstance(out, tuple) else out, eps=rounding(X))
         return out
 
     def _size_of(self, X: np.ndarray) -> float:

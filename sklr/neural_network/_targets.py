@@ -6,19 +6,25 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 
-def encode_labels(estimator: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return the classes and the number of each label's class; one class alone is refused."""
+def check_labels(y: Any) -> None:
+    """Refuse targets that are no labels, and labels that cannot be sorted."""
     try:
-        classes, codes = np.unique(y, return_inverse=True)
+        check_classification_targets(y)
     except TypeError as exc:
         kinds = sorted({type(label).__name__ for label in y})
         raise ValueError(
             f"labels must be of one kind, got {' and '.join(kinds)} in y; leave out samples that "
             "have none"
         ) from exc
+
+
+def encode_labels(estimator: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes and the number of each label's class; one class alone is refused."""
+    classes, codes = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(
             f"{type(estimator).__name__} needs samples of at least two classes, got 1 class: "

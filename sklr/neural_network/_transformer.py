@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from sklr._torch._modules import probe
 from sklr.neural_network._base import TorchEstimator
 from sklr.neural_network._targets import (
+    check_labels,
     codes_of,
     encode_labels,
     labels_of_partial_fit,
@@ -139,7 +139,7 @@ class TorchSupervisedTransformerMixin(_Features):
         """
         with self._ready_to_train():
             X, y = self._validate(X, y, reset=True)
-            check_classification_targets(y)
+            check_labels(y)
             self.classes_, codes = encode_labels(self, y)
             validation = validation_pair(
                 self, X_val, y_val, lambda y, name: codes_of(y, self.classes_, name)
@@ -169,7 +169,7 @@ class TorchSupervisedTransformerMixin(_Features):
         with self._ready_to_train():
             first = not hasattr(self, "module_")
             X, y = self._validate(X, y, reset=first)
-            check_classification_targets(y)
+            check_labels(y)
             if first and classes is None:
                 classes = y
             self.classes_ = labels_of_partial_fit(self, classes, first=first)

@@ -8,7 +8,7 @@ from sklr.transport._distances import (
 from sklr.transport._entropic import EntropicTransport
 from sklr.transport._projection import sinkhorn_projection
 from sklr.transport._result import TransportResult
-from sklr.transport._solver import sinkhorn, sinkhorn_newton
+from sklr.transport._sinkhorn import sinkhorn, sinkhorn_newton
 
 __all__ = [
     "EntropicTransport",

@@ -1,7 +1,7 @@
 """Costs as passes over their rows: a matrix, two sets of points, or a sparse support.
 
 The solver knows costs by what it asks of them: exact rows for given column potentials, the large
-entries of the plan, what the plan pays. Each pass goes over chunks of rows that depend on the
+entries of the plan, its transport cost. Each pass goes over chunks of rows that depend on the
 shape alone, and adds the chunks up in order, so that results do not depend on threads.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 from sklearn.metrics import pairwise_distances
+from sklearn.metrics.pairwise import PAIRWISE_BOOLEAN_FUNCTIONS
 
 #: Metrics with a kernel here; all others are scikit-learn's.
 _KERNEL_METRICS = ("sqeuclidean", "euclidean", "cityblock")
@@ -24,7 +25,21 @@ _BLOCK = 2**19
 Run = Callable[[Callable, Iterable], Iterable]
 
 
-def _chunks(n_rows: int, rows_each: int) -> list[slice]:
+def _lower_median(values, weights):
+    """Return the smallest value that at least half of the weight does not exceed."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order])
+    return float(values[order[np.searchsorted(reached, 0.5 * reached[-1] * (1 - 1e-12))]])
+
+
+def both_bounds(lowest, shape):
+    """Return a bound for each row and each column."""
+    if isinstance(lowest, tuple):
+        return lowest
+    return np.full(shape[0], lowest), np.full(shape[1], lowest)
+
+
+def chunks_of(n_rows: int, rows_each: int) -> list[slice]:
     return [slice(i, min(i + rows_each, n_rows)) for i in range(0, n_rows, rows_each)]
 
 
@@ -39,7 +54,7 @@ class Cost:
     def __init__(self, shape: tuple[int, int], rows_each: int, run: Run = map):
         self.shape = shape
         self.run = run
-        self.chunks = _chunks(shape[0], max(1, rows_each))
+        self.chunks = chunks_of(shape[0], max(1, rows_each))
 
     def block(self, rows: slice) -> np.ndarray:
         """Return rows of the cost matrix, as a view or in an array of their own."""
@@ -63,6 +78,20 @@ class Cost:
         found = self.run(lambda rows: float(a[rows] @ (self.block(rows) @ b)), self.chunks)
         return sum(found) / (a.sum() * b.sum())
 
+    def median(self, a: np.ndarray, b: np.ndarray) -> float:
+        """Return the median over rows of their median cost; weights count like repetitions."""
+        uniform = np.ptp(b) <= 1e-12 * b.max()
+
+        def work(rows):
+            block = self.block(rows)
+            if uniform:
+                return np.partition(block, (block.shape[1] - 1) // 2, axis=1)[
+                    :, (block.shape[1] - 1) // 2
+                ]
+            return np.array([_lower_median(row, b) for row in block])
+
+        return _lower_median(np.concatenate(list(self.run(work, self.chunks))), a)
+
     def row_update(self, inv_reg, v, a, u):
         """Return the `u` that makes row sums equal `a`, and the column sums that follow."""
         from sklr.transport import _transport_kernels as kernels
@@ -80,7 +109,7 @@ class Cost:
         return u, total
 
     def count(self, inv_reg, u, v, lowest):
-        """Count the entries of each row of the plan whose logarithm is at least `lowest`."""
+        """Count the entries of each row of the plan that :meth:`entries` would return."""
         counts = np.empty(self.shape[0], dtype=np.int64)
         self._entries(inv_reg, u, v, lowest, counts, False, np.empty(0, np.int32), np.empty(0))
         return counts
@@ -89,11 +118,12 @@ class Cost:
         from sklr.transport import _transport_kernels as kernels
 
         room = self.shape[1] + 1 if fill else 0
+        low_row, low_column = both_bounds(lowest, self.shape)
 
         def work(rows):
             kernels.plan_entries(
-                self.block(rows), inv_reg, u[rows], v, lowest, places[rows], fill,
-                np.empty(room, np.int32), np.empty(room), indices, values,
+                self.block(rows), inv_reg, u[rows], v, low_row[rows], low_column, places[rows],
+                fill, np.empty(room, np.int32), np.empty(room), indices, values,
             )  # fmt: skip
 
         for _ in self.run(work, self.chunks):
@@ -105,6 +135,17 @@ class Cost:
 
     def entries(self, inv_reg, u, v, lowest, most=None):
         """Return the entries of the plan whose logarithm is at least `lowest`, by rows.
+
+        Parameters
+        ----------
+        inv_reg : float
+            One over the regularisation.
+        u, v : ndarray of shape (n,) and (m,)
+            Scaled potentials.
+        lowest : float or tuple of ndarray
+            The bound; or one for each row and one for each column, of which the lower one holds.
+        most : int, default=None
+            Most entries.
 
         Returns
         -------
@@ -148,7 +189,7 @@ class Cost:
 
     def _small_chunks(self, n_rows):
         """Return rows few enough for the cache."""
-        return _chunks(n_rows, max(1, _BLOCK // 8 // self.shape[1]))
+        return chunks_of(n_rows, max(1, _BLOCK // 8 // self.shape[1]))
 
     def plan(self, inv_reg, u, v, a):
         """Return the plan, dense, with row sums `a`, which `u` gives up to rounding."""
@@ -177,7 +218,7 @@ class Cost:
         plan.data *= np.repeat(wanted / np.where(sums > 0, sums, 1.0), np.diff(plan.indptr))
         return plan
 
-    def paid(self, inv_reg, u, v, a) -> float:
+    def transport_cost(self, inv_reg, u, v, a) -> float:
         """Return the cost of the whole plan."""
 
         def work(rows):
@@ -191,9 +232,9 @@ class Cost:
 
         return sum(self.run(work, self.chunks))
 
-    def paid_by(self, plan, inv_reg, u, v, a) -> float:
+    def cost_of(self, plan, inv_reg, u, v, a) -> float:
         """Return the cost of the whole plan, of which `plan` may be a cheaper source."""
-        return self.paid(inv_reg, u, v, a)
+        return self.transport_cost(inv_reg, u, v, a)
 
 
 class DenseCost(Cost):
@@ -208,10 +249,10 @@ class DenseCost(Cost):
         """Return rows of the matrix, as a view."""
         return self.C[rows]
 
-    def paid_by(self, plan, inv_reg, u, v, a):
+    def cost_of(self, plan, inv_reg, u, v, a):
         """Return the cost of the whole plan; a dense one has not to be computed again."""
         if not isinstance(plan, np.ndarray):
-            return self.paid(inv_reg, u, v, a)
+            return self.transport_cost(inv_reg, u, v, a)
         return sum(self.run(lambda rows: float(np.vdot(plan[rows], self.C[rows])), self.chunks))
 
     def subset(self, rows, columns):
@@ -229,6 +270,9 @@ class PointCost(Cost):
         self.dense_plan = dense_plan
         self.X, self.Y, self.metric = X, Y, metric
         self._few = X.shape[1] <= _MOST_COORDINATES or metric == "cityblock"
+        if not callable(metric) and metric in PAIRWISE_BOOLEAN_FUNCTIONS:
+            # What scikit-learn makes of them, in each block and with a warning.
+            self.X, self.Y = X != 0, Y != 0
         if metric in _KERNEL_METRICS:
             # Squares of small differences between large numbers would be lost in the expansion.
             centre = Y.mean(axis=0)
@@ -341,15 +385,21 @@ class SparseCost(Cost):
             pass
         return out
 
+    def _bounds(self, lowest):
+        low_row, low_column = both_bounds(lowest, self.shape)
+        return np.exp(
+            np.minimum(np.repeat(low_row, np.diff(self.indptr)), low_column[self.indices])
+        )
+
     def count(self, inv_reg, u, v, lowest):
-        """Count the entries of each row of the plan whose logarithm is at least `lowest`."""
-        kept = self._values(inv_reg, u, v) >= np.exp(lowest)
+        """Count the entries of each row of the plan that :meth:`entries` would return."""
+        kept = self._values(inv_reg, u, v) >= self._bounds(lowest)
         return np.diff(np.concatenate([[0], np.cumsum(kept)])[self.indptr])
 
     def entries(self, inv_reg, u, v, lowest, most=None):
         """Return the entries of the plan whose logarithm is at least `lowest`, by rows."""
         values = self._values(inv_reg, u, v)
-        kept = values >= np.exp(lowest)
+        kept = values >= self._bounds(lowest)
         before = np.concatenate([[0], np.cumsum(kept)])
         if most is not None and before[-1] > most:
             return None
@@ -368,6 +418,6 @@ class SparseCost(Cost):
         plan = csr_array((self._values(inv_reg, u, v), self.indices, self.indptr), self.shape)
         return self._scaled(plan, a, 0.0)
 
-    def paid(self, inv_reg, u, v, a):
+    def transport_cost(self, inv_reg, u, v, a):
         """Return the cost of the whole plan."""
         return float(self.plan(inv_reg, u, v, a).data @ self.data)

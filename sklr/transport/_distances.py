@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from sklr.transport import _newton, _problem
+from sklr.transport import _problem, _solver
 from sklr.transport._cost import DenseCost
-from sklr.transport._solver import _check_options
+from sklr.transport._options import check_count, check_options, check_positive
 from sklr.utils._progress import progress
 from sklr.utils._threads import ChunkThreads, single_blas_thread
 from sklr.utils._validation import check_array
@@ -121,7 +121,7 @@ def transport_distance(
         ((problem, state),) = _terms(
             a, b, X, Y, reg, options, metric, relative, max_dense, threads.map, solver, False
         )
-        return _problem.paid(problem, state)
+        return _problem.transport_cost(problem, state)
 
 
 def sinkhorn_divergence(
@@ -221,11 +221,11 @@ def sinkhorn_divergence(
 def _check(reg, tol, max_iter, solver, max_dense):
     if solver not in ("auto", "sinkhorn-newton", "sinkhorn"):
         raise ValueError(f"solver must be 'auto', 'sinkhorn-newton' or 'sinkhorn', got {solver!r}.")
-    reg = _problem.check_positive(reg, "reg")
-    options = _check_options("auto", "auto", max_iter, tol, "adaptive", None, 0)
+    reg = check_positive(reg, "reg")
+    options = check_options("auto", "auto", max_iter, tol, "adaptive", None, 0)
     if solver == "sinkhorn":
         options.max_iter *= 100
-    return reg, options, _problem.check_count(max_dense, "max_dense", 0)
+    return reg, options, check_count(max_dense, "max_dense", 0)
 
 
 def pairwise_transport_distances(
@@ -302,8 +302,8 @@ def pairwise_transport_distances(
            [4., 1., 0., 1.],
            [9., 4., 1., 0.]])
     """
-    reg = _problem.check_positive(reg, "reg")
-    options = _check_options("auto", "auto", max_iter, tol, "adaptive", None, 0)
+    reg = check_positive(reg, "reg")
+    options = check_options("auto", "auto", max_iter, tol, "adaptive", None, 0)
     H1 = check_array(H1, dtype=np.float64, input_name="H1")
     C = check_array(C, dtype=np.float64, order="C", input_name="C")
     same = H2 is None
@@ -437,11 +437,11 @@ class _Batches:
                 self.reg * np.log(start[1][columns]),
             ]
         extent = self.low, self.low + self.ranged * self.reg
-        state = _newton.solve(cost, a, b, self.reg, self.options, init, extent)
+        state = _solver.solve(cost, a, b, self.reg, self.options, init, extent)
         if self.divergence:
             value = self.reg * (float(a @ state.u + b @ state.v) - 1.0)
         else:
-            value = cost.paid(1.0 / self.reg, state.u, state.v, a)
+            value = cost.transport_cost(1.0 / self.reg, state.u, state.v, a)
         return value, state.error
 
     def warn(self):

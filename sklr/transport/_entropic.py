@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklr.transport import _problem
 from sklr.transport._cost import PointCost
 from sklr.transport._distances import sinkhorn_divergence
-from sklr.transport._newton import Options
+from sklr.transport._options import Options, check_positive
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._threads import ChunkThreads, single_blas_thread
 from sklr.utils._validation import check_sample_weight, validate_data
@@ -67,14 +67,15 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    reg : float, default=0.01
+    reg : float, default=0.1
         Regularisation, as a fraction of the scale of the costs that `cost_norm` takes. Small
         values map onto single target samples, large ones onto the target's mean.
     metric : str or callable, default="sqeuclidean"
         Cost between samples: "sqeuclidean", "euclidean", "cityblock", or what
         :func:`sklearn.metrics.pairwise_distances` takes.
-    cost_norm : {"max", "mean"} or None, default="max"
-        Scale of the costs that `reg` refers to: the largest, the mean, or one.
+    cost_norm : {"median", "mean", "max"} or None, default="median"
+        Scale of the costs that `reg` refers to: the median over source samples of their median
+        cost, the mean, the largest, or one. A few outliers decide over the last two.
     solver : {"auto", "sinkhorn-newton", "sinkhorn"}, default="sinkhorn-newton"
         Newton steps or plain sweeps. "auto" begins with `max_iter` sweeps where `reg` is at least
         5 % of the range of costs, which mostly do.
@@ -86,6 +87,8 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Sinkhorn sweeps before Newton steps.
     n_jobs : int, default=None
         Threads. Results do not depend on it.
+    verbose : int, default=0
+        Whether to print a line for each stage of annealing.
 
     Attributes
     ----------
@@ -95,7 +98,7 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Potentials of source and target samples, in units of the cost; minus infinity for samples
         of weight zero.
     cost_ : float
-        What the plan pays.
+        Transport cost of the plan, ``<C, P>``.
     cost_scale_ : float
         Scale of the costs.
     reg_ : float
@@ -116,7 +119,7 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     See Also
     --------
     sinkhorn_newton : The solver.
-    ot.da.SinkhornTransport : POT's transformer; it maps new samples by their nearest source sample.
+    ot.da.SinkhornTransport : POT's transformer; by default it maps new samples in the same way.
     skada.SinkhornMapping : Domain adaptation in pipelines with skada's own router.
 
     Notes
@@ -124,8 +127,8 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     The target is given in one of two ways. `sample_domain` (positive for source, negative for
     target samples, as in skada) goes with the samples through the splits of cross-validation. An
     `X_target` is passed whole; but when it has as many rows as `X`, cross-validation takes it for
-    something that belongs to the samples and splits it. With neither, the target is `X` itself.
-    Both, and `sample_weight`, are passed through pipelines by metadata routing::
+    something that belongs to the samples and splits it. Without either, `fit` refuses. Both, and
+    `sample_weight`, are passed through pipelines by metadata routing::
 
         sklearn.set_config(enable_metadata_routing=True)
         mapping = EntropicTransport().set_fit_request(sample_domain=True)
@@ -145,7 +148,7 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     >>> import numpy as np
     >>> from sklr.transport import EntropicTransport
     >>> X = np.random.default_rng(0).random((100, 2))
-    >>> mapping = EntropicTransport(reg=1e-4).fit(X[:60], X_target=X[:60] + [5.0, 0.0])
+    >>> mapping = EntropicTransport(reg=1e-3).fit(X[:60], X_target=X[:60] + [5.0, 0.0])
     >>> (mapping.transform(X[60:]) - X[60:]).mean(axis=0).round(1)
     array([ 5., -0.])
     """
@@ -153,25 +156,27 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "reg": [Interval(Real, 0, None, closed="neither")],
         "metric": [StrOptions(set(_problem.METRICS)), Callable],
-        "cost_norm": [StrOptions({"max", "mean"}), None],
+        "cost_norm": [StrOptions({"median", "mean", "max"}), None],
         "solver": [StrOptions({"auto", "sinkhorn-newton", "sinkhorn"})],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "n_warmup": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
         "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
     }
 
     def __init__(
         self,
-        reg=0.01,
+        reg=0.1,
         metric="sqeuclidean",
         *,
-        cost_norm="max",
+        cost_norm="median",
         solver="sinkhorn-newton",
         tol=1e-9,
         max_iter=100,
         n_warmup="auto",
         n_jobs=None,
+        verbose=0,
     ):
         self.reg = reg
         self.metric = metric
@@ -181,6 +186,7 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.max_iter = max_iter
         self.n_warmup = n_warmup
         self.n_jobs = n_jobs
+        self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, *, X_target=None, sample_domain=None, sample_weight=None):
@@ -190,8 +196,8 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, n_features)
             Source samples; with `sample_domain`, of both domains.
-        y : None
-            Ignored: labels are not needed.
+        y : array-like of shape (n_samples,), default=None
+            Ignored: labels are not needed. The target does not go here.
         X_target : array-like of shape (n_target, n_features), default=None
             Target samples.
         sample_domain : array-like of shape (n_samples,), default=None
@@ -207,14 +213,13 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            Both or none of the domains given, weights that are negative or sum to zero in a
-            domain, samples that are not finite or have other features than the target.
+            `X_target` and `sample_domain` both given or both missing, weights that are negative or
+            sum to zero in a domain, samples that are not finite or have other features than the
+            target.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32])
-        check_reg = _problem.check_positive(self.reg, "reg")
+        check_reg = check_positive(self.reg, "reg")
         weights = None if sample_weight is None else check_sample_weight(sample_weight, X)
-        source = target = X
-        a = b = weights
         if sample_domain is not None:
             if X_target is not None:
                 raise ValueError("Give X_target or sample_domain, not both.")
@@ -225,10 +230,20 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                     f"{is_target.sum()} of the target (negative): both are needed."
                 )
             source, target = X[is_source], X[is_target]
-            if weights is not None:
-                a, b = weights[is_source], weights[is_target]
-        elif X_target is not None:
-            target, b = _problem.check_points(X_target, "X_target"), None
+            a, b = (None if weights is None else weights[k] for k in (is_source, is_target))
+        elif X_target is None:
+            raise ValueError(
+                "EntropicTransport needs a target: fit(X, X_target=Z), or fit(X, sample_domain=d) "
+                "with d > 0 for samples of the source and d < 0 for samples of the target."
+                + (
+                    " The second argument is y, which is ignored: give Z by its name."
+                    if np.ndim(y) == 2
+                    else ""
+                )
+            )
+        else:
+            source, target = X, _problem.check_points(X_target, "X_target")
+            a, b = weights, None
             if target.shape[1] != X.shape[1]:
                 raise ValueError(
                     f"X_target has {target.shape[1]} features, but X has {X.shape[1]}: they must "
@@ -243,14 +258,9 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 (source, target), self.metric, _problem.MAX_DENSE, threads.map
             )
             problem = _problem.make_problem(a, b, cost, 1.0, False)
-            scale = 1.0
-            if self.cost_norm == "max":
-                scale = max(map(abs, problem.extent))
-            elif self.cost_norm == "mean":
-                scale = abs(problem.cost.mean(problem.a, problem.b))
-            scale = scale if scale > 0 else 1.0
+            scale = self._cost_scale(problem)
             problem = _problem.with_reg(problem, check_reg * scale)
-            state = _problem.solve(problem, options, solver=self.solver)
+            state = _problem.solve(problem, options, solver=self.solver, verbose=self.verbose)
             result = _problem.make_result(problem, state, self.tol, False)
         self.plan_ = result.plan
         self.potentials_ = result.potentials
@@ -377,6 +387,27 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                     threads.map,
                 )
         return out
+
+    def _cost_scale(self, problem):
+        """Return what `reg` is multiplied by."""
+        found = 1.0
+        if self.cost_norm == "max":
+            found = max(map(abs, problem.extent))
+        elif self.cost_norm == "mean":
+            found = abs(problem.cost.mean(problem.a, problem.b))
+        elif self.cost_norm == "median":
+            found = abs(problem.cost.median(problem.a, problem.b))
+            if found == 0.0:  # more than half of all samples are one point
+                found = abs(problem.cost.mean(problem.a, problem.b))
+        return found if found > 0 else 1.0
+
+    @staticmethod
+    def _arguments_for_checks(n_features, given):
+        """Return the arguments of `fit` with a target, for the checks of every estimator."""
+        if any(given.get(name) is not None for name in ("X_target", "sample_domain")):
+            return given
+        rng = np.random.default_rng(n_features)
+        return {**given, "X_target": rng.standard_normal((12, n_features)) ** 2}
 
     def _normalised(self, weights, domain):
         if weights is None:

@@ -2,15 +2,17 @@
 
 import warnings
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array, issparse
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics.pairwise import PAIRWISE_DISTANCE_FUNCTIONS
+from sklearn.metrics.pairwise import (
+    PAIRWISE_BOOLEAN_FUNCTIONS,
+    PAIRWISE_DISTANCE_FUNCTIONS,
+)
 
-from sklr.transport import _newton, _scaling
+from sklr.transport import _scaling, _solver
 from sklr.transport._cost import Cost, DenseCost, PointCost, SparseCost
 from sklr.transport._result import TransportResult
 from sklr.transport._tiles import TileCost
@@ -18,10 +20,13 @@ from sklr.utils._validation import check_array
 
 #: Entries above which costs between points are computed anew in each pass: 256 MiB.
 MAX_DENSE = 2**25
-# Metrics of scikit-learn that are distances between rows, without "precomputed" and the like.
-METRICS = {"sqeuclidean", "minkowski", "chebyshev", "correlation", "braycurtis", "canberra"} | {
-    name for name in PAIRWISE_DISTANCE_FUNCTIONS if name not in ("precomputed", "nan_euclidean")
-}
+# Metrics of scikit-learn that are distances between rows; "seuclidean" and "mahalanobis" would take
+# their variances from each block of rows anew.
+METRICS = (
+    {"sqeuclidean", "minkowski", "chebyshev", "correlation", "braycurtis", "canberra", "hamming"}
+    | set(PAIRWISE_BOOLEAN_FUNCTIONS)
+    | set(PAIRWISE_DISTANCE_FUNCTIONS)
+) - {"precomputed", "nan_euclidean", "sokalmichener"}
 
 
 @dataclass
@@ -43,24 +48,6 @@ def check_metric(metric: Any) -> None:
     """Refuse what is not a metric."""
     if not callable(metric) and metric not in METRICS:
         raise ValueError(f"metric must be a callable or one of {sorted(METRICS)}, got {metric!r}.")
-
-
-def check_positive(value: Any, name: str) -> float:
-    """Return a positive finite number, or say what is wrong with it."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a positive number, got {value!r}.")
-    if not (np.isfinite(float(value)) and float(value) > 0):
-        raise ValueError(f"{name} must be a positive finite number, got {value!r}.")
-    return float(value)
-
-
-def check_count(value: Any, name: str, least: int) -> int:
-    """Return an integer that is large enough, or say what is wrong with it."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must be an integer >= {least}, got {value!r}.")
-    if value < least:
-        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}.")
-    return int(value)
 
 
 def check_points(X: Any, name: str) -> np.ndarray:
@@ -109,7 +96,7 @@ def check_weights(weights: Any, n: int, name: str) -> np.ndarray:
 
 
 def check_spread(extent) -> float:
-    """Return the range of the costs, which the ladder would climb without end if it overflows."""
+    """Return the range of the costs; annealing would never end where it overflows."""
     low, high = map(float, extent)
     if not np.isfinite(high - low):
         raise ValueError(
@@ -196,7 +183,7 @@ def solve(problem: Problem, options, init=None, *, solver="sinkhorn-newton", ver
     elif solver == "sinkhorn":
         state = _scaling.solve(*arguments, init, verbose=verbose)
     else:
-        state = _newton.solve(*arguments, init, extent=problem.extent, verbose=verbose)
+        state = _solver.solve(*arguments, init, extent=problem.extent, verbose=verbose)
         if before is not None:
             state.n_sweeps += before.n_sweeps
             for name in ("errors", "values", "regs"):
@@ -241,9 +228,9 @@ def value(problem: Problem, state) -> float:
     return problem.mass * state.reg * (dual + np.log(problem.mass) - 1.0)
 
 
-def paid(problem: Problem, state) -> float:
-    """Return what the plan pays."""
-    return problem.mass * problem.cost.paid(1.0 / state.reg, state.u, state.v, problem.a)
+def transport_cost(problem: Problem, state) -> float:
+    """Return the transport cost of the plan."""
+    return problem.mass * problem.cost.transport_cost(1.0 / state.reg, state.u, state.v, problem.a)
 
 
 def make_result(problem: Problem, state, tol: float, sparse: bool) -> TransportResult:
@@ -259,7 +246,7 @@ def make_result(problem: Problem, state, tol: float, sparse: bool) -> TransportR
         dropped = max(0.0, 1.0 - float(plan.sum()))
     else:
         plan = cost.first_plan(inv_reg, state.u, state.v, problem.a)
-    paid = problem.mass * cost.paid_by(plan, inv_reg, state.u, state.v, problem.a)
+    found = problem.mass * cost.cost_of(plan, inv_reg, state.u, state.v, problem.a)
     if problem.mass != 1.0:
         plan *= problem.mass
     if cost.shape != problem.shape:
@@ -273,7 +260,7 @@ def make_result(problem: Problem, state, tol: float, sparse: bool) -> TransportR
     return TransportResult(
         plan=plan,
         potentials=potentials(problem, state),
-        cost=paid,
+        cost=found,
         objective=value(problem, state),
         reg=state.reg,
         n_warmup=state.n_sweeps,

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from sklr.transport import _problem
-from sklr.transport._solver import sinkhorn_newton
+from sklr.transport._options import check_count, check_positive
+from sklr.transport._sinkhorn import sinkhorn_newton
 from sklr.utils._validation import check_array
 
 # Beyond this range of scores, in units of eta, a stored kernel would underflow.
@@ -74,9 +74,9 @@ def sinkhorn_projection(S, eta, *, max_iter=10_000, tol=1e-9, n_jobs=None):
     S = check_array(S, dtype=np.float64, input_name="S")
     if S.shape[0] != S.shape[1]:
         raise ValueError(f"S must be square, got shape {S.shape}.")
-    eta = _problem.check_positive(eta, "eta")
-    max_iter = _problem.check_count(max_iter, "max_iter", 1)
-    tol = _problem.check_positive(tol, "tol")
+    eta = check_positive(eta, "eta")
+    max_iter = check_count(max_iter, "max_iter", 1)
+    tol = check_positive(tol, "tol")
     symmetric = np.array_equal(S, S.T)
     if symmetric and S.max() - S.min() <= _LARGEST_RANGE * eta:
         Gamma = _scale_symmetric(S, eta, max_iter, tol)

@@ -9,7 +9,7 @@ make the coarse problem whose potentials the full one starts from.
 import numpy as np
 from scipy.sparse import csr_array
 
-from sklr.transport._cost import Cost, PointCost, _chunks
+from sklr.transport._cost import Cost, PointCost, both_bounds, chunks_of
 
 #: Points of a tile, and of a group that is one atom of the coarse problem.
 WIDTH, GROUP = 64, 8
@@ -65,7 +65,7 @@ class TileCost(PointCost):
         self._Yt = np.ascontiguousarray(Y.T)
         self.rows, self.columns = np.arange(len(X)), np.arange(len(Y))
         # Chunks of the passes over tiles; enough of them for threads, each with column sums.
-        self.slices = _chunks(len(X), max(WIDTH, -(-len(X) // 32)))
+        self.slices = chunks_of(len(X), max(WIDTH, -(-len(X) // 32)))
         starts = np.arange(0, len(Y), WIDTH)
         self._tiles = np.ascontiguousarray(_padded(Y, 0.0).transpose(0, 2, 1))
         boxes = np.minimum.reduceat(Y, starts), np.maximum.reduceat(Y, starts)
@@ -118,7 +118,7 @@ class TileCost(PointCost):
         return u, total.ravel()[: self.shape[1]]
 
     def count(self, inv_reg, u, v, lowest):
-        """Count the entries of each row of the plan whose logarithm is at least `lowest`."""
+        """Count the entries of each row of the plan that :meth:`entries` would return."""
         return self._count(self.X, inv_reg, u, v, lowest)
 
     def _count(self, X, inv_reg, u, v, lowest):
@@ -131,12 +131,15 @@ class TileCost(PointCost):
         from sklr.transport import _transport_kernels as kernels
 
         v, v_max = self._potentials(v)
+        low_row, low_column = both_bounds(lowest, self.shape)
+        low_column = _padded(low_column, np.inf)
+        low_tile = low_column.min(axis=1)
 
         def work(rows):
             kernels.tile_entries(
-                X[rows], *self._geometry, inv_reg, u[rows], v, v_max, lowest, places[rows], fill,
-                np.empty(WIDTH), np.empty(len(v)), np.empty(WIDTH + 1, np.int32),
-                np.empty(WIDTH + 1), indices, values,
+                X[rows], *self._geometry, inv_reg, u[rows], v, v_max, low_row[rows], low_column,
+                low_tile, places[rows], fill, np.empty(WIDTH), np.empty(len(v)),
+                np.empty(WIDTH + 1, np.int32), np.empty(WIDTH + 1), indices, values,
             )  # fmt: skip
 
         for _ in self.run(work, self.slices):
@@ -179,7 +182,7 @@ class TileCost(PointCost):
         cost = PointCost(self.X[back_x], self.Y[back_y], self.metric, self.run)
         return cost.plan(inv_reg, u[back_x], v[back_y], a[back_x])
 
-    def paid(self, inv_reg, u, v, a):
+    def transport_cost(self, inv_reg, u, v, a):
         """Return the cost of the whole plan."""
         from sklr.transport import _transport_kernels as kernels
 

@@ -180,30 +180,31 @@ def row_update(C, inv_reg, v, a, u, column_sums, rows, keep):
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def plan_entries(
-    C, inv_reg, u, v, lowest, places, fill, columns, exponents, indices, values
+    C, inv_reg, u, v, low_row, low_column, places, fill, columns, exponents, indices, values
 ):  # fmt: skip
-    """Count the entries of each row whose logarithm is at least `lowest`, or write them.
+    """Count the entries of each row whose logarithm is large enough, or write them.
 
-    Counts go to `places`, which has the first place of each row when entries are written.
-    `columns` and `exponents` have room for a row and one entry more.
+    At least the lower one of its row's and its column's bound. Counts go to `places`, which has the
+    first place of each row when entries are written. `columns` and `exponents` have room for a row
+    and one entry more.
     """
     for i in range(C.shape[0]):
-        bound, n_kept, place = lowest - u[i], 0, places[i]
+        n_kept, place, low = 0, places[i], low_row[i]
         if not fill:
             for j in range(C.shape[1]):
-                n_kept += v[j] - C[i, j] * inv_reg >= bound
+                n_kept += v[j] - C[i, j] * inv_reg + u[i] >= min(low, low_column[j])
             places[i] = n_kept
             continue
         # Every entry is written, and the place moves on behind those that are kept: no branch.
         for j in range(C.shape[1]):
-            x = v[j] - C[i, j] * inv_reg
+            x = v[j] - C[i, j] * inv_reg + u[i]
             columns[n_kept] = j
             exponents[n_kept] = x
-            n_kept += x >= bound
+            n_kept += x >= min(low, low_column[j])
         for k in range(n_kept):
             indices[place + k] = columns[k]
         for k in range(n_kept):
-            values[place + k] = _exp(exponents[k] + u[i])
+            values[place + k] = _exp(exponents[k])
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
@@ -336,34 +337,35 @@ def tile_row_update(
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def tile_entries(
-    X, tiles, low, high, metric, inv_reg, u, v, v_max, lowest, places, fill, row, bounds,
-    columns, exponents, indices, values,
+    X, tiles, low, high, metric, inv_reg, u, v, v_max, low_row, low_column, low_tile, places,
+    fill, row, bounds, columns, exponents, indices, values,
 ):  # fmt: skip
     """Do what `plan_entries` does for costs between points."""
     n_tiles, _, width = tiles.shape
     for i in range(X.shape[0]):
         _bounds(X[i], low, high, metric, inv_reg, v_max, bounds)
-        bound, n_kept, place = lowest - u[i], 0, places[i]
+        n_kept, place = 0, places[i]
         for t in range(n_tiles):
-            if bounds[t] < bound:
+            if bounds[t] + u[i] < min(low_row[i], low_tile[t]):
                 continue
             _tile_costs(X[i], tiles[t], metric, row)
             if fill:
                 # As in `plan_entries`: all are written, the place moves on behind those kept.
                 n_kept = 0
                 for j in range(width):
-                    x = v[t, j] - row[j] * inv_reg
+                    x = v[t, j] - row[j] * inv_reg + u[i]
                     exponents[n_kept] = x
                     columns[n_kept] = t * width + j
-                    n_kept += x >= bound
+                    n_kept += x >= min(low_row[i], low_column[t, j])
                 for k in range(n_kept):
                     indices[place + k] = columns[k]
                 for k in range(n_kept):
-                    values[place + k] = _exp(exponents[k] + u[i])
+                    values[place + k] = _exp(exponents[k])
                 place += n_kept
             else:
                 for j in range(width):
-                    n_kept += v[t, j] - row[j] * inv_reg >= bound
+                    x = v[t, j] - row[j] * inv_reg + u[i]
+                    n_kept += x >= min(low_row[i], low_column[t, j])
         if not fill:
             places[i] = n_kept
 
@@ -372,7 +374,7 @@ def tile_entries(
 def tile_plan_costs(
     X, tiles, low, high, metric, inv_reg, u, v, v_max, lowest, out, costs, row, bounds
 ):
-    """Write the cost that each row pays for unit mass, without tiles all below `lowest`."""
+    """Write each row's transport cost per unit mass, without tiles all below `lowest`."""
     n_tiles, _, width = tiles.shape
     for i in range(X.shape[0]):
         _bounds(X[i], low, high, metric, inv_reg, v_max, bounds)
@@ -395,7 +397,8 @@ def _warm_up():
     v, sums = np.zeros(4), np.zeros(4)
     row_update(C, 1.0, v, a, u, sums, np.empty((1, 4)), False)
     room = np.empty(5, np.int32), np.empty(5), np.empty(12, np.int32), np.empty(12)
-    plan_entries(C, 1.0, u, v, -5.0, np.zeros(3, np.int64), False, *room)
+    low_row, low_column = np.full(3, -5.0), np.full(4, -5.0)
+    plan_entries(C, 1.0, u, v, low_row, low_column, np.zeros(3, np.int64), False, *room)
     scale_rows(np.exp(-C), np.ones(4), a, np.ones(3), sums, np.empty(4))
     indptr, indices = np.arange(0, 13, 4), np.tile(np.arange(4, dtype=np.int32), 3)
     sparse_row_update(indptr, indices, C.ravel(), 1.0, v, a, u, sums)
@@ -406,6 +409,7 @@ def _warm_up():
     tile_row_update(
         X, tiles, *box, 0, 1.0, v, v_max, a, u, -50.0, np.zeros((1, 4)), row, kept, bounds
     )
-    arguments = X, tiles, *box, 0, 1.0, u, v, v_max, 0.0
-    tile_entries(*arguments, places, False, row[0], bounds, *room)
-    tile_plan_costs(*arguments, np.empty(3), row[0], row[1], bounds)
+    arguments = X, tiles, *box, 0, 1.0, u, v, v_max
+    low = low_row, low_column.reshape(1, 4), np.zeros(1)
+    tile_entries(*arguments, *low, places, False, row[0], bounds, *room)
+    tile_plan_costs(*arguments, 0.0, np.empty(3), row[0], row[1], bounds)

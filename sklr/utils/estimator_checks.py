@@ -258,6 +258,30 @@ def _empty_twin(base: type, lift: Callable[[np.ndarray], np.ndarray]) -> Any:
     return twin.__new__(twin)
 
 
+@functools.cache
+def _supplied_class(base: type) -> type:
+    """Return a subclass whose `fit` gets what it needs and the checks do not hand over."""
+    fit = base.fit  # type: ignore[attr-defined]
+
+    @functools.wraps(fit)
+    def supplied_fit(self, X, y=None, **arguments):
+        shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
+        if len(shape) == 2:
+            arguments = base._arguments_for_checks(shape[1], arguments)  # type: ignore[attr-defined]
+        return fit(self, X, y, **arguments)
+
+    body: dict[str, Any] = {"fit": supplied_fit}
+    body["__reduce__"] = lambda self: (_empty_supplied, (base,), self.__getstate__())
+    for name in ("__module__", "__qualname__", "__doc__"):
+        body[name] = getattr(base, name)
+    return type(base.__name__, (base,), body)
+
+
+def _empty_supplied(base: type) -> Any:
+    twin: Any = _supplied_class(base)
+    return twin.__new__(twin)
+
+
 def as_tabular(estimator: Any, lift: Callable[[np.ndarray], np.ndarray] | None = None) -> Any:
     """Return a twin of a 3-D estimator that takes tables, for scikit-learn's checks.
 
@@ -309,7 +333,10 @@ def instance_for_checks(estimator_class: type, *, tabular: bool = False) -> Any:
     Returns
     -------
     estimator : estimator instance
-        With the parameters of ``CHECK_PARAMS``, and with ``random_state=0`` where it has one.
+        With the parameters of ``CHECK_PARAMS``, and with ``random_state=0`` where it has one. A
+        class whose ``fit`` needs more than samples and labels has a static method
+        ``_arguments_for_checks(n_features, given)`` that completes the arguments of ``fit``; it
+        comes as a twin that calls it.
 
     See Also
     --------
@@ -322,6 +349,8 @@ def instance_for_checks(estimator_class: type, *, tabular: bool = False) -> Any:
     >>> instance_for_checks(AugmentedCovariance)
     AugmentedCovariance()
     """
+    if hasattr(estimator_class, "_arguments_for_checks"):
+        estimator_class = _supplied_class(estimator_class)
     estimator = estimator_class(**CHECK_PARAMS.get(estimator_class.__name__, {}))
     if "random_state" in estimator.get_params(deep=False):
         estimator.set_params(random_state=0)

@@ -456,3 +456,40 @@ def test_bad_sampler_parameters(params, noisy):
     *_, model = noisy
     with pytest.raises(ValueError, match=next(iter(params))):
         model.sample(**params)
+
+
+@pytest.mark.parametrize("n_outliers", [3, 15])
+def test_a_few_gross_errors_do_not_decide_over_the_subspaces(n_outliers):
+    X, y = make_molrg(n_samples=300, n_clusters=3, dim=2, noise=0.05, random_state=0)
+    rng = np.random.default_rng(0)
+    rows = rng.choice(300, n_outliers, replace=False)
+    errors = rng.standard_normal((n_outliers, X.shape[1]))
+    length = 20 * np.linalg.norm(X, axis=1).mean()
+    X[rows] = length * errors / np.linalg.norm(errors, axis=1, keepdims=True)
+    others = np.setdiff1d(np.arange(300), rows)
+    model = DiffusionSubspaceClustering(3, 2, random_state=0).fit(X)
+    assert adjusted_rand_score(y[others], model.labels_[others]) > 0.95
+    plain = DiffusionSubspaceClustering(3, 2, max_norm=None, random_state=0).fit(X)
+    assert adjusted_rand_score(y[others], plain.labels_[others]) < 0.7
+
+
+def test_rows_of_ordinary_length_are_taken_as_they_are():
+    X, _ = make_molrg(n_samples=120, n_clusters=2, dim=3, noise=0.05, random_state=0)
+    models = [
+        DiffusionSubspaceClustering(2, 3, max_norm=m, random_state=0).fit(X) for m in (5.0, None)
+    ]
+    assert_array_equal(*(model.components_ for model in models))
+
+
+@pytest.mark.parametrize("spectrum", ["unit", "full"])
+def test_information_criteria_find_the_number_of_subspaces(spectrum):
+    X, _ = make_molrg(n_samples=400, n_clusters=3, dim=3, noise=0.1, random_state=0)
+    fits = [
+        DiffusionSubspaceClustering(k, 3, spectrum=spectrum, random_state=0).fit(X)
+        for k in (1, 2, 3, 4)
+    ]
+    assert int(np.argmin([model.bic(X) for model in fits])) == 2
+    model = fits[2]
+    gap = model.bic(X) - model.aic(X)
+    n_parameters = 3 * 3 * (48 - 3) + 2 + 1 + (18 if spectrum == "full" else 0)
+    assert_allclose(gap, n_parameters * (np.log(400) - 2))

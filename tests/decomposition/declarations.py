@@ -26,12 +26,12 @@ DECLARED = {
         sign=same(1e-9),
         shift=same(1e-9),
         target_times=times(1e-9),
+        target_plus=plus(1e-9),
         target_sign=negated(1e-9),
         weights=same(1e-9),
         why_not={
             "columns": "columns are fitted in turn, and the few sweeps of the checks do not settle",
             "rotation": BASIS,
-            "target_plus": "a constant counts to the rank like any other function",
         },
     ),
     "FunctionalTuckerRegressor": dict(
@@ -48,6 +48,11 @@ DECLARED = {
             "sign": "starts are drawn along each axis, and lead elsewhere from its other end",
             "rotation": BASIS,
         },
+    ),
+    "ImplicitFactorization": dict(
+        rows=same(1e-9),
+        ids=same(1e-3),  # other numbers draw other factors at the start
+        why_not={"columns": "rows and columns are told apart by their place"},
     ),
     "LowRankImputer": dict(
         rows=same(1e-3),
@@ -87,6 +92,9 @@ DECLARED = {
 
 # Where a promise would be empty with the parameters of the checks.
 PARAMS = {
+    "ImplicitFactorization": {"tol": 1e-10, "max_iter": 500},
+    # "auto" also tries the target as it is, since a constant counts to the rank.
+    "ChebyshevTuckerRegressor": {"center": True, "rank": 3},
     "FunctionalTuckerRegressor": {"core": "tucker", "rank": 2, "nu": 1.5, "tol": 1e-2},
 }
 

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.stats import multivariate_normal
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -12,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklr.decomposition import ChebyshevTuckerRegressor
 from sklr.decomposition._chebyshev_tucker_als import Descent, RidgeSolver, row_products
+from sklr.decomposition._chebyshev_tucker_prior import choose_ridge, prior_covariance
 
 
 def uniform(n, d, seed=0):
@@ -250,3 +252,71 @@ def test_targets_whose_squares_are_no_numbers(scale):
     model = ChebyshevTuckerRegressor(rank=2, random_state=0)
     wanted = model.fit(X, y).predict(X)
     assert_allclose(model.fit(X, y * scale).predict(X) / scale, wanted, atol=1e-6)
+
+
+def noisy(n, noise, seed=0):
+    rng = np.random.default_rng(seed)
+    X, fresh = rng.uniform(-1, 1, (n, 3)), rng.uniform(-1, 1, (1000, 3))
+
+    def func(X):
+        return 0.5 * np.sin(X[:, 0] + X[:, 1] * X[:, 2])
+
+    return X, func(X) + noise * rng.standard_normal(n), fresh, func(fresh)
+
+
+@pytest.mark.filterwarnings("ignore:.*outside the box")
+@pytest.mark.parametrize("n, noise, least", [(40, 0.3, 0.3), (200, 0.3, 0.85), (60, 0.05, 0.95)])
+def test_defaults_do_not_follow_noise(n, noise, least):
+    """More coefficients than samples: the ridge is that of the evidence."""
+    X, y, fresh, truth = noisy(n, noise)
+    assert ChebyshevTuckerRegressor(random_state=0).fit(X, y).score(fresh, truth) > least
+
+
+@pytest.mark.filterwarnings("ignore:.*outside the box")
+@pytest.mark.parametrize("offset", [1e7, -1e9, 1.6e9])
+def test_large_offsets_of_the_target_lose_only_their_own_digits(offset):
+    X, y, fresh, truth = noisy(300, 0.0)
+    for params in ({}, {"rank": 2, "alpha": 1e-8, "center": True}):
+        plain = ChebyshevTuckerRegressor(random_state=0, **params).fit(X, y)
+        moved = ChebyshevTuckerRegressor(random_state=0, **params).fit(X, y + offset)
+        # What is left of the targets' digits is 1e-16 times the offset.
+        assert_allclose(moved.predict(fresh) - offset, plain.predict(fresh), atol=1e-5)
+        x = 0.5 * np.ones(3)
+        assert_allclose(moved.function_(x) - offset, plain.function_(x), atol=1e-5)
+        assert_allclose(moved.derivative(1)(x), plain.derivative(1)(x), atol=1e-4)
+
+
+def test_the_ridge_is_where_the_evidence_of_the_gaussian_process_is_largest():
+    rng = np.random.default_rng(0)
+    points, weights = uniform(25, 2), rng.integers(1, 4, 25).astype(float)
+    y = points[:, 0] + 0.3 * rng.standard_normal(25)
+    alpha, penalty = choose_ridge(points, y, weights, (4, 3))
+    rows = np.repeat(np.arange(25), weights.astype(int))
+    assert choose_ridge(points[rows], y[rows], np.ones(len(rows)), (4, 3)) == (alpha, penalty)
+
+    def evidence(alpha, penalty):
+        K = prior_covariance(points[rows], (4, 3), penalty) + alpha * np.eye(len(rows))
+        size = y[rows] @ np.linalg.solve(K, y[rows]) / len(rows)
+        return multivariate_normal(np.zeros(len(rows)), size * K).logpdf(y[rows])
+
+    best = evidence(alpha, penalty)
+    assert all(evidence(alpha * c, penalty) <= best for c in (0.3, 3.0))
+    assert all(evidence(alpha, other) <= best for other in (1.6, 3.0, 6.0, 16.0, 64.0))
+
+
+def test_full_rank_is_the_posterior_mean_of_the_gaussian_process():
+    X, y, fresh, _ = noisy(60, 0.1)
+    model = ChebyshevTuckerRegressor(5, bounds=[(-1, 1)] * 3).fit(X, y)
+    K = prior_covariance(np.concatenate([X, fresh]), (5, 5, 5), model.degree_penalty_)
+    inverse = np.linalg.inv(K[:60, :60] + model.alpha_ * np.eye(60))
+    mean = y.mean() + K[60:, :60] @ inverse @ (y - y.mean())
+    assert_allclose(model.predict(fresh), mean, atol=1e-8)
+
+
+def test_many_columns_are_cut_to_those_that_explain_y():
+    X = uniform(150, 16)
+    y = X[:, 3] + X[:, 7] ** 2 + 0.1 * X[:, 3] * X[:, 7]
+    with pytest.warns(UserWarning, match="4 of them are left out"):
+        model = ChebyshevTuckerRegressor(3, random_state=0).fit(X, y)
+    assert model.degree_[3] == model.degree_[7] == 3 and model.degree_.count(1) == 4
+    assert model.score(X, y) > 0.9

@@ -426,3 +426,16 @@ def test_display_shows_every_function_with_its_band(model):
     with pytest.raises(ValueError, match="axes"):
         display.plot(axes=display.axes_[:1])
     plt.close("all")
+
+
+@pytest.mark.parametrize("offset", [1e8, -1.6e9])
+def test_large_offsets_of_the_target_are_taken_off(offset):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (120, 2))
+    y = np.sin(2 * X[:, 0]) * X[:, 1]
+    params = {"n_init": 1, "max_iter": 40, "random_state": 0}
+    plain = FunctionalTuckerRegressor(2, center=True, **params).fit(X, y).predict(X)
+    moved = FunctionalTuckerRegressor(2, **params).fit(X, y + offset)
+    assert_allclose(moved.predict(X) - offset, plain, atol=1e-4)
+    with pytest.raises(ValueError, match=r"y has a mean of .*center=True"):
+        FunctionalTuckerRegressor(2, center=False, **params).fit(X, y + offset)

@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import pairwise_distances
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 
@@ -55,7 +56,6 @@ def test_tiny_reg_leaves_equal_domains_alone():
     X = well_separated()
     mapping = EntropicTransport(reg=1e-3).fit(X, X_target=X)
     assert_allclose(mapping.transform(X), X, atol=1e-6)
-    assert_allclose(EntropicTransport(reg=1e-3).fit(X).transform(X), X, atol=1e-6)
 
 
 @pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean", "cityblock", "chebyshev"])
@@ -78,11 +78,13 @@ def test_large_reg_maps_to_the_mean_of_the_target(domains):
 
 
 @pytest.mark.parametrize("solver", ["auto", "sinkhorn", "sinkhorn-newton"])
-@pytest.mark.parametrize("cost_norm", ["max", "mean", None])
+@pytest.mark.parametrize("cost_norm", ["median", "max", "mean", None])
 def test_solvers_and_scales(domains, solver, cost_norm):
     X, Z = domains
     C = ((X[:, None] - Z) ** 2).sum(axis=2)
-    scale = {"max": C.max(), "mean": C.mean(), None: 1.0}[cost_norm]
+    rows = np.quantile(C, 0.5, axis=1, method="inverted_cdf")
+    median = np.quantile(rows, 0.5, method="inverted_cdf")
+    scale = {"median": median, "max": C.max(), "mean": C.mean(), None: 1.0}[cost_norm]
     mapping = EntropicTransport(0.06, solver=solver, cost_norm=cost_norm).fit(X, X_target=Z)
     assert_allclose(mapping.cost_scale_, scale)
     assert_allclose(mapping.reg_, 0.06 * scale)
@@ -220,7 +222,10 @@ def test_float32_stays_float32(domains):
         ({"sample_domain": ["a"] * 60}, "positive for samples of the source"),
         ({"sample_domain": [1, -1]}, r"sample_domain must have shape \(60,\)"),
         ({"sample_domain": np.ones(60), "X_target": np.ones((2, 3))}, "not both"),
-        ({"sample_weight": -np.ones(60)}, "sample_weight must not be negative"),
+        (
+            {"sample_weight": -np.ones(60), "X_target": np.ones((2, 3))},
+            "sample_weight must not be negative",
+        ),
         ({"sample_weight": np.zeros(60)}, "at least one non-zero number"),
         (
             {"sample_domain": np.r_[-1, np.ones(59)], "sample_weight": np.r_[0, np.ones(59)]},
@@ -268,3 +273,47 @@ def test_interrupted_fit_can_be_repeated(domains, monkeypatch):
             mapping.fit(X, X_target=Z)
     assert not hasattr(mapping, "plan_")
     assert mapping.fit(X, X_target=Z).plan_.shape == (60, 45)
+
+
+def test_a_fit_without_a_target_is_refused(domains):
+    X, Z = domains
+    for arguments in ((X,), (X, Z), (X, np.arange(60))):
+        with pytest.raises(ValueError, match="needs a target"):
+            EntropicTransport().fit(*arguments)
+    with pytest.raises(ValueError, match="second argument is y, which is ignored"):
+        EntropicTransport().fit_transform(X, Z)
+
+
+def test_a_few_outliers_do_not_decide_over_the_default_scale(domains):
+    X, Z = domains
+    plain = EntropicTransport().fit(X, X_target=Z)
+    X = X.copy()
+    X[:3] += 1e3
+    assert_allclose(EntropicTransport().fit(X, X_target=Z).reg_, plain.reg_, rtol=0.3)
+
+
+def test_repeated_points_leave_a_scale(domains):
+    """The median cost is zero where most samples are one point."""
+    X = np.concatenate([np.zeros((40, 2)), np.arange(10.0).reshape(5, 2)])
+    mapping = EntropicTransport().fit(X, X_target=X)
+    C = ((X[:, None] - X) ** 2).sum(axis=2)
+    assert_allclose(mapping.cost_scale_, C.mean())
+
+
+@pytest.mark.parametrize("metric", ["hamming", "jaccard", "dice", "yule", "russellrao"])
+@pytest.mark.filterwarnings("error")
+def test_metrics_of_pairwise_distances(metric):
+    rng = np.random.default_rng(0)
+    X, Z = (rng.random((20, 6)) < 0.4).astype(float), (rng.random((15, 6)) < 0.6).astype(float)
+    X[:, 0] = Z[:, 0] = 1.0  # some are not defined between rows of zeros
+    mapping = EntropicTransport(0.5, metric).fit(X, X_target=Z)
+    C = pairwise_distances(X != 0, Z != 0, metric=metric)
+    assert_allclose(mapping.cost_, (mapping.plan_ * C).sum(), rtol=1e-9)
+    projection = mapping.plan_ @ Z / mapping.plan_.sum(axis=1, keepdims=True)
+    assert_allclose(mapping.transform(X), projection, rtol=1e-6)
+
+
+def test_verbose_prints_a_line_a_stage(domains, capsys):
+    X, Z = domains
+    EntropicTransport(1e-3, verbose=1).fit(X, X_target=Z)
+    assert capsys.readouterr().out.count("marginal error") > 2

@@ -60,7 +60,9 @@ def test_costs_of_all_kinds_agree(problem):
         assert_allclose(got_u, wanted_u, rtol=1e-12)
         assert_allclose(got_sums, wanted_sums, rtol=1e-12)
         assert_allclose(
-            cost.paid(9.0, got_u, v, a), reference.paid(9.0, wanted_u, v, a), rtol=1e-12
+            cost.transport_cost(9.0, got_u, v, a),
+            reference.transport_cost(9.0, wanted_u, v, a),
+            rtol=1e-12,
         )
         assert_allclose(cost.extent(), reference.extent())
         b = np.full(53, 1 / 53)

@@ -16,6 +16,8 @@ from sklr.transport import (
     sinkhorn,
     sinkhorn_newton,
 )
+from sklr.transport._cost import DenseCost, SparseCost
+from sklr.transport._tiles import TileCost
 
 
 def random_assignment(n, seed=0, m=None):
@@ -137,7 +139,7 @@ def test_newton_steps_of_the_random_assignment_of_the_paper(seed):
     assert result.n_newton <= 10
 
 
-def test_the_ladder_of_the_same_takes_no_more_steps():
+def test_annealing_of_the_same_takes_no_more_steps():
     result = sinkhorn_newton(None, None, random_assignment(500), 1 / 1200, tol=1e-10)
     assert result.converged and result.n_newton <= 10 and result.n_warmup <= 20
 
@@ -152,12 +154,12 @@ def test_error_falls_superlinearly_at_the_end(kind):
 
 @pytest.mark.parametrize("kind", [random_assignment, point_clouds])
 @pytest.mark.parametrize("reg", [1e-2, 1e-3, 1e-4])
-def test_dual_value_never_decreases_on_a_rung(kind, reg):
+def test_dual_value_never_decreases_within_a_stage(kind, reg):
     result = sinkhorn_newton(None, None, kind(150), reg)
     assert result.converged
     regs, _, values = result.history.T
-    for rung in np.unique(regs):
-        steps = np.diff(values[regs == rung])
+    for stage in np.unique(regs):
+        steps = np.diff(values[regs == stage])
         assert (steps >= -1e-12).all()
 
 
@@ -444,7 +446,7 @@ def test_sparse_plan_drops_next_to_nothing():
     assert 0 <= sparse.dropped_mass < 1e-12
 
 
-def test_verbose_prints_a_line_a_rung(capsys):
+def test_verbose_prints_a_line_a_stage(capsys):
     sinkhorn_newton(None, None, random_assignment(30), 1e-3, verbose=1)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) > 1 and all("marginal error" in line for line in lines)
@@ -650,3 +652,59 @@ def test_costs_whose_range_overflows_are_refused():
         sinkhorn_newton(None, None, C, 1e300)
     with pytest.raises(ValueError, match=r"costs range from"):
         pairwise_transport_distances(np.eye(2), C=C, reg=1e300)
+
+
+def smooth_densities(seed, n=100):
+    """Peaks on a common grid, with long tails or a small background."""
+    rng = np.random.default_rng(seed)
+    x = np.linspace(0.0, 1.0, n)
+    weights = []
+    for _ in range(2):
+        centres, widths = rng.uniform(0.05, 0.95, (2, 1)), 10 ** rng.uniform(-2.2, -0.9, (2, 1))
+        peaks = rng.uniform(0.3, 1.0, 2) @ np.exp(-0.5 * ((x - centres) / widths) ** 2)
+        weights.append(peaks + [0.0, 1e-6, 1e-10][seed % 3])
+    return *(w / w.sum() for w in weights), np.abs(x[:, None] - x)
+
+
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("seed", range(6))
+def test_smooth_densities_on_a_common_grid_take_few_steps(seed, power):
+    """Rows of little mass are in the Newton system, and follow from stage to stage."""
+    a, b, distances = smooth_densities(seed)
+    result = sinkhorn_newton(a, b, distances**power, 1e-4, relative=True)
+    assert result.converged and result.n_newton <= 60
+
+
+def test_sums_of_small_columns_follow_on_the_way():
+    """Potentials where there is hardly any mass are right to the last stage's accuracy."""
+    a, b, distances = smooth_densities(1)
+    result = sinkhorn_newton(a, b, distances, 1e-3, relative=True, tol=1e-12)
+    x, y = result.potentials
+    plan = np.exp((x[:, None] + y - distances) / result.reg)
+    assert_allclose(plan.sum(axis=0), b, rtol=1e-3)
+
+
+def test_bounds_of_entries_are_those_of_row_or_column():
+    rng = np.random.default_rng(0)
+    C, u, v = rng.random((7, 9)), rng.standard_normal(7), rng.standard_normal(9)
+    low = rng.uniform(-12.0, -2.0, 7), rng.uniform(-12.0, -2.0, 9)
+    logarithms = u[:, None] + v - 9.0 * C
+    kept = logarithms >= np.minimum(low[0][:, None], low[1])
+    assert 0 < kept.sum() < kept.size
+    sparse = SparseCost(csr_array(C + 1e-300))
+    points = rng.random((7, 2)), rng.random((9, 2))
+    for cost, wanted in ((DenseCost(C), kept), (sparse, kept)):
+        indptr, indices, values = cost.entries(9.0, u, v, low)
+        found = csr_array((values, indices, indptr), shape=(7, 9)).toarray()
+        assert_allclose(found, np.where(wanted, np.exp(logarithms), 0.0), rtol=1e-12)
+    tiles = TileCost(*points, "sqeuclidean")
+    logarithms = u[:, None] + v - 9.0 * cdist(*points, "sqeuclidean")
+    indptr, indices, values = tiles.entries(9.0, u, v, low)
+    found = csr_array((values, indices, indptr), shape=(7, 9)).toarray()
+    kept = logarithms >= np.minimum(low[0][:, None], low[1])
+    assert_allclose(found, np.where(kept, np.exp(logarithms), 0.0), rtol=1e-9)
+
+
+def test_a_result_prints_one_short_line():
+    text = repr(sinkhorn_newton(None, None, random_assignment(200), 0.01))
+    assert text.startswith("TransportResult(200 x 200 plan, cost=") and len(text) < 120

@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
 from scipy.spatial.distance import cdist
 
-from sklr.transport import _newton, _tiles, sinkhorn, sinkhorn_newton
+from sklr.transport import _solver, _tiles, sinkhorn, sinkhorn_newton
 from sklr.transport._cost import DenseCost, PointCost
 from sklr.transport._tiles import GROUP, WIDTH, TileCost, spatial_order
 from sklr.utils._threads import ChunkThreads
@@ -57,7 +57,9 @@ def test_passes_are_those_of_the_matrix(points, metric, inv_reg):
         ):
             # Exponents are differences of large numbers.
             assert_allclose(got, wanted, rtol=1e-9)
-    assert_allclose(tiles.paid(inv_reg, u, v, a), matrix.paid(inv_reg, u, v, a), rtol=1e-11)
+    assert_allclose(
+        tiles.transport_cost(inv_reg, u, v, a), matrix.transport_cost(inv_reg, u, v, a), rtol=1e-11
+    )
     assert tiles.entries(inv_reg, u, v, -500.0, most=3) is None
 
 
@@ -111,7 +113,7 @@ def test_many_points_are_begun_coarsely_and_end_at_the_same_plan(monkeypatch, ca
 
 def test_groups_that_reach_too_far_are_not_used(points, monkeypatch):
     monkeypatch.setattr(_tiles, "_COARSE", 100)
-    monkeypatch.setattr(_newton, "_REACH", 1e9)
+    monkeypatch.setattr(_solver, "_REACH", 1e9)
     result = sinkhorn_newton(None, None, points, 1e-3, max_dense=0)
     assert result.converged
 
