@@ -1,4 +1,4 @@
-"""What modules raise when numbers break down, so that a training loop can say why."""
+"""Errors of modules whose numbers break down, from which a training loop can say why."""
 
 
 class DivergedError(ValueError):

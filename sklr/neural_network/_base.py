@@ -117,9 +117,7 @@ class TorchEstimator(NetworkInput):
             optimizer.step()
         return loss.detach()
 
-    def _validation_score(
-        self, module: nn.Module, X: Tensor, y: Tensor | None, step: TrainState
-    ) -> float:
+    def _validation_score(self, module: nn.Module, X: Tensor, y: Any, step: TrainState) -> float:
         """Return what early stopping maximises: minus the loss, by default."""
         import torch
 

@@ -1,4 +1,4 @@
-"""What may run between epochs: a checkpoint, a printed line."""
+"""Callbacks between epochs: a checkpoint, a printed line."""
 
 import os
 import sys
@@ -42,6 +42,12 @@ class Checkpoint:
                 f"path_template must contain {{epoch}} or {{pid}}, got {template!r}; the "
                 "processes of a grid search would write over each other's file"
             )
+        try:
+            template.format(epoch=1, pid=1)
+        except (KeyError, IndexError, ValueError) as exc:
+            raise ValueError(
+                f"path_template may have {{epoch}} and {{pid}} in braces only, got {template!r}"
+            ) from exc
         if every < 1:
             raise ValueError(f"every must be at least 1, got {every}")
         self.path_template = template

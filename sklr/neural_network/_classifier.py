@@ -1,4 +1,4 @@
-"""What classifiers add to the base: labels in, logits and probabilities out."""
+"""Mixin of classifiers: labels in, logits and probabilities out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from sklr._torch._batches import in_chunks
@@ -17,6 +16,7 @@ from sklr._torch._modules import probe
 from sklr.neural_network._base import TorchEstimator
 from sklr.neural_network._loop import TrainState
 from sklr.neural_network._targets import (
+    check_labels,
     codes_of,
     encode_labels,
     labels_of_partial_fit,
@@ -58,7 +58,7 @@ class TorchClassifierMixin(ClassifierMixin, _Base):
     def _check_module(self, module: nn.Module, X: Tensor, n_out: Any) -> None:
         probe(module, X, n_columns=n_out)
 
-    def _validation_score(self, module: nn.Module, X: Tensor, y: Tensor, step: TrainState) -> float:
+    def _validation_score(self, module: nn.Module, X: Tensor, y: Any, step: TrainState) -> float:
         """Return the accuracy."""
         import torch
 
@@ -96,7 +96,7 @@ class TorchClassifierMixin(ClassifierMixin, _Base):
     def _fit_classes(self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any) -> Any:
         with self._ready_to_train():
             X, y = self._validate(X, y, reset=True)
-            check_classification_targets(y)
+            check_labels(y)
             X, y, weights = self._weighted(X, y, sample_weight)
             self.classes_, codes = encode_labels(self, y)
             validation = validation_pair(self, X_val, y_val, self._codes)
@@ -132,7 +132,7 @@ class TorchClassifierMixin(ClassifierMixin, _Base):
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> None:
         first = not hasattr(self, "module_")
         X, y = self._validate(X, y, reset=first)
-        check_classification_targets(y)
+        check_labels(y)
         self.classes_ = labels_of_partial_fit(self, classes, first=first)
         X, y, weights = self._weighted(X, y, sample_weight)
         codes = self._codes(y, "y")

@@ -1,4 +1,4 @@
-"""What clusterings add to the base: labels of the training samples, and of others."""
+"""Mixin of clusterings: labels of the training samples, and of others."""
 
 from __future__ import annotations
 

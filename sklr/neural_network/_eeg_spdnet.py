@@ -202,7 +202,9 @@ class EEGSPDNetClassifier(SPDNetBase):
             temporal_norm=nn.BatchNorm1d(maps),
             covariance=CovariancePooling(),
         )
-        layers = OrderedDict(front=nn.Sequential(front), spd=self._spd_layers(maps, n_out))
+        layers: OrderedDict[str, nn.Module] = OrderedDict(
+            front=nn.Sequential(front), spd=self._spd_layers(maps, n_out)
+        )
         return nn.Sequential(layers)
 
     def _check_module(self, module: nn.Module, X: Tensor, n_out: Any) -> None:

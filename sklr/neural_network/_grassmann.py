@@ -22,6 +22,8 @@ from sklr.neural_network._solvers import make_optimizer
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from sklr.nn import GrassmannLinear
+
 
 class GrassmannClassifier(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchClassifierMixin, TorchEstimator
@@ -202,7 +204,8 @@ class GrassmannClassifier(
     def _loss(self, module: nn.Module, xb: Tensor, yb: Tensor, step: TrainState) -> Tensor:
         if step.batch_weights is not None:
             return super()._loss(module, xb, yb, step)
-        return module.head.cross_entropy(module.features(xb), yb)
+        features, head = _parts(module)
+        return head.cross_entropy(features(xb), yb)
 
     def _optimizers(self, module: nn.Module) -> list[Any]:
         from sklr.nn import RiemannianSGD, split_manifold_parameters
@@ -234,16 +237,16 @@ class GrassmannClassifier(
     @property
     def components_(self) -> np.ndarray:
         """Orthonormal bases of the classes' subspaces."""
-        return self.module_.head.weight.detach().cpu().double().numpy()
+        return _parts(self.module_)[1].weight.detach().cpu().double().numpy()
 
     @property
     def _n_features_out(self) -> int:
-        return self.module_.head.in_features
+        return _parts(self.module_)[1].in_features
 
     @property
     def scale_(self) -> float:
         """Largest logit."""
-        return self.module_.head.scale
+        return _parts(self.module_)[1].scale
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the features that the network makes of samples.
@@ -259,7 +262,7 @@ class GrassmannClassifier(
             Features, before the subspaces.
         """
         check_is_fitted(self)
-        return self._infer(self._validate(X, reset=False), lambda module, xb: module.features(xb))
+        return self._infer(self._validate(X, reset=False), lambda module, xb: _parts(module)[0](xb))
 
     def principal_angles(self, i: int, j: int) -> np.ndarray:
         """Return the principal angles between the subspaces of two classes.
@@ -280,3 +283,7 @@ class GrassmannClassifier(
         cosines = np.clip(svdvals(S.T @ T), 0.0, 1.0)
         sines = np.clip(svdvals(T - S @ (S.T @ T))[::-1], 0.0, 1.0)
         return np.where(cosines**2 > 0.5, np.arcsin(sines), np.arccos(cosines))
+
+
+def _parts(module: Any) -> tuple[nn.Module, GrassmannLinear]:
+    return module.features, module.head

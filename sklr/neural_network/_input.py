@@ -1,4 +1,4 @@
-"""What estimators with a network inside are given: parameters and samples."""
+"""Input of estimators with a network inside: parameters and samples."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def warn_caller(message: str, category: type[Warning]) -> None:
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("sklr."):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level - 1)
+    warnings.warn(message, category, stacklevel=level)
 
 
 def _is_deprecated(value: Any) -> bool:

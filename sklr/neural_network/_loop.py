@@ -53,7 +53,7 @@ class Stage:
 
 @dataclass
 class TrainState:
-    """What the hooks of an estimator may look at and change while a network is trained.
+    """State of a training, which the hooks of an estimator may look at and change.
 
     Attributes
     ----------

@@ -29,7 +29,7 @@ def image_encoder(shape: tuple[int, ...], n_features: int) -> nn.Sequential:
             size = [side // 2 for side in size]
         width = wanted
     # Large images are brought down to 4 x 4 places.
-    layers.append(nn.AdaptiveAvgPool2d([min(side, 4) for side in size]))
+    layers.append(nn.AdaptiveAvgPool2d((min(size[0], 4), min(size[1], 4))))
     places = min(size[0], 4) * min(size[1], 4)
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * places, n_features))
 

@@ -1,4 +1,4 @@
-"""What regressors add to the base: targets of any shape in, scaled inside, predictions out."""
+"""Mixin of regressors: targets of any shape in, scaled inside, predictions out."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class TorchRegressorMixin(RegressorMixin, _Base):
                 f"want {wanted}"
             )
 
-    def _validation_score(self, module: nn.Module, X: Tensor, y: Tensor, step: TrainState) -> float:
+    def _validation_score(self, module: nn.Module, X: Tensor, y: Any, step: TrainState) -> float:
         """Return R2."""
         import torch
 

@@ -1,4 +1,4 @@
-"""Networks on SPD matrices as classifiers: what they share, and that of covariances."""
+"""Networks on SPD matrices as classifiers: their common part, and that of covariances."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SPD_CONSTRAINTS: dict[str, list[Any]] = {
 
 
 class SPDNetBase(TorchClassifierMixin, TorchEstimator):
-    """What classifiers of covariances and of trials share: layers, optimiser, fit."""
+    """Common part of classifiers of covariances and of trials: layers, optimiser, fit."""
 
     _training_dtype = "float64"
     _auto_batch_size = 30
@@ -68,7 +68,7 @@ class SPDNetBase(TorchClassifierMixin, TorchEstimator):
             )
         return [int(s) for s in sizes]
 
-    _network_parameters = ("norm", "power", "floor")
+    _network_parameters: tuple[str, ...] = ("norm", "power", "floor")
 
     def _norm_layer(self, n: int) -> SPDBatchNormAI | SPDBatchNormBW:
         from sklr.nn import SPDBatchNormAI, SPDBatchNormBW
@@ -320,6 +320,6 @@ class SPDNetClassifier(SPDNetBase):
 
         from sklr.nn._spd._layers import InputScale
 
-        layers = OrderedDict(scale=InputScale(self._input_scale))
+        layers: OrderedDict[str, nn.Module] = OrderedDict(scale=InputScale(self._input_scale))
         layers["spd"] = self._spd_layers(n_in[0], n_out)
         return nn.Sequential(layers)

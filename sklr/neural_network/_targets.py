@@ -6,7 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
+
+
+def check_labels(y: Any) -> None:
+    """Refuse targets that are no labels, and labels that cannot be sorted."""
+    try:
+        check_classification_targets(y)
+    except TypeError as exc:
+        kinds = sorted({type(label).__name__ for label in y})
+        raise ValueError(
+            f"labels must be of one kind, got {' and '.join(kinds)} in y; leave out samples that "
+            "have none"
+        ) from exc
 
 
 def encode_labels(estimator: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What transformers add to the base: features out, learnt without targets or with labels."""
+"""Mixins of transformers: features out, learnt without targets or with labels."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from sklr._torch._modules import probe
 from sklr.neural_network._base import TorchEstimator
 from sklr.neural_network._targets import (
+    check_labels,
     codes_of,
     encode_labels,
     labels_of_partial_fit,
@@ -29,7 +29,7 @@ else:
 
 
 class _Features(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Base):
-    """What both kinds share: ``transform`` returns what ``_embed`` makes of a batch."""
+    """Common part of both kinds: ``transform`` returns what ``_embed`` makes of a batch."""
 
     def _embed(self, module: nn.Module, xb: Tensor) -> Tensor:
         """Return the features of a batch, of shape (n_samples, n_features_out)."""
@@ -139,7 +139,7 @@ class TorchSupervisedTransformerMixin(_Features):
         """
         with self._ready_to_train():
             X, y = self._validate(X, y, reset=True)
-            check_classification_targets(y)
+            check_labels(y)
             self.classes_, codes = encode_labels(self, y)
             validation = validation_pair(
                 self, X_val, y_val, lambda y, name: codes_of(y, self.classes_, name)
@@ -169,7 +169,7 @@ class TorchSupervisedTransformerMixin(_Features):
         with self._ready_to_train():
             first = not hasattr(self, "module_")
             X, y = self._validate(X, y, reset=first)
-            check_classification_targets(y)
+            check_labels(y)
             if first and classes is None:
                 classes = y
             self.classes_ = labels_of_partial_fit(self, classes, first=first)

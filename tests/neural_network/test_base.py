@@ -238,7 +238,7 @@ def test_partial_fit_goes_on_where_it_was_also_after_a_pickle():
     assert weights.keys() == one.module_.state_dict().keys()
 
 
-def test_a_loss_that_is_no_number_is_told_with_advice():
+def test_a_loss_that_is_not_finite_is_an_error_with_advice():
     estimator = Perceptron(learning_rate=1e25, random_state=0)
     with pytest.raises(ValueError, match=r"the loss became .* in epoch .*lower learning_rate"):
         estimator.fit(X, Y)
@@ -302,6 +302,10 @@ def test_checkpoints_are_whole_files_and_load(tmp_path):
     np.testing.assert_array_equal(fit.load_weights(tmp_path / "w-08.pt").predict_proba(X), wanted)
     with pytest.raises(ValueError, match="{epoch} or {pid}"):
         Checkpoint(tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match=r"may have \{epoch\} and \{pid\}"):
+        Checkpoint(tmp_path / "{epoch}{secret}.pt")
+    with pytest.raises(ValueError, match="labels must be of one kind, got NoneType and str in y"):
+        Perceptron().fit(X[:4], np.array(["a", None, "b", "a"], dtype=object))
     with pytest.raises(ValueError, match="at least 1"):
         Checkpoint(template, every=0)
     with pytest.raises(ValueError, match="at least 1"):
@@ -350,7 +354,7 @@ def test_safetensors_where_installed(tmp_path):
     assert same(fit, other)
 
 
-def test_a_given_module_is_copied_and_a_wrong_one_is_told():
+def test_a_given_module_is_copied_and_a_wrong_one_refused():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 3))

@@ -170,7 +170,7 @@ def test_weights_of_classes_are_checked(value):
         fitted(GRASSMANN, class_weight={0: value})
 
 
-def test_early_stopping_without_room_for_it_is_told():
+def test_early_stopping_without_room_for_it_is_refused():
     model = GrassmannClassifier(2, early_stopping=True)
     with pytest.raises(ValueError, match=r"early_stopping cannot set .* give X_val"):
         model.fit(X, np.r_[np.zeros(89), 1])
@@ -230,7 +230,7 @@ def test_score_of_mmcr_has_the_same_scale_with_any_weight_of_the_views():
         assert model.score(X[:24], groups=np.arange(24) // 4) < 1.0
 
 
-def test_views_are_taken_from_random_views_and_wrong_ones_told():
+def test_views_are_taken_from_random_views_and_wrong_ones_refused():
     noise = GaussianNoise(0.1)
     wanted = fitted(SMALL_MMCR, augment=noise)
     for n_views in (1, 4):

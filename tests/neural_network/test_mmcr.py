@@ -270,7 +270,7 @@ def test_bad_input(parameters, arguments, message):
     assert not [name for name in vars(model) if name.endswith("_")]
 
 
-def test_wrong_dimensions_are_told():
+def test_wrong_dimensions_are_refused():
     model = MMCR(**SMALL)
     with pytest.raises(ValueError, match="tables .* and images"):
         model.fit(np.zeros((20, 3, 4)))

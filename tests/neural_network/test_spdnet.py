@@ -182,7 +182,7 @@ def test_flipped_axes_are_taken():
     EEGSPDNetClassifier(max_iter=1, **SMALL).fit(trials[..., ::-1], labels).predict(trials[::-1])
 
 
-def test_a_zero_matrix_under_the_affine_invariant_metric_is_told():
+def test_a_zero_matrix_under_the_affine_invariant_metric_is_named():
     X, y = wishart_classes(30)
     X[0] = 0.0
     with pytest.raises(ValueError, match=r"decomposition failed in epoch .* a matrix is zero"):

@@ -133,7 +133,7 @@ def test_a_decomposition_that_does_not_converge_is_tried_again(monkeypatch):
     assert len(calls) == 2
 
 
-def test_bad_input_is_told():
+def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="n_views=3"):
         mmcr_loss(torch.ones(8, 4), 3)
     with pytest.raises(ValueError, match=r"got shape \(2, 2, 2\)"):

@@ -348,6 +348,6 @@ def test_logeig_is_the_tangent_space_at_the_identity():
         (lambda: SPDBatchNormBW(5)(torch.zeros(4, 5, 5)), "singular"),
     ],
 )
-def test_bad_input_is_told(make, message):
+def test_bad_input_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from sklr._torch._autocast import in_autocast
+from sklr._torch._tracing import transformed
 from sklr.nn._grassmann._riemannian import has_kernel, load_kernels
 
 
@@ -94,7 +95,7 @@ class GrassmannLinear(nn.Module):
         The layer does so itself where torch makes another parameter of it: copies, pickles,
         conversions, ``load_state_dict(assign=True)``.
         """
-        self.weight.manifold = "grassmann"
+        self.weight.manifold = "grassmann"  # type: ignore[attr-defined]
 
     def __setstate__(self, state: dict) -> None:
         super().__setstate__(state)
@@ -125,7 +126,7 @@ class GrassmannLinear(nn.Module):
         if in_autocast(features.device):  # the logits stay exact
             with torch.autocast(features.device.type, enabled=False):
                 return self.forward(features.to(self.weight.dtype))
-        if features.dtype == self.weight.dtype and features.ndim == 2 and not _transformed():
+        if features.dtype == self.weight.dtype and features.ndim == 2 and not transformed():
             return _Lengths.apply(features, self.weight, self.scale)
         return _lengths(features, self.weight, self.scale)
 
@@ -149,7 +150,7 @@ class GrassmannLinear(nn.Module):
             The mean over the samples.
         """
         weight = self.weight
-        traced = torch.jit.is_tracing() or torch.compiler.is_compiling() or _transformed()
+        traced = torch.jit.is_tracing() or torch.compiler.is_compiling() or transformed()
         mixed = in_autocast(features.device)
         # The kernel looks at no sizes; what is wrong with others, or allowed, torch knows.
         plain = (
@@ -191,11 +192,6 @@ def _lengths(features: torch.Tensor, weight: torch.Tensor, scale: float) -> torc
     projected = unit @ weight.mT.reshape(-1, width).mT
     projected = projected.reshape(*unit.shape[:-1], n_classes, n_components)
     return torch.linalg.vector_norm(projected, dim=-1)
-
-
-def _transformed() -> bool:
-    """Return whether a transform of torch.func is at work, which the function below has not."""
-    return torch._C._are_functorch_transforms_active()
 
 
 def _differentiable(result, features, weight, gradient):

@@ -39,7 +39,7 @@ def split_manifold_parameters(module: nn.Module) -> tuple[list, list]:
     euclidean: list[torch.nn.Parameter] = []
     for part in module.modules():
         if hasattr(part, "mark_manifold"):
-            part.mark_manifold()
+            part.mark_manifold()  # type: ignore[operator]
     for parameter in module.parameters():
         (manifold if hasattr(parameter, "manifold") else euclidean).append(parameter)
     return manifold, euclidean
@@ -180,7 +180,7 @@ class RiemannianSGD(torch.optim.Optimizer):
 
     def _euclidean_step(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> None:
         """Step all parameters of a group by a few calls, as many as for one."""
-        gradients = [parameter.grad for parameter in parameters]
+        gradients: Any = [parameter.grad for parameter in parameters]
         if group["weight_decay"]:
             if any(gradient.is_sparse for gradient in gradients):
                 raise ValueError(
@@ -205,6 +205,7 @@ class RiemannianSGD(torch.optim.Optimizer):
         torch._foreach_add_(parameters, gradients, alpha=-group["lr"])
 
     def _manifold_step(self, parameter: torch.Tensor, group: dict[str, Any]) -> None:
+        assert parameter.grad is not None  # the caller has looked
         direction = self._momentum(parameter, parameter.grad, group["momentum"])
         state = self.state[parameter]
         state["step"] = state.get("step", 0) + 1

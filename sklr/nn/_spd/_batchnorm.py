@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from sklr._torch._errors import DivergedError
+from sklr._torch._tracing import exporting, numbers_are_there
 from sklr.nn._spd._functional import (
     centred_log,
     exp_from_identity,
-    exporting,
     positive,
     spd_log,
     spd_power,
@@ -22,7 +22,7 @@ VARIANCES = ("frechet", "identity")
 
 
 class _SPDBatchNorm(nn.Module):
-    """What both metrics share: statistics, learnt scale and bias, shapes, checks."""
+    """Common part of both metrics: statistics, learnt scale and bias, shapes, checks."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -79,6 +79,9 @@ class _SPDBatchNorm(nn.Module):
         if self.training and len(flat) < 2:
             raise ValueError("expected more than 1 matrix when training: one has no variance")
         return self._normalise(flat).reshape(X.shape).to(X.dtype)
+
+    def _normalise(self, X: Tensor) -> Tensor:
+        raise NotImplementedError
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         # Files of former versions have a variance without axes.
@@ -261,7 +264,7 @@ class SPDBatchNormBW(_SPDBatchNorm):
             else:
                 var = self.running_var.double()[0]
         Z, stretch = exp_from_identity(V, U, into(bias), root, self._factor(var))
-        if not torch.compiler.is_compiling():
+        if numbers_are_there():
             self.n_folded = _count_folded(stretch)
         return spd_power(Z, 1.0 / power) if self._deformed else Z
 
@@ -393,7 +396,7 @@ class SPDBatchNormAI(_SPDBatchNorm):
 
 
 def _frame(U: Tensor, inverse: Tensor | None) -> Tensor:
-    """What takes a matrix to the coordinates of the metric, and there to the basis U."""
+    """Return the map to the coordinates of the metric, and there to the basis U."""
     return U.mT.contiguous() if inverse is None else U.mT @ inverse
 
 

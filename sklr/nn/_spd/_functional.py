@@ -14,6 +14,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from sklr._torch._errors import DivergedError
+from sklr._torch._tracing import numbers_are_there
 
 
 def symmetrise(X: Tensor) -> Tensor:
@@ -152,16 +153,10 @@ class _Power(Function):
         return V @ (_power_slopes(w, power) * inner) @ V.mT, grad_power, None
 
 
-def exporting() -> bool:
-    """Return whether ``torch.export`` is at work, which takes no branches on numbers."""
-    return getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)()
-
-
 def spd_log(X: Tensor, floor: float | None = None, *, check: bool = False) -> Tensor:
     """Matrix logarithm; with `floor`, of the matrix whose eigenvalues are at least that."""
     Y, w, _ = _Spectral.apply(X, "log", floor)
-    look = check and not torch.compiler.is_compiling()
-    if look and not torch._C._are_functorch_transforms_active() and w.numel():
+    if check and numbers_are_there() and w.numel():
         lowest, highest = w[..., 0], w[..., -1]
         # Rounding of a computation in the type of the matrices leaves no more below zero.
         bad = lowest < -(torch.finfo(w.dtype).eps ** 0.5) * highest.abs()

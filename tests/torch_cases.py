@@ -1,0 +1,111 @@
+"""A case for each module, function and optimiser of ``sklr.nn``: how it is made and called."""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sklr import nn as ours
+from sklr.nn._spd._layers import CovariancePooling, InputScale
+
+
+@dataclass(frozen=True)
+class Case:
+    """How a module is made, or a function called; and what of torch it does without."""
+
+    make: Callable[[], Any]
+    inputs: Callable[[], tuple[Any, ...]]
+    # Why a transform does not apply, as docs/torch_packages.md says; empty where it does.
+    no_vmap: str = ""
+    no_forward_mode: str = ""
+
+
+def normal(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def spd(*batch, n=4):
+    A = normal(*batch, n, 3 * n)
+    return A @ A.mT / (3 * n)
+
+
+def unit(*shape, seed=0):
+    return torch.nn.functional.normalize(normal(*shape, seed=seed), dim=-1)
+
+
+OWN_GRADIENT = "a gradient of its own, for backward passes only"
+STATISTICS = "statistics of the whole batch"
+DRAWS = "draws random numbers"
+
+MODULES = {
+    "BiMap": Case(lambda: ours.BiMap(4, 3, dtype=torch.float64), lambda: (spd(5),)),
+    "CovariancePooling": Case(CovariancePooling, lambda: (normal(5, 3, 20),)),
+    "FeatureDropout": Case(ours.FeatureDropout, lambda: (normal(5, 4),), no_vmap=DRAWS),
+    "GaussianNoise": Case(ours.GaussianNoise, lambda: (normal(5, 4),), no_vmap=DRAWS),
+    "GrassmannLinear": Case(
+        lambda: ours.GrassmannLinear(6, 3, 2).double(), lambda: (normal(5, 6),)
+    ),
+    "InputScale": Case(lambda: InputScale(2.0), lambda: (normal(5, 4),)),
+    "LogEig": Case(ours.LogEig, lambda: (spd(5),), no_forward_mode=OWN_GRADIENT),
+    "MMCRLoss": Case(lambda: ours.MMCRLoss(2, 0.1), lambda: (normal(8, 4),)),
+    "ManifoldLinearizingLoss": Case(
+        lambda: ours.ManifoldLinearizingLoss(max_column_samples=None),
+        lambda: (unit(6, 3), unit(6, 3, seed=1)),
+    ),
+    "RandomAffine2d": Case(
+        ours.RandomAffine2d,
+        lambda: (normal(3, 1, 6, 6),),
+        no_vmap=DRAWS,
+        no_forward_mode="torch's own grid_sample has none",
+    ),
+    "RandomViews": Case(
+        lambda: ours.RandomViews(ours.GaussianNoise(), 2), lambda: (normal(5, 4),), no_vmap=DRAWS
+    ),
+    "ReEig": Case(lambda: ours.ReEig(0.5), lambda: (spd(5),), no_forward_mode=OWN_GRADIENT),
+    "SPDBatchNormAI": Case(
+        lambda: ours.SPDBatchNormAI(4),
+        lambda: (spd(6),),
+        no_vmap=STATISTICS,
+        no_forward_mode=OWN_GRADIENT,
+    ),
+    "SPDBatchNormBW": Case(
+        lambda: ours.SPDBatchNormBW(4),
+        lambda: (spd(6),),
+        no_vmap=STATISTICS,
+        no_forward_mode=OWN_GRADIENT,
+    ),
+}
+
+if importlib.util.find_spec("sklr.nn.compression") is not None:
+    from sklr.nn import compression
+
+    MODULES |= {
+        "LowRankConv": Case(
+            lambda: compression.LowRankConv(
+                torch.nn.Conv1d(3, 2, 3, bias=False), torch.nn.Conv1d(2, 4, 1)
+            ).double(),
+            lambda: (normal(5, 3, 8),),
+        ),
+        "LowRankEmbedding": Case(
+            lambda: compression.LowRankEmbedding(7, 4, 2).double(),
+            lambda: (torch.tensor([[0, 3], [6, 1]]),),
+        ),
+        "LowRankLinear": Case(
+            lambda: compression.LowRankLinear(6, 4, 2).double(), lambda: (normal(5, 6),)
+        ),
+    }
+
+FUNCTIONS = {
+    "coding_rate": Case(lambda: ours.coding_rate, lambda: (unit(6, 3),)),
+    "compressed_coding_rate": Case(
+        lambda: ours.compressed_coding_rate, lambda: (unit(6, 3), torch.full((6, 2), 0.5).double())
+    ),
+    "doubly_stochastic": Case(lambda: ours.doubly_stochastic, lambda: (unit(6, 3),)),
+    "mmcr_loss": Case(lambda: lambda z: ours.mmcr_loss(z, 2), lambda: (normal(8, 4),)),
+    # It takes a network.
+    "split_manifold_parameters": None,
+}
+
+OPTIMIZERS = {"RiemannianSGD": lambda params: ours.RiemannianSGD(params, lr=0.1)}
