@@ -1,4 +1,4 @@
-"""Digits by subspace mixtures, Gaussian mixtures, k-means and spectral clustering: accuracy, CPU time.
+"""Digits by mixtures of subspaces and of Gaussians, k-means, spectral clustering: accuracy and time.
 
     python benchmarks/bench_subspaces_digits.py [--json FILE]
 
