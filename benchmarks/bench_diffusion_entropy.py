@@ -90,7 +90,7 @@ def main(argv=None):
         name, n, t, bandwidth = args.one
         print(json.dumps(one(name, int(n), float(t), float(bandwidth))))
         return
-    from sklr.geometry._kernel_spectrum import median_bandwidth
+    from sklr.metrics._kernel_spectrum import median_bandwidth
 
     rows = {}
     if args.json and args.json.is_file():

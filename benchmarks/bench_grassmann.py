@@ -32,7 +32,7 @@ def linear_head():
     from torch import nn
 
     from sklr.neural_network import GrassmannClassifier
-    from sklr.neural_network._mixins import TorchClassifierMixin
+    from sklr.neural_network._classifier import TorchClassifierMixin
 
     class LinearHead(GrassmannClassifier):
         _loss = TorchClassifierMixin._loss

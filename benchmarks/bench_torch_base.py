@@ -26,7 +26,7 @@ def own_perceptron():
 
     from sklr._torch._modules import mlp
     from sklr.neural_network._base import TorchEstimator, training_constraints
-    from sklr.neural_network._mixins import TorchClassifierMixin
+    from sklr.neural_network._classifier import TorchClassifierMixin
 
     class OwnPerceptron(TorchClassifierMixin, TorchEstimator):
         _parameter_constraints = training_constraints("max_iter", "batch_size", "device")

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 # The checks of every estimator are part of the package; their asserts shall show values too.
-pytest.register_assert_rewrite("sklr.utils._own_checks")
+pytest.register_assert_rewrite("sklr.utils._own_checks", "sklr.nn._module_checks._checks")
 
 DATA_VARIABLE = "SKLR_TEST_DATA"
 

@@ -16,6 +16,8 @@ pytestmark = pytest.mark.skipif(
 
 
 PAGES = [("README.md", 1), ("docs/index.md", 1), ("docs/tour.md", 6)]
+# Pages of what needs torch.
+TORCH_PAGES = [("docs/user_guide/compression.md", 3)]
 
 
 @pytest.mark.parametrize("name, fewest", PAGES)
@@ -28,6 +30,12 @@ def test_code_of_a_page_runs(name, fewest, capsys):
         for number, block in enumerate(blocks, 1):
             exec(compile(block, f"{name}, block {number}", "exec"), namespace)
     assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("name, fewest", TORCH_PAGES)
+def test_code_of_a_torch_page_runs(name, fewest, capsys):
+    pytest.importorskip("torch", reason="needs the extra torch")
+    test_code_of_a_page_runs(name, fewest, capsys)
 
 
 def brought_by(extra=""):

@@ -1,10 +1,16 @@
 """Samples in batches: where they begin and end, on which device, what is refused."""
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sklr._torch._device import mixed_precision
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 
 def batch_bounds(n_samples: int, batch_size: int, drop_last: bool = False) -> list[int]:
@@ -22,14 +28,19 @@ def batch_bounds(n_samples: int, batch_size: int, drop_last: bool = False) -> li
     return bounds
 
 
-def moved(values: Any, device: Any) -> Any:
+def moved(values: Tensor | None, device: torch.device) -> Any:
     """Return values on a device, without a copy where they are there."""
     if values is None or values.device == device:
         return values
     return values.to(device, non_blocking=True)
 
 
-def in_chunks(module: Any, X: Any, function: Callable[..., Any], device: Any) -> Any:
+def in_chunks(
+    module: nn.Module,
+    X: Tensor,
+    function: Callable[[nn.Module, Tensor, slice], Tensor],
+    device: torch.device,
+) -> Tensor:
     """Return ``function(module, chunk, rows)`` over all rows, in evaluation mode."""
     import torch
 

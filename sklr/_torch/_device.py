@@ -1,12 +1,19 @@
 """Where a network is trained: the device, by name; and what of the caller's is kept from it."""
 
-from contextlib import nullcontext
-from typing import Any
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 from sklr._torch._autocast import in_autocast
 
+if TYPE_CHECKING:
+    import torch
 
-def resolve_device(device: str) -> Any:
+
+def resolve_device(device: str) -> torch.device:
     """Return the torch device that `device` names.
 
     Parameters
@@ -41,7 +48,7 @@ def resolve_device(device: str) -> Any:
     return found
 
 
-def mixed_precision(device: Any) -> Any:
+def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
     """Go on with the caller's ``torch.autocast``, but without its copies of the weights.
 
     Those are kept until the caller's block ends: every step would see the first weights.
@@ -54,10 +61,35 @@ def mixed_precision(device: Any) -> Any:
     return torch.autocast(device.type, dtype=dtype, cache_enabled=False)
 
 
-def made_on_the_cpu() -> Any:
-    """Undo ``torch.set_default_device``, which would put half of the tensors elsewhere."""
+# torch's default type belongs to the whole process: the last fit of several that run at once in
+# threads puts it back.
+_LOCK = threading.Lock()
+_INSIDE = 0
+_CALLERS: list[torch.dtype] = []
+
+
+@contextmanager
+def plain_defaults() -> Iterator[None]:
+    """Undo ``torch.set_default_device`` and ``torch.set_default_dtype`` of the caller, inside.
+
+    The one would put half of the tensors elsewhere; first weights are drawn in the other, so that
+    one seed would mean several networks.
+    """
     import torch
 
+    global _INSIDE
     # Only where it was set: inside the block every call of torch goes through Python.
     elsewhere = torch.get_default_device().type != "cpu"
-    return torch.device("cpu") if elsewhere else nullcontext()
+    with _LOCK:
+        if _INSIDE == 0:
+            _CALLERS[:] = [torch.get_default_dtype()]
+            torch.set_default_dtype(torch.float32)
+        _INSIDE += 1
+    try:
+        with torch.device("cpu") if elsewhere else nullcontext():
+            yield
+    finally:
+        with _LOCK:
+            _INSIDE -= 1
+            if _INSIDE == 0:
+                torch.set_default_dtype(_CALLERS.pop())

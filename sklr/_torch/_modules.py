@@ -1,11 +1,16 @@
 """The networks that estimators build by default, and checks of those that a user gives."""
 
+from __future__ import annotations
+
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sklr._torch._device import mixed_precision
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 def mlp(
@@ -15,7 +20,7 @@ def mlp(
     *,
     batch_norm: bool = False,
     dropout: float = 0.0,
-) -> Any:
+) -> nn.Sequential:
     """Return a multilayer perceptron: each hidden layer is linear, ReLU; the last one linear.
 
     Parameters
@@ -56,7 +61,7 @@ def mlp(
     return nn.Sequential(*layers)
 
 
-def own_module(module: Any, n_in: int | tuple[int, ...]) -> Any:
+def own_module(module: Any, n_in: int | tuple[int, ...]) -> nn.Module:
     """Return a network from the parameter ``module``: a deep copy, or what the callable makes.
 
     Parameters
@@ -95,7 +100,46 @@ def own_module(module: Any, n_in: int | tuple[int, ...]) -> Any:
     raise TypeError(f"module must be a torch.nn.Module or a callable, got {module!r}")
 
 
-def probe(module: Any, X: Any, *, n_columns: int | None = None, what: str = "module") -> Any:
+def evaluated(
+    module: nn.Module,
+    X: Tensor,
+    *,
+    what: str = "module",
+    function: Callable[[nn.Module, Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Return what a network makes of a few samples, in evaluation mode and without gradients.
+
+    Raises
+    ------
+    ValueError
+        The network fails on such samples, or returns no tensor.
+    """
+    import torch
+
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad(), mixed_precision(X.device):
+            output = module(X) if function is None else function(module, X)
+    except (RuntimeError, TypeError, ValueError, IndexError) as exc:
+        raise ValueError(
+            f"{what} cannot take samples of shape {tuple(X.shape[1:])}: {exc}"
+        ) from exc
+    finally:
+        module.train(training)
+    if not isinstance(output, torch.Tensor):
+        raise ValueError(f"{what} returns {type(output).__name__}; it must return a tensor")
+    return output
+
+
+def probe(
+    module: nn.Module,
+    X: Tensor,
+    *,
+    n_columns: int | None = None,
+    what: str = "module",
+    function: Callable[[nn.Module, Tensor], Tensor] | None = None,
+) -> Tensor:
     """Run a network on a few samples and check the shape of what it returns.
 
     Parameters
@@ -108,6 +152,8 @@ def probe(module: Any, X: Any, *, n_columns: int | None = None, what: str = "mod
         Columns that the output must have; None takes any positive number.
     what : str, default="module"
         What the message calls the network.
+    function : callable, default=None
+        ``function(module, X)`` is looked at instead of ``module(X)``.
 
     Returns
     -------
@@ -118,30 +164,37 @@ def probe(module: Any, X: Any, *, n_columns: int | None = None, what: str = "mod
     ValueError
         The network fails on such samples, or its output has another shape.
     """
-    import torch
-
-    training = module.training
-    module.eval()
-    try:
-        with torch.no_grad(), mixed_precision(X.device):
-            output = module(X)
-    except (RuntimeError, TypeError, ValueError, IndexError) as exc:
-        raise ValueError(
-            f"{what} cannot take samples of shape {tuple(X.shape[1:])}: {exc}"
-        ) from exc
-    finally:
-        module.train(training)
-    columns = "n_columns" if n_columns is None else n_columns
-    wanted = f"it must return a tensor of shape (n_samples, {columns})"
-    if not isinstance(output, torch.Tensor):
-        raise ValueError(f"{what} returns {type(output).__name__}; {wanted}")
+    output = evaluated(module, X, what=what, function=function)
     if (
         output.ndim != 2
         or len(output) != len(X)
         or output.shape[1] != (n_columns or max(1, output.shape[1]))
     ):
+        columns = "n_columns" if n_columns is None else n_columns
         raise ValueError(
             f"{what} returns shape {tuple(output.shape)} for input of shape {tuple(X.shape)}; "
-            f"{wanted}"
+            f"it must return a tensor of shape (n_samples, {columns})"
         )
     return output
+
+
+def output_width(module: nn.Module, n_in: int | tuple[int, ...], *, what: str = "module") -> int:
+    """Return the number of features that a network makes of samples, or of token ids.
+
+    Raises
+    ------
+    ValueError
+        The network takes neither, or its output is no table.
+    """
+    import torch
+
+    shape = (n_in,) if isinstance(n_in, int) else tuple(n_in)
+    dtype = next((p.dtype for p in module.parameters()), torch.float32)
+    try:
+        return probe(module, torch.zeros(2, *shape, dtype=dtype), what=what).shape[1]
+    except ValueError:
+        try:
+            return probe(module, torch.zeros(2, *shape, dtype=torch.long), what=what).shape[1]
+        except ValueError:
+            pass
+        raise

@@ -1,13 +1,19 @@
 """Weights of networks in files: written whole, read without running code."""
 
+from __future__ import annotations
+
 import importlib
 import os
 import uuid
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
-def write_weights(module: Any, path: Any) -> None:
+def write_weights(module: nn.Module, path: str | Path) -> None:
     """Write a network's ``state_dict``, on the CPU; the file appears whole or not at all."""
     import torch
 
@@ -39,17 +45,29 @@ def _safetensors() -> Any:
         ) from exc
 
 
-def read_weights(path: Any) -> dict[str, Any]:
+def read_weights(path: str | Path, *, most_bytes: int | None = None) -> dict[str, Tensor]:
     """Read tensors by name from a file, and nothing but tensors: no code in it is run.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    most_bytes : int, default=None
+        What it may unpack to; more is refused unread. None takes any size.
 
     Raises
     ------
     ValueError
-        The file is truncated, is no weights file, or holds more than tensors.
+        The file is too large, truncated, is no weights file, or holds more than tensors.
     """
     import torch
 
     path = Path(path)
+    if most_bytes is not None and path.is_file() and _unpacked_size(path) > most_bytes:
+        raise ValueError(
+            f"{path.name} is refused: it unpacks to {_unpacked_size(path)} bytes, and the "
+            f"network's weights take no more than {most_bytes}; they are of another network"
+        )
     try:
         if path.suffix == ".safetensors":
             state = _safetensors().load_file(path)
@@ -67,3 +85,12 @@ def read_weights(path: Any) -> dict[str, Any]:
     ):
         raise ValueError(f"{path.name} is refused: it is not a dict of tensors by name")
     return state
+
+
+def _unpacked_size(path: Path) -> int:
+    """Return the size of what is in a file, which in a zip archive may be compressed."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(entry.file_size for entry in archive.infolist())
+    except zipfile.BadZipFile:
+        return path.stat().st_size

@@ -2,6 +2,6 @@
 
 from sklr.cluster._bootstrap_amg import BootstrapAMGClustering
 from sklr.cluster._diffusion_subspaces import DiffusionSubspaceClustering
-from sklr.geometry._augmented_graph import augment_graph
+from sklr.manifold._amg._augmented_graph import augment_graph
 
 __all__ = ["BootstrapAMGClustering", "DiffusionSubspaceClustering", "augment_graph"]

@@ -4,25 +4,30 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from sklr.covariance._matrix_output import MatrixTransformerMixin
 from sklr.geometry._bures_core import (
     Coordinates,
     Point,
     mean_square_distance,
     move,
     plain_mean,
-    require_semidefinite,
 )
 from sklr.geometry._bures_wasserstein import _square_distance, warn_unless_converged
 from sklr.utils._base import BaseEstimator, fit_context
+from sklr.utils._spd_checks import (
+    require_definite,
+    require_semidefinite,
+    rounding,
+    symmetric,
+)
 from sklr.utils._threads import single_blas_thread
 from sklr.utils._validation import check_sample_weight, check_spd_stack
 
 
-class BuresWassersteinScaler(TransformerMixin, BaseEstimator):
+class BuresWassersteinScaler(MatrixTransformerMixin, BaseEstimator):
     r"""Centre and scale SPD matrices under the Bures-Wasserstein metric.
 
     What :class:`sklearn.preprocessing.StandardScaler` does to numbers, done to covariance
@@ -181,8 +186,7 @@ class BuresWassersteinScaler(TransformerMixin, BaseEstimator):
             Wrong shape, NaN or infinity, complex, not symmetric, an eigenvalue below zero, a
             singular mean, or matrices that are all the same while their variance is to be scaled.
         """
-        X = self._checked(X, reset=True)
-        weights, total = self._weights(sample_weight, X)
+        X, weights, total, n_seen = self._checked(X, sample_weight, reset=True)
         metric, bias = self._given("metric", X), self._given("bias", X)
         with single_blas_thread():
             if isinstance(metric, str):
@@ -197,7 +201,7 @@ class BuresWassersteinScaler(TransformerMixin, BaseEstimator):
             self.mean_ = coordinates.out(mean)
         self.metric_ = eye if metric is None else metric
         self.var_, self.n_iter_ = var, steps
-        self.n_samples_seen_, self._weight_seen = len(X), total
+        self.n_samples_seen_, self._weight_seen = n_seen, total
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -224,8 +228,7 @@ class BuresWassersteinScaler(TransformerMixin, BaseEstimator):
         """
         if not hasattr(self, "mean_"):
             return self.fit(X, sample_weight=sample_weight)
-        X = self._checked(X, reset=False)
-        weights, total = self._weights(sample_weight, X)
+        X, weights, total, n_seen = self._checked(X, sample_weight, reset=False)
         seen = self._weight_seen + total
         t = total / seen if self.momentum is None else self.momentum
         with single_blas_thread():
@@ -239,7 +242,7 @@ class BuresWassersteinScaler(TransformerMixin, BaseEstimator):
             self._check_variance(var, mean, len(X))
             self.mean_ = coordinates.out(mean)
         self.var_, self.n_iter_ = var, steps
-        self.n_samples_seen_ += len(X)
+        self.n_samples_seen_ += n_seen
         self._weight_seen = seen
         return self
 
@@ -281,13 +284,14 @@ class BuresWassersteinScaler(TransformerMixin, BaseEstimator):
         return self._moved(X, self.bias_, self.mean_, 1.0 / self._factor())
 
     def _moved(self, X, source, target, factor):
+        eps = rounding(X)
         X = check_spd_stack(self, X, reset=False)
         if self.power != 1.0:
-            require_semidefinite(X)
+            require_semidefinite(X, eps=eps)
         with single_blas_thread():
             coordinates = Coordinates(self._metric_or_none(), self.power)
             ends = [Point(coordinates.into(P), "mean_ or bias_") for P in (source, target)]
-            moved, folded = move(coordinates.into(X, self.n_jobs), *ends, factor, self.n_jobs)
+            moved, folded = move(coordinates.into(X, self.n_jobs), *ends, factor, self.n_jobs, eps)
             moved = coordinates.out(moved, self.n_jobs)
         if folded.any():
             warnings.warn(
@@ -325,33 +329,30 @@ class BuresWassersteinScaler(TransformerMixin, BaseEstimator):
                 "there is no variance to scale. Give more than one matrix, or with_scale=False."
             )
 
-    def _checked(self, X, reset):
+    def _checked(self, X, sample_weight, reset):
+        """Matrices that have a weight, the weights over their sum, the sum, and all matrices."""
+        eps = rounding(X)
         X = check_spd_stack(self, X, reset=reset)
-        require_semidefinite(X)
-        return X
-
-    @staticmethod
-    def _weights(sample_weight, X):
         weights = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        total = float(weights.sum())
-        return weights / total, total
+        total, n_seen, kept = float(weights.sum()), len(X), np.flatnonzero(weights)
+        if len(kept) < n_seen:
+            X, weights = X[kept], weights[kept]
+        require_semidefinite(X, numbers=kept, eps=eps)
+        return X, weights / total, total, n_seen
 
     def _given(self, name, X):
         value = getattr(self, name)
         if value is None or isinstance(value, str):
             return value
-        value = np.asarray(value, dtype=np.float64)
+        eps = rounding(value)
+        value = np.array(value, dtype=np.float64)
         if value.shape != X.shape[1:]:
             raise ValueError(f"{name} has shape {value.shape}, expected {X.shape[1:]}.")
-        symmetric = np.abs(value - value.T).max() <= 1e-8 * np.abs(value).max()
-        if not np.isfinite(value).all() or not symmetric:
+        if not np.isfinite(value).all():
             raise ValueError(f"{name} must be a finite, symmetric matrix.")
-        if not np.linalg.eigvalsh(value)[0] > 0:
-            raise ValueError(f"{name} must be positive definite.")
-        return value.copy()
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        return tags
+        value = symmetric(value, f"{name} must be a finite, symmetric matrix; ", eps)
+        try:
+            require_definite(value, name, eps=eps)
+        except ValueError as exc:
+            raise ValueError(f"{name} must be positive definite. {exc}") from None
+        return value

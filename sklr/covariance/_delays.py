@@ -1,11 +1,13 @@
 """Delay embeddings of trials and their covariances, one (order, lag) or a grid of them."""
 
+import warnings
 from collections.abc import Iterable, Iterator
+from numbers import Integral, Real
 
 import numpy as np
 from joblib import effective_n_jobs
 
-from sklr.geometry._spd import EIGENVALUE_NOISE
+from sklr.utils._spd_checks import EIGENVALUE_NOISE, NOT_SPD
 from sklr.utils._threads import single_blas_thread, thread_map
 from sklr.utils._validation import as_trials_array, check_array, check_positive_int
 
@@ -13,6 +15,8 @@ from sklr.utils._validation import as_trials_array, check_array, check_positive_
 _FROM_SCATTER = ("cov", "scm", "corr", "oas")
 # Single cells up to this order are quicker from the stack (measured at 9 and 21 channels).
 _DIRECT_ORDER = 4
+# Ratio of channels' standard deviations from which they count as having unlike units.
+_UNLIKE = 1e3
 _SHRINKAGE = ("lwf", "oas", "sch")
 ESTIMATORS = ("corr", "cov", "hub", "lwf", "mcd", "oas", "sch", "scm", "stu", "tyl")
 WINDOWS = ("paper", "full")
@@ -24,6 +28,39 @@ def window_length(n_times: int, order: int, lag: int, window: str = "paper") -> 
     if order == 1:
         return n_times
     return n_times - (order if window == "paper" else order - 1) * lag
+
+
+def lag_in_samples(lag, sfreq, name="lag"):
+    """Samples of a lag: an integer as it is, a float in seconds by the sampling rate."""
+    if isinstance(lag, Integral) and not isinstance(lag, (bool, np.bool_)):
+        return check_positive_int(lag, name)
+    if not isinstance(lag, Real) or isinstance(lag, (bool, np.bool_)):
+        raise TypeError(
+            f"{name} must be an integer >= 1 (samples) or a float (seconds), got {lag!r}."
+        )
+    if sfreq is None:
+        raise ValueError(
+            f"The '{name}' parameter is in seconds where it is a float, and the sampling rate is "
+            "not known: give sfreq, or mne.Epochs; or an integer, which is in samples. "
+            f"Got {lag!r}."
+        )
+    samples = round(lag * sfreq) if np.isfinite(lag) else 0
+    if samples < 1:
+        raise ValueError(
+            f"{name}={lag!r} seconds are less than one sample at sfreq={sfreq:g}: at least "
+            f"{1 / sfreq:.3g} s are needed."
+        )
+    return samples
+
+
+def rate_of(estimator):
+    """Sampling rate in use: the parameter `sfreq`, or that of the Epochs that `fit` saw."""
+    seen = getattr(estimator, "sfreq_in_", None)
+    if estimator.sfreq is None:
+        return seen
+    if seen is not None and abs(seen - estimator.sfreq) > 1e-6 * seen:
+        raise ValueError(f"sfreq={estimator.sfreq!r}, but the Epochs have {seen:g}: leave it out.")
+    return float(estimator.sfreq)
 
 
 def check_embedding(order, lag, n_times, window="paper"):
@@ -78,6 +115,38 @@ def check_independent_channels(X, estimator):
         "Average-referenced or ICA-cleaned signals are like that: use a shrinkage estimator "
         "('oas', 'lwf', 'sch'), or fewer channels."
     )
+
+
+def check_no_flat_channel(X, channels=None, first=0):
+    """Refuse a channel that is constant in one trial, by the numbers of both."""
+    flat = X.max(axis=2) == X.min(axis=2)
+    if flat.any():
+        trial, channel = (int(place) for place in np.argwhere(flat)[0])
+        called = str(channel) if channels is None else channels[channel]
+        if flat[:, channel].all():
+            raise ValueError(NOT_SPD.format(what=f"channel {called} is constant: the covariance"))
+        raise ValueError(
+            f"Channel {called} is constant in trial {first + trial} "
+            f"({int(flat.any(axis=1).sum())} of {len(X)} trials have such channels), so that its "
+            "covariance is not positive definite. Reject these trials or channels, use a "
+            "shrinkage estimator ('oas', 'lwf'), or rank_deficient='keep' with shrinkage after it."
+        )
+
+
+def warn_of_unlike_units(X, estimator, stacklevel):
+    """Warn where shrinking towards a multiple of the identity would wipe out small channels."""
+    if not (isinstance(estimator, str) and estimator in ("oas", "lwf")):
+        return
+    deviation = X.std(axis=2).mean(axis=0)
+    if deviation.min() > 0 and deviation.max() > _UNLIKE * deviation.min():
+        warnings.warn(
+            f"Standard deviations of channels go from {deviation.min():.3g} to "
+            f"{deviation.max():.3g}; estimator={estimator!r} shrinks towards a multiple of the "
+            "identity, in which small channels vanish. Use standardize=True, or bring channels "
+            "to one unit.",
+            UserWarning,
+            stacklevel=stacklevel,
+        )
 
 
 def check_input(X):
@@ -161,7 +230,15 @@ def _stack(X, order, lag, window):
 
 
 def augmented_covariance(
-    X, order=1, lag=1, *, estimator="cov", window="paper", structure="sample", n_jobs=None
+    X,
+    order=1,
+    lag=1,
+    *,
+    estimator="cov",
+    window="paper",
+    structure="sample",
+    standardize=False,
+    n_jobs=None,
 ):
     r"""Covariance matrix of each trial stacked with its delayed copies.
 
@@ -184,6 +261,9 @@ def augmented_covariance(
         nearly Toeplitz. "toeplitz" puts the biased autocovariances of the whole trial into an
         exactly block-Toeplitz matrix, positive semidefinite for any trial; `window` is then
         without effect.
+    standardize : bool, default=False
+        Whether the estimator gets rows of unit variance, and its matrix is scaled back: "oas" and
+        "lwf" then shrink correlations, and channels may have any units.
     n_jobs : int, default=None
         Threads over trials. The result does not depend on it.
 
@@ -228,10 +308,10 @@ def augmented_covariance(
     X = check_input(X)
     order, lag = check_embedding(order, lag, X.shape[2], window)
     check_rank(X, order, lag, estimator, window, structure)
-    return cell_covariances(X, order, lag, estimator, window, structure, n_jobs)
+    return cell_covariances(X, order, lag, estimator, window, structure, n_jobs, standardize)
 
 
-def cell_covariances(X, order, lag, estimator, window, structure, n_jobs):
+def cell_covariances(X, order, lag, estimator, window, structure, n_jobs, standardize=False):
     """One cell, validated input: trials in chunks over threads."""
     n_chunks = min(len(X), 4 * effective_n_jobs(n_jobs)) if n_jobs is not None else 1
     chunks = np.array_split(X, n_chunks)
@@ -242,8 +322,10 @@ def cell_covariances(X, order, lag, estimator, window, structure, n_jobs):
     def one(chunk):
         if direct:
             n_window = window_length(X.shape[2], order, lag, window)
-            return _finish(_direct(chunk, order, lag, window), n_window, estimator)
-        return next(iterate_cells(chunk, [(order, lag)], estimator, window, structure))[2]
+            scatter = _direct(chunk, order, lag, window)
+            return _finish(scatter, n_window, estimator, standardize)
+        cell = [(order, lag)]
+        return next(iterate_cells(chunk, cell, estimator, window, structure, standardize))[2]
 
     with single_blas_thread():
         parts = thread_map(one, chunks, n_jobs)
@@ -251,7 +333,7 @@ def cell_covariances(X, order, lag, estimator, window, structure, n_jobs):
 
 
 def augmented_covariance_grid(
-    X, orders, lags, *, estimator="cov", window="paper", structure="sample"
+    X, orders, lags, *, estimator="cov", window="paper", structure="sample", standardize=False
 ) -> Iterator[tuple[int, int, np.ndarray]]:
     """Augmented covariances of the same trials for many orders and lags.
 
@@ -271,6 +353,8 @@ def augmented_covariance_grid(
     window : {"paper", "full"}, default="paper"
         See :func:`delay_embed`.
     structure : {"sample", "toeplitz"}, default="sample"
+        See :func:`augmented_covariance`.
+    standardize : bool, default=False
         See :func:`augmented_covariance`.
 
     Returns
@@ -306,7 +390,7 @@ def augmented_covariance_grid(
     for order, lag in cells:
         check_embedding(order, lag, X.shape[2], window)
         check_rank(X, order, lag, estimator, window, structure)
-    return iterate_cells(X, cells, estimator, window, structure)
+    return iterate_cells(X, cells, estimator, window, structure, standardize)
 
 
 def grid_cells(orders: Iterable[int], lags: Iterable[int]) -> Iterator[tuple[int, int]]:
@@ -323,7 +407,7 @@ def grid_cells(orders: Iterable[int], lags: Iterable[int]) -> Iterator[tuple[int
                 yield order, lag
 
 
-def iterate_cells(X, cells, estimator, window, structure):
+def iterate_cells(X, cells, estimator, window, structure, standardize=False):
     """Yield (order, lag, covariances) of validated input."""
     cells = list(cells)
     if estimator not in _FROM_SCATTER:
@@ -331,7 +415,14 @@ def iterate_cells(X, cells, estimator, window, structure):
         from pyriemann.geometry.covariance import covariances
 
         for order, lag in cells:
-            yield order, lag, covariances(_stack(X, order, lag, window), estimator=estimator)
+            Z = _stack(X, order, lag, window)
+            if standardize:
+                scale = Z.std(axis=2, keepdims=True)
+                scale[scale == 0.0] = 1.0
+                matrices = covariances(Z / scale, estimator=estimator)
+                yield order, lag, matrices * scale * scale.transpose(0, 2, 1)
+            else:
+                yield order, lag, covariances(Z, estimator=estimator)
         return
 
     n_trials, n_channels, n_times = X.shape
@@ -361,7 +452,12 @@ def iterate_cells(X, cells, estimator, window, structure):
             yield (
                 order,
                 lag,
-                _finish(_sample(signals, sums, lagged, lag, n_window, spare), n_window, estimator),
+                _finish(
+                    _sample(signals, sums, lagged, lag, n_window, spare),
+                    n_window,
+                    estimator,
+                    standardize,
+                ),
             )
         del lagged
         for k in range(order):
@@ -414,15 +510,21 @@ def _toeplitz(lagged, n_times):
     return out.reshape(n_trials, order * n_channels, order * n_channels)
 
 
-def _finish(scatter, n_window, estimator):
+def _finish(scatter, n_window, estimator, standardize=False):
     """Turn scatter matrices into the estimator's matrices, in place."""
     d = scatter.shape[1]
+    if standardize and estimator == "oas":
+        scale = _row_scale(scatter, n_window)
+        scatter /= scale * scale.transpose(0, 2, 1)
+        scatter = _finish(scatter, n_window, estimator)
+        scatter *= scale * scale.transpose(0, 2, 1)
+        return scatter
     if estimator == "cov":
         scatter /= n_window - 1
     elif estimator == "corr":
-        scale = np.sqrt(np.diagonal(scatter, axis1=1, axis2=2))
-        scatter /= scale[:, :, None]
-        scatter /= scale[:, None, :]
+        scale = _row_scale(scatter, 1)
+        scatter /= scale
+        scatter /= scale.transpose(0, 2, 1)
         np.clip(scatter, -1, 1, out=scatter)
     elif estimator == "scm":
         scatter /= n_window
@@ -439,3 +541,9 @@ def _finish(scatter, n_window, estimator):
             scatter *= (1 - shrinkage)[:, None, None]
             scatter[:, np.arange(d), np.arange(d)] += (shrinkage * mu)[:, None]
     return scatter
+
+
+def _row_scale(scatter, n_window):
+    """Standard deviation of each row, one where a row is constant: it stays zero."""
+    scale = np.sqrt(np.diagonal(scatter, axis1=1, axis2=2) / n_window)
+    return np.where(scale > 0.0, scale, 1.0)[:, :, None]

@@ -10,28 +10,37 @@ from scipy.stats import rankdata
 from sklearn import config_context
 from sklearn.base import ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
-from sklearn.metrics import check_scoring, get_scorer_names
-from sklearn.model_selection import StratifiedKFold, check_cv
+from sklearn.metrics import check_scoring, get_scorer_names, roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, check_cv
 from sklearn.svm import SVC
-from sklearn.utils import check_random_state
+from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklr.covariance._delays import (
     ESTIMATORS,
     WINDOWS,
+    check_independent_channels,
+    check_no_flat_channel,
     grid_cells,
     is_rank_deficient,
     iterate_cells,
+    lag_in_samples,
+    rate_of,
     window_length,
 )
-from sklr.covariance._svc import AugmentedCovarianceSVC, check_labels
-from sklr.covariance._tangent import METRICS, reference_matrix, tangent_vectors
+from sklr.covariance._svc import AugmentedCovarianceSVC, check_labels, drop_weightless
+from sklr.covariance._tangent import (
+    METRICS,
+    check_for_metric,
+    reference_matrix,
+    tangent_vectors,
+)
 from sklr.geometry._spd import logs_at_fold_means
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread
-from sklr.utils._validation import check_positive_int, check_trials
+from sklr.utils._validation import check_array, check_positive_int, check_trials
 
 
 class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
@@ -45,8 +54,8 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
     ----------
     orders : iterable of int, default=range(1, 11)
         Orders to try. At order 1 the lag is without effect, and computed once.
-    lags : iterable of int, default=range(1, 11)
-        Lags to try.
+    lags : iterable of int or float, default=range(1, 11)
+        Lags to try; floats are in seconds.
     Cs : iterable of float, default=(0.5, 1, 1.5)
         Inverse regularisations of the SVC.
     kernels : iterable of {"linear", "rbf"}, default=("linear", "rbf")
@@ -59,10 +68,17 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
         Samples kept of each copy, see :class:`AugmentedCovariance`.
     cv : int, splitter or iterable, default=None
         Inner folds. None is ``StratifiedKFold(3, shuffle=True, random_state=random_state)``, as
-        in MOABB's inner search.
+        in MOABB's inner search; with `groups` in `fit` it is ``StratifiedGroupKFold``.
     scoring : str or callable, default=None
         As in ``GridSearchCV``, one metric; None is accuracy. A callable is called as
-        ``scoring(classifier, kernel_matrix, y)``.
+        ``scoring(classifier, kernel_matrix, y)``. Metrics of probabilities cannot be used: the
+        SVC has none.
+    standardize : bool, default=False
+        For "oas" and "lwf" on channels of unlike units, see :class:`AugmentedCovariance`.
+    class_weight : dict or "balanced", default=None
+        Weights of the classes in the SVC, as in :class:`sklearn.svm.SVC`.
+    sfreq : float, default=None
+        Samples a second, for lags in seconds. Not needed with ``mne.Epochs``.
     tol : float, default=1e-4
         Gradient norm at which the means' iterations stop in the search; the kernel matrices are
         then within about 1e-6 of converged ones. The final fit uses 1e-8.
@@ -96,6 +112,10 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
         Number of inner folds.
     n_features_in_ : int
         Number of channels.
+    feature_names_in_ : ndarray of shape (n_channels,)
+        Names of the channels; only where `fit` saw ``mne.Epochs``. Others are refused later.
+    sfreq_in_ : float
+        Samples a second of these Epochs; another rate is refused later.
 
     See Also
     --------
@@ -135,6 +155,9 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
         "window": [StrOptions(set(WINDOWS))],
         "cv": ["cv_object"],
         "scoring": [StrOptions(set(get_scorer_names())), Callable, None],
+        "standardize": ["boolean"],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "sfreq": [Interval(Real, 0, None, closed="neither"), None],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -153,6 +176,9 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
         window="paper",
         cv=None,
         scoring=None,
+        standardize=False,
+        class_weight=None,
+        sfreq=None,
         tol=1e-4,
         n_jobs=None,
         random_state=None,
@@ -167,21 +193,29 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
         self.window = window
         self.cv = cv
         self.scoring = scoring
+        self.standardize = standardize
+        self.class_weight = class_weight
+        self.sfreq = sfreq
         self.tol = tol
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y):
+    def fit(self, X, y, sample_weight=None, groups=None):
         """Search, then fit the best setting on all trials.
 
         Parameters
         ----------
         X : array-like of shape (n_trials, n_channels, n_times) or mne.Epochs
-            The trials.
+            The trials; of Epochs the good data channels.
         y : array-like of shape (n_trials,)
             Class labels.
+        sample_weight : array-like of shape (n_trials,), default=None
+            Non-negative weights of the trials in means and SVCs, not in the scores; None weighs
+            all alike. Trials of weight zero are left out, whatever they are.
+        groups : array-like of shape (n_trials,), default=None
+            Groups (sessions, subjects, blocks) that the inner folds keep together.
 
         Returns
         -------
@@ -191,7 +225,8 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            Bad trials or grids, a single class, or no possible cell in the grid.
+            Bad trials or grids, a single class, a class without weight, no possible cell in the
+            grid, or a scoring that fails.
 
         Warns
         -----
@@ -202,9 +237,20 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
         """
         X, y = check_trials(self, X, y)
         classes = check_labels(self, y)
+        if groups is not None:
+            groups = check_array(groups, ensure_2d=False, dtype=None, input_name="groups")
+            check_consistent_length(X, groups)
+        X, y, weights, kept = drop_weightless(self, X, y, sample_weight)
+        if groups is not None and kept is not None:
+            groups = groups[kept]
         grid = self._grid()
-        folds = list(self._splitter(y).split(X, y))
-        wanted = list(grid_cells(grid["order"], grid["lag"]))
+        if not callable(self.estimator) and self.estimator in ("cov", "scm", "corr"):
+            # Before the work: the final fit would refuse these as well.
+            check_no_flat_channel(X, getattr(self, "feature_names_in_", None))
+            check_independent_channels(X, self.estimator)
+        folds = list(self._splitter(y, groups).split(X, y, groups))
+        samples = dict(zip(grid["lag"], self._lags_in_samples(grid["lag"])))
+        wanted = list(grid_cells(grid["order"], samples.values()))
         n_channels, n_times = X.shape[1:]
         cells = [
             (order, lag)
@@ -220,13 +266,20 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
                 f"{n_times - 1}, and order * n_channels below the samples that are left unless "
                 "the estimator shrinks ('oas', 'lwf', 'sch')."
             )
-        scores, failures, unconverged = self._search(X, y, folds, cells, grid)
-        skipped = len(wanted) - len(cells) + len(failures)
-        if skipped:
-            reason = f" First failure: {failures[0]}" if failures else ""
+        scores, failures, unconverged = self._search(X, y, weights, folds, cells, grid)
+        impossible = len(wanted) - len(cells)
+        if impossible or failures:
+            reasons = []
+            if impossible:
+                reasons.append(
+                    f"{impossible} too long for {n_times} samples, or with more rows than an "
+                    "unregularised estimator takes"
+                )
+            if failures:
+                reasons.append(f"{len(failures)} failed, the first with {failures[0]}")
             warnings.warn(
-                f"{skipped} of {len(wanted)} cells (order, lag) of the grid have no score: too "
-                f"long for {n_times} samples, or not positive definite.{reason}",
+                f"{impossible + len(failures)} of {len(wanted)} cells (order, lag) of the grid "
+                f"have no score: {'; '.join(reasons)}",
                 FitFailedWarning,
                 stacklevel=2,
             )
@@ -237,9 +290,14 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        results = self._results(scores, grid, len(folds))
+        results = self._results(scores, grid, samples, len(folds))
         if np.isnan(results["mean_test_score"]).all():
-            raise ValueError(f"Every cell of the grid failed. First failure: {failures[0]}")
+            if failures:
+                raise ValueError(f"Every cell of the grid failed. First failure: {failures[0]}")
+            raise ValueError(
+                f"scoring={self.scoring!r} is NaN in at least one fold of every cell: it is not "
+                "defined there, as the area under the curve of a fold with one class."
+            )
         best = int(np.nanargmax(results["mean_test_score"]))
         params = results["params"][best]
         model = AugmentedCovarianceSVC(
@@ -247,8 +305,11 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
             metric=self.metric,
             estimator=self.estimator,
             window=self.window,
+            standardize=self.standardize,
+            class_weight=self.class_weight,
+            sfreq=rate_of(self),
             n_jobs=self.n_jobs,
-        ).fit(X, y)
+        ).fit(X, y, sample_weight=weights)
         self.classes_ = classes
         self.n_splits_ = len(folds)
         self.cv_results_ = results
@@ -260,7 +321,7 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
 
     def _grid(self):
         grid = {
-            "lag": [check_positive_int(value, "lags") for value in self.lags],
+            "lag": list(self.lags),
             "order": [check_positive_int(value, "orders") for value in self.orders],
             "C": list(self.Cs),
             "kernel": list(self.kernels),
@@ -268,6 +329,7 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
         for name, values in grid.items():
             if not values:
                 raise ValueError(f"The grid of {name} is empty.")
+        self._lags_in_samples(grid["lag"])
         for C in grid["C"]:
             if not isinstance(C, Real) or not C > 0:
                 raise ValueError(f"Cs must be positive numbers, got {C!r}.")
@@ -276,22 +338,33 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
                 raise ValueError(f"kernels must be 'linear' or 'rbf', got {kernel!r}.")
         return grid
 
-    def _splitter(self, y):
+    def _lags_in_samples(self, lags):
+        rate = rate_of(self)
+        return [lag_in_samples(lag, rate, "lags") for lag in lags]
+
+    def _splitter(self, y, groups):
         if self.cv is None:
             seed = self.random_state
             if seed is not None and not isinstance(seed, Integral):
                 seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
-            return StratifiedKFold(3, shuffle=True, random_state=seed)
+            if groups is None:
+                return StratifiedKFold(3, shuffle=True, random_state=seed)
+            n_groups = len(np.unique(groups))
+            if n_groups < 2:
+                raise ValueError(f"groups must name at least 2 groups, got {n_groups}.")
+            return StratifiedGroupKFold(min(3, n_groups), shuffle=True, random_state=seed)
         return check_cv(self.cv, y, classifier=True)
 
-    def _search(self, X, y, folds, cells, grid):
+    def _search(self, X, y, weights, folds, cells, grid):
         """Score all settings of all cells: {(order, lag): (n_settings, n_folds)}."""
         settings = [(C, kernel) for C in grid["C"] for kernel in grid["kernel"]]
         score = _scorer(self.scoring, np.unique(y))
-        covariances = iterate_cells(X, cells, self.estimator, self.window, "sample")
+        covariances = iterate_cells(
+            X, cells, self.estimator, self.window, "sample", self.standardize
+        )
 
         def one(order, lag, matrices):
-            return order, lag, *self._score_cell(matrices, y, folds, settings, score)
+            return order, lag, *self._score_cell(matrices, y, weights, folds, settings, score)
 
         with single_blas_thread():
             n_jobs = effective_n_jobs(self.n_jobs)
@@ -303,9 +376,8 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
                     n_jobs, prefer="threads", pre_dispatch=n_jobs, return_as="generator_unordered"
                 )(delayed(one)(*cell) for cell in covariances)
             scores, failures, unconverged = {}, [], []
-            for order, lag, values, failure, grads in progress(
-                done, total=len(cells), description="order, lag", verbose=self.verbose
-            ):
+            steps = progress(done, total=len(cells), description="order, lag", verbose=self.verbose)
+            for order, lag, values, failure, grads in _without_scoring_errors(steps):
                 scores[order, lag] = values
                 if failure is not None:
                     failures.append((order, lag, failure))
@@ -313,37 +385,83 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
         failures = [f"order={o}, lag={lag}: {text}" for o, lag, text in sorted(failures)]
         return scores, failures, unconverged
 
-    def _score_cell(self, matrices, y, folds, settings, score):
+    def _score_cell(self, matrices, y, weights, folds, settings, score):
         values = np.full((len(settings), len(folds)), np.nan)
         grads = []
         try:
+            check_for_metric(matrices, self.metric, np.finfo(np.float64).eps)
             with config_context(assume_finite=True, skip_parameter_validation=True):
-                for i, (gram, squares, grad) in enumerate(self._grams(matrices, folds)):
+                for i, (gram, squares, grad) in enumerate(self._grams(matrices, weights, folds)):
                     grads.append(grad)
-                    train, test = folds[i]
-                    values[:, i] = _score_fold(gram, squares, y, train, test, settings, score)
+                    values[:, i] = self._score_fold(
+                        gram, squares, y, weights, *folds[i], settings, score
+                    )
         except (ValueError, np.linalg.LinAlgError) as exc:
             values[:] = np.nan
             return values, str(exc), grads
         return values, None, grads
 
-    def _grams(self, matrices, folds):
+    def _score_fold(self, gram, spread, y, weights, train, test, settings, score):
+        """Scores of all classifier settings on one fold."""
+        kernels = {}
+        out = []
+        for C, kernel in settings:
+            if kernel not in kernels:
+                if kernel == "linear":
+                    K = gram
+                else:
+                    squares = np.diagonal(gram)
+                    gamma = 1.0 / spread if spread > 0 else 1.0
+                    K = np.exp(-gamma * np.maximum(squares[:, None] + squares - 2 * gram, 0))
+                kernels[kernel] = (K[np.ix_(train, train)], K[np.ix_(test, train)])
+            K_train, K_test = kernels[kernel]
+            svc = SVC(
+                C=C, kernel="precomputed", class_weight=self.class_weight, random_state=0
+            ).fit(K_train, y[train], sample_weight=None if weights is None else weights[train])
+            try:
+                out.append(score(svc, K_test, y[test]))
+            except Exception as exc:
+                raise _ScoringError(self._why_no_score(svc, exc)) from exc
+        return out
+
+    def _why_no_score(self, svc, exc):
+        """Say that it is the scoring that fails, in its own words."""
+        text = f"scoring={self.scoring!r} failed with {type(exc).__name__}: {exc}"
+        if "predict_proba" in str(exc):
+            text += (
+                ". The support vector classifier has no probabilities: score by decision values "
+                "or labels ('roc_auc' for two classes, 'accuracy', 'balanced_accuracy', ...), "
+                "and calibrate the fitted search by sklearn.calibration.CalibratedClassifierCV."
+            )
+        elif self.scoring == "roc_auc" and len(svc.classes_) > 2:
+            text += (
+                f". There are {len(svc.classes_)} classes: use 'accuracy' or 'balanced_accuracy'."
+            )
+        return text
+
+    def _grams(self, matrices, weights, folds):
         """Yield Gram matrix of all trials, n * var of the training vectors, gradient norm."""
         n = len(matrices)
         if self.metric == "riemann":
             train = [fold[0] for fold in folds]
-            for fold, (logs, grad) in zip(train, logs_at_fold_means(matrices, train, tol=self.tol)):
+            means = logs_at_fold_means(matrices, train, sample_weight=weights, tol=self.tol)
+            for fold, (logs, grad) in zip(train, means):
                 flat = logs.reshape(n, -1)
                 gram = flat @ flat.T
-                # The training vectors sum to zero at their mean, in any coordinates.
-                yield gram, np.mean(np.diagonal(gram)[fold]), grad
+                spread = np.mean(np.diagonal(gram)[fold])
+                if weights is not None:
+                    # The weighted sum of the training vectors is zero at their mean, in any
+                    # coordinates; the SVC's own gamma takes the plain one off.
+                    spread -= gram[np.ix_(fold, fold)].mean()
+                yield gram, spread, grad
             return
         for fold, _ in folds:
-            reference = reference_matrix(matrices[fold], self.metric, self.tol, None)
+            part = None if weights is None else weights[fold]
+            reference = reference_matrix(matrices[fold], self.metric, self.tol, None, part)
             Z = tangent_vectors(matrices, reference, self.metric, None)
             yield Z @ Z.T, Z.shape[1] * Z[fold].var(), 0.0
 
-    def _results(self, scores, grid, n_folds):
+    def _results(self, scores, grid, samples, n_folds):
         # Sorted as ParameterGrid sorts a pipeline's "augmentedcovariance__lag", "..__order",
         # "svc__C", "svc__kernel", so that rows, ranks and ties compare one to one.
         params = [
@@ -357,7 +475,7 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
         empty = np.full((n_settings, n_folds), np.nan)
         table = np.concatenate(
             [
-                scores.get((order, lag) if order > 1 else (1, grid["lag"][0]), empty)
+                scores.get((order, samples[lag if order > 1 else grid["lag"][0]]), empty)
                 for lag in grid["lag"]
                 for order in grid["order"]
             ]
@@ -388,7 +506,8 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
         scores : ndarray of shape (n_trials,) or (n_trials, n_classes)
             One column for two classes, positive for ``classes_[1]``.
         """
-        return self._best(X).decision_function(X)
+        best, X = self._best(X)
+        return best.decision_function(X)
 
     def predict(self, X):
         """Predict class labels by the best classifier.
@@ -403,12 +522,12 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
         y : ndarray of shape (n_trials,)
             Labels.
         """
-        return self._best(X).predict(X)
+        best, X = self._best(X)
+        return best.predict(X)
 
     def _best(self, X):
         check_is_fitted(self)
-        check_trials(self, X, reset=False)
-        return self.best_estimator_
+        return self.best_estimator_, check_trials(self, X, reset=False)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -417,48 +536,44 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
         return tags
 
 
+class _ScoringError(Exception):
+    """A metric could not be computed; no fault of the cell."""
+
+
+def _without_scoring_errors(steps):
+    """Pass on the results of cells; what the scoring raises becomes a ValueError that says so."""
+    try:
+        yield from steps
+    except _ScoringError as exc:
+        raise ValueError(str(exc)) from exc.__cause__
+
+
 def _scorer(scoring, classes):
-    """Return score(svc, kernel_rows, y); the two usual metrics without scikit-learn's overhead."""
+    """Return score(svc, kernel_rows, y); the usual metrics without scikit-learn's overhead."""
     if scoring is None or scoring == "accuracy":
         return lambda svc, rows, y: float(np.mean(svc.predict(rows) == y))
     if scoring == "roc_auc" and len(classes) == 2:
-        return lambda svc, rows, y: _auc(svc.decision_function(rows), y == classes[1])
+        return _RocAuc(classes[1])
     return check_scoring(SVC(kernel="precomputed"), scoring)
 
 
-def _auc(decision, positive):
-    """Area under the ROC curve, by the operations of scikit-learn's, to the last bit.
+class _RocAuc:
+    """scikit-learn's area under the curve, called once for each order of the labels.
 
-    Sums of areas that tie must tie as they do in a grid search, or ranks would differ.
+    A call takes as long as an SVC on a few dozen trials, and settings that are near each other
+    sort the trials in the same way.
     """
-    order = np.argsort(decision, kind="mergesort")[::-1]
-    decision, positive = decision[order], positive[order]
-    ends = np.r_[np.nonzero(np.diff(decision))[0], len(decision) - 1]
-    true = np.cumsum(positive)[ends]
-    false = 1 + ends - true
-    if true[-1] == 0 or false[-1] == 0:
-        return np.nan
-    if len(true) > 2:  # points inside a straight piece change rounding, not the area
-        corner = np.r_[True, np.logical_or(np.diff(false, 2), np.diff(true, 2)), True]
-        true, false = true[corner], false[corner]
-    true, false = np.r_[0, true], np.r_[0, false]
-    return float(np.trapezoid(true / true[-1], false / false[-1]))
 
+    def __init__(self, positive):
+        self.positive = positive
+        self.known = {}
 
-def _score_fold(gram, spread, y, train, test, settings, score):
-    """Scores of all classifier settings on one fold."""
-    kernels = {}
-    out = []
-    for C, kernel in settings:
-        if kernel not in kernels:
-            if kernel == "linear":
-                K = gram
-            else:
-                squares = np.diagonal(gram)
-                gamma = 1.0 / spread if spread > 0 else 1.0
-                K = np.exp(-gamma * np.maximum(squares[:, None] + squares - 2 * gram, 0))
-            kernels[kernel] = (K[np.ix_(train, train)], K[np.ix_(test, train)])
-        K_train, K_test = kernels[kernel]
-        svc = SVC(C=C, kernel="precomputed", random_state=0).fit(K_train, y[train])
-        out.append(score(svc, K_test, y[test]))
-    return out
+    def __call__(self, svc, rows, y):
+        decision = svc.decision_function(rows)
+        order = np.argsort(decision, kind="stable")
+        labels = (y == self.positive)[order]
+        ranks = np.r_[0, np.cumsum(np.diff(decision[order]) > 0.0)]
+        key = labels.tobytes(), ranks.tobytes()
+        if key not in self.known:
+            self.known[key] = float(roc_auc_score(labels, ranks))
+        return self.known[key]

@@ -6,15 +6,16 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.svm import SVC
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from sklr.covariance._augmented import AugmentedCovariance
-from sklr.covariance._delays import ESTIMATORS, WINDOWS
+from sklr.covariance._delays import ESTIMATORS, WINDOWS, lag_in_samples, rate_of
 from sklr.covariance._tangent import METRICS, TangentSpace
 from sklr.utils._base import BaseEstimator, fit_context
-from sklr.utils._validation import check_trials
+from sklr.utils._threads import single_blas_thread
+from sklr.utils._validation import check_sample_weight, check_trials
 
 RULES = ("mdop", "afnn")
 
@@ -30,6 +31,24 @@ def check_labels(estimator, y):
     return classes
 
 
+def drop_weightless(estimator, X, y, sample_weight):
+    """Leave out trials of weight zero; a class that has no others is an error.
+
+    Returns X, y, the weights or None, and the places that were kept or None.
+    """
+    if sample_weight is None:
+        return X, y, None, None
+    weights = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    kept = np.flatnonzero(weights)
+    lost = np.setdiff1d(y, y[kept])
+    if len(lost):
+        raise ValueError(
+            f"All trials of class {lost[0]!r} have sample_weight 0: {type(estimator).__name__} "
+            "needs some of each class. Leave the class out of X and y instead."
+        )
+    return X[kept], y[kept], weights[kept], kept
+
+
 class AugmentedCovarianceSVC(ClassifierMixin, BaseEstimator):
     """Support vector classifier on tangent vectors of augmented covariances.
 
@@ -41,8 +60,9 @@ class AugmentedCovarianceSVC(ClassifierMixin, BaseEstimator):
     order : int or {"mdop", "afnn"}, default=3
         Number of delayed copies, or the rule of :func:`select_embedding` that chooses order and
         lag in `fit`, without labels.
-    lag : int, default=2
-        Samples between copies. Without effect when `order` is 1 or names a rule.
+    lag : int or float, default=2
+        Samples between copies; a float is in seconds. Without effect when `order` is 1 or names
+        a rule.
     C : float, default=1.0
         Inverse regularisation of :class:`sklearn.svm.SVC`.
     kernel : {"linear", "rbf"}, default="linear"
@@ -53,6 +73,12 @@ class AugmentedCovarianceSVC(ClassifierMixin, BaseEstimator):
         Covariance estimator, see :class:`AugmentedCovariance`.
     window : {"paper", "full"}, default="paper"
         Samples kept of each copy, see :class:`AugmentedCovariance`.
+    standardize : bool, default=False
+        For "oas" and "lwf" on channels of unlike units, see :class:`AugmentedCovariance`.
+    class_weight : dict or "balanced", default=None
+        Weights of the classes in the SVC, as in :class:`sklearn.svm.SVC`.
+    sfreq : float, default=None
+        Samples a second, for a lag in seconds. Not needed with ``mne.Epochs``.
     tol : float, default=1e-8
         Gradient norm at which the mean's iteration stops.
     n_jobs : int, default=None
@@ -70,6 +96,10 @@ class AugmentedCovarianceSVC(ClassifierMixin, BaseEstimator):
         Classifier on the tangent vectors.
     n_features_in_ : int
         Number of channels.
+    feature_names_in_ : ndarray of shape (n_channels,)
+        Names of the channels; only where `fit` saw ``mne.Epochs``. Others are refused later.
+    sfreq_in_ : float
+        Samples a second of these Epochs; another rate is refused later.
 
     See Also
     --------
@@ -82,6 +112,9 @@ class AugmentedCovarianceSVC(ClassifierMixin, BaseEstimator):
     mean. The defaults (3, 2) are one fixed setting that was tried on motor imagery at 160 Hz, not
     the winner of a comparison; lags scale with the sampling rate. The rules choose long lags,
     which cost short trials much of their length, and need trials of 120 samples or more.
+
+    Probabilities come from scikit-learn's calibration:
+    ``CalibratedClassifierCV(AugmentedCovarianceSVC(), ensemble=False)``.
 
     References
     ----------
@@ -100,12 +133,18 @@ class AugmentedCovarianceSVC(ClassifierMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         "order": [Interval(Integral, 1, None, closed="left"), StrOptions(set(RULES))],
-        "lag": [Interval(Integral, 1, None, closed="left")],
+        "lag": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(RealNotInt, 0, None, closed="neither"),
+        ],
         "C": [Interval(Real, 0, None, closed="neither")],
         "kernel": [StrOptions({"linear", "rbf"})],
         "metric": [StrOptions(set(METRICS))],
         "estimator": [StrOptions(set(ESTIMATORS)), Callable],
         "window": [StrOptions(set(WINDOWS))],
+        "standardize": ["boolean"],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "sfreq": [Interval(Real, 0, None, closed="neither"), None],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "n_jobs": [Integral, None],
     }
@@ -120,6 +159,9 @@ class AugmentedCovarianceSVC(ClassifierMixin, BaseEstimator):
         metric="riemann",
         estimator="cov",
         window="paper",
+        standardize=False,
+        class_weight=None,
+        sfreq=None,
         tol=1e-8,
         n_jobs=None,
     ):
@@ -130,19 +172,25 @@ class AugmentedCovarianceSVC(ClassifierMixin, BaseEstimator):
         self.metric = metric
         self.estimator = estimator
         self.window = window
+        self.standardize = standardize
+        self.class_weight = class_weight
+        self.sfreq = sfreq
         self.tol = tol
         self.n_jobs = n_jobs
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y):
+    def fit(self, X, y, sample_weight=None):
         """Fit the mean and the classifier.
 
         Parameters
         ----------
         X : array-like of shape (n_trials, n_channels, n_times) or mne.Epochs
-            The trials.
+            The trials; of Epochs the good data channels.
         y : array-like of shape (n_trials,)
             Class labels.
+        sample_weight : array-like of shape (n_trials,), default=None
+            Non-negative weights of the trials in the mean and in the SVC; None weighs all alike.
+            Trials of weight zero are left out, whatever they are.
 
         Returns
         -------
@@ -152,24 +200,34 @@ class AugmentedCovarianceSVC(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            Bad trials (see :class:`AugmentedCovariance`), a single class, matrices that are not
-            positive definite, or trials too short for the rule.
+            Bad trials (see :class:`AugmentedCovariance`), a single class, a class without weight,
+            matrices that are not positive definite, or trials too short for the rule.
         """
         X, y = check_trials(self, X, y)
         classes = check_labels(self, y)
+        X, y, weights, _ = drop_weightless(self, X, y, sample_weight)
         order, lag = self.order, self.lag
         if isinstance(order, str):
             from sklr.covariance._embedding import select_embedding
 
             order, lag = select_embedding(X, method=order, n_jobs=self.n_jobs)
+        else:
+            lag = lag_in_samples(lag, rate_of(self))
         augment = AugmentedCovariance(
-            order, lag, estimator=self.estimator, window=self.window, n_jobs=self.n_jobs
+            order,
+            lag,
+            estimator=self.estimator,
+            window=self.window,
+            standardize=self.standardize,
+            n_jobs=self.n_jobs,
         ).fit(X)
         tangent = TangentSpace(self.metric, tol=self.tol, n_jobs=self.n_jobs)
-        vectors = tangent.fit_transform(augment.transform(X))
+        covariances = augment.transform(X)
+        vectors = tangent.fit(covariances, sample_weight=weights).transform(covariances)
         # With a seed of its own the SVC does not draw one from NumPy's global generator; it uses
         # none here.
-        svc = SVC(C=self.C, kernel=self.kernel, random_state=0).fit(vectors, y)
+        svc = SVC(C=self.C, kernel=self.kernel, class_weight=self.class_weight, random_state=0)
+        svc.fit(vectors, y, sample_weight=weights)
         self.classes_ = classes
         self.order_, self.lag_ = int(order), int(lag)
         self._augment, self._tangent, self.svc_ = augment, tangent, svc
@@ -179,7 +237,8 @@ class AugmentedCovarianceSVC(ClassifierMixin, BaseEstimator):
     def _vectors(self, X):
         check_is_fitted(self)
         X = check_trials(self, X, reset=False)
-        return self._tangent.transform(self._augment.transform(X))
+        with single_blas_thread():
+            return self._tangent._vectors(self._augment._matrices(X), np.finfo(np.float64).eps)
 
     def decision_function(self, X):
         """Return the classifier's decision values.

@@ -7,26 +7,55 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklr.geometry import mean_riemann, tangent_space
+from sklr.geometry._spd import Frame, newton_mean, unvectorize, vectorize
 from sklr.utils._base import BaseEstimator, fit_context
-from sklr.utils._validation import check_spd_stack
+from sklr.utils._spd_checks import require_definite, require_semidefinite, rounding
+from sklr.utils._threads import single_blas_thread
+from sklr.utils._validation import check_array, check_sample_weight, check_spd_stack
 
 METRICS = ("riemann", "logeuclid", "logchol", "euclid", "wasserstein")
+#: Metrics that take the logarithm of the matrices.
+_LOGARITHMIC = ("riemann", "logeuclid", "logchol")
 
 
-def reference_matrix(X, metric, tol, n_jobs):
-    """Mean of SPD matrices: our own for the affine-invariant metric, else pyRiemann's."""
+def check_for_metric(X, metric, eps, numbers=None):
+    """Refuse what the metric cannot take: singular matrices, or indefinite ones."""
+    if metric in _LOGARITHMIC:
+        require_definite(X, eps=eps, numbers=numbers)
+    else:
+        require_semidefinite(X, eps=eps, numbers=numbers)
+
+
+def checked_weights(sample_weight, X):
+    """Weights of the matrices that have one, and the places of these; None for all alike."""
+    if sample_weight is None:
+        return None, None
+    weights = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    kept = np.flatnonzero(weights)
+    return weights[kept], kept
+
+
+def reference_matrix(X, metric, tol, n_jobs, sample_weight=None):
+    """Mean of checked matrices: our own for the affine-invariant metric, else pyRiemann's."""
     if metric == "riemann":
-        return mean_riemann(X, tol=tol, n_jobs=n_jobs)
+        weights = np.ones(len(X)) if sample_weight is None else sample_weight
+        return newton_mean(X, weights / weights.sum(), tol=tol, n_jobs=n_jobs, stacklevel=4)
     from pyriemann.geometry.mean import gmean
 
-    return gmean(X, metric=metric)
+    return gmean(X, metric=metric, sample_weight=sample_weight)
 
 
-def tangent_vectors(X, reference, metric, n_jobs):
-    """Tangent vectors at a reference: our own for the affine-invariant metric."""
+def tangent_vectors(X, reference, metric, n_jobs, eps=None, frame=None):
+    """Tangent vectors: our own for the affine-invariant metric.
+
+    With `eps`, the rounding of the numbers that came in, matrices that the metric cannot take
+    are refused; else they were checked before. `frame` may be at hand.
+    """
     if metric == "riemann":
-        return tangent_space(X, reference, n_jobs=n_jobs)
+        with single_blas_thread():
+            return vectorize((frame or Frame(reference)).logs(X, n_jobs, eps))
+    if eps is not None:
+        check_for_metric(X, metric, eps)
     from pyriemann.geometry.tangentspace import tangent_space as pyriemann_tangent_space
 
     return pyriemann_tangent_space(X, reference, metric=metric)
@@ -96,7 +125,7 @@ class TangentSpace(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.n_jobs = n_jobs
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, sample_weight=None):
         """Compute the reference matrix.
 
         Parameters
@@ -105,6 +134,9 @@ class TangentSpace(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             SPD matrices.
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_matrices,), default=None
+            Non-negative weights of the mean; None weighs all alike. Matrices of weight zero
+            are left out, whatever they are.
 
         Returns
         -------
@@ -114,12 +146,28 @@ class TangentSpace(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Raises
         ------
         ValueError
-            Wrong shape, NaN or infinity, complex, not symmetric or not positive definite.
+            Wrong shape, NaN or infinity, complex, not symmetric or not positive definite (after
+            scaling to unit diagonal: units of channels may differ).
         """
+        eps = rounding(X)
         X = check_spd_stack(self, X)
-        self.reference_ = reference_matrix(X, self.metric, self.tol, self.n_jobs)
+        weights, kept = checked_weights(sample_weight, X)
+        seen = X if kept is None else X[kept]
+        check_for_metric(seen, self.metric, eps, kept)
+        self.reference_ = reference_matrix(seen, self.metric, self.tol, self.n_jobs, weights)
+        # Kept with the matrix that it is of: one trial's transform takes half as long.
+        self._frame = (
+            (self.reference_, Frame(self.reference_)) if self.metric == "riemann" else None
+        )
         self._n_features_out = X.shape[1] * (X.shape[1] + 1) // 2
         return self
+
+    def _vectors(self, X, eps):
+        """Tangent vectors of matrices that were validated but for definiteness."""
+        frame = None
+        if self._frame is not None and self._frame[0] is self.reference_:
+            frame = self._frame[1]
+        return np.asarray(tangent_vectors(X, self.reference_, self.metric, self.n_jobs, eps, frame))
 
     def transform(self, X):
         """Map matrices to tangent vectors at the reference.
@@ -135,8 +183,40 @@ class TangentSpace(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             Tangent vectors.
         """
         check_is_fitted(self)
+        eps = rounding(X)
         X = check_spd_stack(self, X, reset=False)
-        return np.asarray(tangent_vectors(X, self.reference_, self.metric, self.n_jobs))
+        return self._vectors(X, eps)
+
+    def inverse_transform(self, X):
+        """Map tangent vectors back to matrices.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_matrices, n * (n + 1) / 2)
+            Tangent vectors at the reference, such as `transform` makes or the coefficients of a
+            linear model on them.
+
+        Returns
+        -------
+        matrices : ndarray of shape (n_matrices, n, n)
+            SPD matrices.
+        """
+        check_is_fitted(self)
+        X = check_array(X, dtype=np.float64, input_name="X")
+        if X.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but TangentSpace makes {self._n_features_out} of "
+                f"matrices with {self.n_features_in_} rows."
+            )
+        if self.metric == "riemann":
+            with single_blas_thread():
+                matrices = Frame(self.reference_).exps(unvectorize(X), self.n_jobs)
+            if not np.isfinite(matrices).all():
+                raise ValueError("The exponential of a tangent vector overflows: X is too large.")
+            return matrices
+        from pyriemann.geometry.tangentspace import untangent_space
+
+        return np.asarray(untangent_space(X, self.reference_, metric=self.metric))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -7,6 +7,7 @@ from sklr.decomposition._chebyshev_tucker_regressor import ChebyshevTuckerRegres
 from sklr.decomposition._factorization import MatrixFactorizationRegressor
 from sklr.decomposition._functional_tucker import FunctionalTuckerRegressor
 from sklr.decomposition._functional_tucker_display import LatentFunctionsDisplay
+from sklr.decomposition._implicit import ImplicitFactorization
 from sklr.decomposition._imputer import LowRankImputer
 from sklr.decomposition._newton_kernel import newton_kernel_cp
 from sklr.decomposition._sensing import MatrixSensingRegressor
@@ -16,6 +17,7 @@ __all__ = [
     "ChebyshevTucker",
     "ChebyshevTuckerRegressor",
     "FunctionalTuckerRegressor",
+    "ImplicitFactorization",
     "LatentFunctionsDisplay",
     "LowRankImputer",
     "MatrixFactorizationRegressor",

@@ -9,8 +9,7 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import validate_params
 
 from sklr.decomposition._completion import minimise
-from sklr.decomposition._completion_data import Half, transposed
-from sklr.decomposition._completion_start import squared_loss
+from sklr.decomposition._completion_data import ObservedEntries, transposed
 from sklr.decomposition._parameters import CONSTRAINTS, make_settings, not_converged, resolve_rank
 from sklr.utils._validation import check_array
 
@@ -124,12 +123,12 @@ def alternating_minimization(
     )
     if not model.converged:
         warnings.warn(not_converged(settings, model), ConvergenceWarning, stacklevel=2)
-    total = rows.mass().sum()
+    total = rows.weight_sums().sum()
     info = Bunch(
         n_iter=len(model.history),
         converged=model.converged,
         objective=np.array(model.history),
-        training_rmse=float(np.sqrt(squared_loss(rows, model, settings) / total)),
+        training_rmse=float(np.sqrt(rows.squared_loss(model, settings) / total)),
         mean=model.mean,
         row_bias=model.row_bias,
         col_bias=model.col_bias,
@@ -173,8 +172,8 @@ def _entries(R, weights):
                 f"weights of known entries must be positive, got {given.min()}; leave out entries "
                 "that shall not count."
             )
-    half = Half(
+    entries = ObservedEntries(
         indptr.astype(np.int64), indices.astype(np.int32, copy=False), values,
         np.ascontiguousarray(given),
     )  # fmt: skip
-    return half, R.shape
+    return entries, R.shape

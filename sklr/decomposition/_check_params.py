@@ -5,6 +5,7 @@ from typing import Any
 #: Class name -> parameters with which a fit of a few samples takes a second at most.
 CHECK_PARAMS: dict[str, dict[str, Any]] = {
     # The suite's tables have more than two columns.
+    "ImplicitFactorization": {"context": "ignore"},
     "MatrixFactorizationRegressor": {"context": "bias"},
     # Thirty columns of more than one function each would make too large a core.
     "ChebyshevTuckerRegressor": {"degree": 3, "rank": 1, "max_iter": 5},

@@ -2,7 +2,8 @@
 
 One half-sweep solves, for each row i of a range, the regression of its entries on the fixed
 factors F of the other side, ``min sum_e w_e rho(y_e - mean - offset_j - b - F_j x) + ridge``.
-Rows are independent of each other: a caller may hand ranges to several threads.
+Rows are independent of each other: a caller may hand ranges to several threads. `entries` are an
+`ObservedEntries` and `problem` a `RowRegressions`, as `_completion_data` describes them.
 
 Sums are reordered by the compiler ("reassoc") so that it can use vector registers; NaN and
 infinity keep their meaning. The order is fixed for one machine and does not depend on the range.
@@ -15,10 +16,9 @@ _FAST = {"reassoc", "contract"}
 
 
 @nb.njit(cache=True, nogil=True, fastmath=_FAST)
-def residual_product(
-    start, stop, indptr, indices, values, weights, mean, bias, offset, low, high, scale, B, out
-):
+def residual_product(start, stop, entries, mean, bias, offset, low, high, scale, B, out):
     """Multiply the clipped residuals of the biases, zero where unobserved, by dense `B`."""
+    indptr, indices, values, weights = entries
     k = B.shape[1]
     zero = B.dtype.type(0)
     for i in range(start, stop):
@@ -35,8 +35,9 @@ def residual_product(
 
 
 @nb.njit(cache=True, nogil=True, fastmath=_FAST)
-def entry_residuals(indptr, indices, values, mean, bias, offset, X, F, step, out):
+def entry_residuals(entries, mean, bias, offset, X, F, step, out):
     """Write the residual of every `step`-th entry of all rows; return how many there are."""
+    indptr, indices, values, _ = entries
     k = F.shape[1]
     n, e = 0, 0
     for i in range(len(indptr) - 1):
@@ -52,8 +53,9 @@ def entry_residuals(indptr, indices, values, mean, bias, offset, X, F, step, out
 
 
 @nb.njit(cache=True, nogil=True, fastmath=_FAST)
-def row_losses(start, stop, indptr, indices, values, weights, mean, bias, offset, X, F, out):
+def row_losses(start, stop, entries, mean, bias, offset, X, F, out):
     """Write the weighted sum of squared residuals of each row."""
+    indptr, indices, values, weights = entries
     k = F.shape[1]
     for i in range(start, stop):
         total = 0.0
@@ -83,12 +85,34 @@ def _rho(r, delta, cut):
     return r * r if size <= delta else delta * (size + size - delta)
 
 
+@nb.njit(cache=True, nogil=True)
+def _longest(start, stop, indptr):
+    """Largest number of entries of a row."""
+    longest = 0
+    for i in range(start, stop):
+        longest = max(longest, indptr[i + 1] - indptr[i])
+    return longest
+
+
+@nb.njit(cache=True, nogil=True)
+def _row_ridge(i, problem, mass, ridge):
+    """Write the ridges of row i's factors; return the common ones of its factors and its bias."""
+    lam = problem.alpha * mass**problem.power
+    for c in range(problem.F.shape[1]):
+        ridge[c] = lam + problem.extra_ridge[i, c] if len(problem.extra_ridge) > 0 else lam
+    return lam, problem.bias_alpha * mass**problem.power
+
+
 @nb.njit(cache=True, nogil=True, fastmath=_FAST)
-def _start_row(start, stop, indices, values, weights, shift, offset, F, x, loss, delta, cut, w, g):
-    """Residuals of one row at x: weights into w, gradient into g.
+def _evaluate_row(i, entries, problem, bias, x, w, g):
+    """Residuals of row i at x and bias: weights into w, gradient into g.
 
     Returns the loss, the sum of the weights, and the bias's gradient.
     """
+    indices, values, weights = entries.indices, entries.values, entries.weights
+    start, stop = entries.indptr[i], entries.indptr[i + 1]
+    offset, F, robust = problem.offset, problem.F, problem.robust
+    delta, cut, shift = problem.delta, problem.cut, problem.mean + bias
     k = F.shape[1]
     zero, one = F.dtype.type(0), F.dtype.type(1)
     total, mass, gb = 0.0, 0.0, 0.0
@@ -113,7 +137,7 @@ def _start_row(start, stop, indices, values, weights, shift, offset, F, x, loss,
         w0, w1, w2, w3 = one, one, one, one
         if len(weights) > 0:
             w0, w1, w2, w3 = weights[e], weights[e + 1], weights[e + 2], weights[e + 3]
-        if loss == 0:
+        if not robust:
             total += (w0 * t0 * t0 + w1 * t1 * t1) + (w2 * t2 * t2 + w3 * t3 * t3)
         else:
             total += w0 * _rho(t0, delta, cut) + w1 * _rho(t1, delta, cut)
@@ -138,7 +162,7 @@ def _start_row(start, stop, indices, values, weights, shift, offset, F, x, loss,
             t += F[j, c] * x[c]
         t = values[e] - shift - offset[j] - t
         we = weights[e] if len(weights) > 0 else one
-        if loss == 0:
+        if not robust:
             total += we * t * t
         else:
             total += we * _rho(t, delta, cut)
@@ -153,23 +177,18 @@ def _start_row(start, stop, indices, values, weights, shift, offset, F, x, loss,
 
 
 @nb.njit(cache=True, nogil=True, fastmath=_FAST)
-def cg_rows(
-    start, stop, indptr, indices, values, weights, mean, offset, F, spectrum, sums,
-    alpha, bias_alpha, power, has_bias, loss, delta, cut, more, n_steps, tol, X, bias, out,
-):  # fmt: skip
+def cg_rows(start, stop, entries, problem, spectrum, means, n_steps, tol, X, bias, out):
     """Few steps of conjugate gradients for each row, from where it stands.
 
-    F is rotated so that its (entry-weighted, per entry) Gram is the diagonal `spectrum`; `sums`
-    has its weighted column means. These make one preconditioner for all rows, exact for a row
+    F is rotated so that its (entry-weighted, per entry) Gram is the diagonal `spectrum`; `means`
+    are its weighted column means. These make one preconditioner for all rows, exact for a row
     that sees every column as often as the data do: diagonal, with an arrow for the bias.
 
-    `more` (n_rows, k) is added to the ridge, unless it is empty. `out` (n_rows, 2) gets the loss
-    before, and by how much the row's objective fell.
+    `out` (n_rows, 2) gets the loss before, and by how much the row's objective fell.
     """
-    k = F.shape[1]
-    n_longest = 0
-    for i in range(start, stop):
-        n_longest = max(n_longest, indptr[i + 1] - indptr[i])
+    indptr, indices, F = entries.indptr, entries.indices, problem.F
+    k, fit_bias = F.shape[1], problem.fit_bias
+    n_longest = _longest(start, stop, indptr)
     w = np.empty(n_longest, F.dtype)
     x = np.empty(k, F.dtype)
     g = np.empty(k, F.dtype)
@@ -192,42 +211,37 @@ def cg_rows(
         xb = bias[i]
         for c in range(k):
             x[c] = X[i, c]
-        total, mass, gb0 = _start_row(
-            first, last, indices, values, weights, mean + xb, offset, F, x, loss, delta,
-            cut, w, g,
-        )  # fmt: skip
+        total, mass, gb0 = _evaluate_row(i, entries, problem, xb, x, w, g)
         out[i, 0] = total
         if mass <= 0:
             for c in range(k):
                 X[i, c] = zero
             bias[i] = zero
             continue
-        lam = alpha * mass**power
-        lam_b = bias_alpha * mass**power
+        lam, lam_b = _row_ridge(i, problem, mass, ridge)
         floor = mass * spectrum[k - 1] * 1e-7 + lam
         schur = mass + lam_b
         for c in range(k):
-            ridge[c] = lam + more[i, c] if len(more) > 0 else lam
             g[c] -= ridge[c] * x[c]
             inverse[c] = 1.0 / max(mass * spectrum[c] + ridge[c], floor, tiny)
-            schur -= (mass * sums[c]) ** 2 * inverse[c]
+            schur -= (mass * means[c]) ** 2 * inverse[c]
         schur = max(schur, 1e-7 * (mass + lam_b))
         gb = zero
-        if has_bias:
+        if fit_bias:
             gb = F.dtype.type(gb0 - lam_b * xb)
         pb = zero
         rz_before, rz_first, fell = 0.0, 0.0, 0.0
         for step in range(n_steps):
             # z: the gradient through the preconditioner.
             zb = zero
-            if has_bias:
+            if fit_bias:
                 s = 0.0
                 for c in range(k):
-                    s += mass * sums[c] * inverse[c] * g[c]
+                    s += mass * means[c] * inverse[c] * g[c]
                 zb = F.dtype.type((gb - s) / schur)
             rz = gb * zb + 0.0
             for c in range(k):
-                z[c] = (g[c] - mass * sums[c] * zb) * inverse[c]
+                z[c] = (g[c] - mass * means[c] * zb) * inverse[c]
                 rz += g[c] * z[c]
             if step == 0:
                 rz_first = rz
@@ -269,7 +283,7 @@ def cg_rows(
                 qb += t
                 for c in range(k):
                     q[c] += t * F[j, c]
-            curvature = pb * qb if has_bias else 0.0
+            curvature = pb * qb if fit_bias else 0.0
             for c in range(k):
                 curvature += p[c] * q[c]
             if not curvature > 1e-300:
@@ -279,7 +293,7 @@ def cg_rows(
             for c in range(k):
                 x[c] += length * p[c]
                 g[c] -= length * q[c]
-            if has_bias:
+            if fit_bias:
                 xb += length * pb
                 gb -= length * qb
         out[i, 1] = fell
@@ -350,74 +364,73 @@ def _normal_matrix(A, B, n, ridge, H, L):
     return False
 
 
+@nb.njit(cache=True, nogil=True)
+def _regressors(i, entries, problem, A):
+    """Write the factors at row i's entries into A, with a column of ones for the bias."""
+    first, k = entries.indptr[i], problem.F.shape[1]
+    n = entries.indptr[i + 1] - first
+    for e in range(n):
+        j = entries.indices[first + e]
+        for c in range(k):
+            A[e, c] = problem.F[j, c]
+        if problem.fit_bias:
+            A[e, k] = 1
+    return n
+
+
+@nb.njit(cache=True, nogil=True)
+def _factor_normal_matrix(i, n, problem, weighted, w, mass, A, B, ridge, H, L):
+    """Factor row i's normal matrix, with weights w and its ridge, into L."""
+    size = A.shape[1]
+    _, lam_b = _row_ridge(i, problem, mass, ridge)
+    if problem.fit_bias:
+        ridge[size - 1] = lam_b
+    if not weighted:
+        return _normal_matrix(A, A, n, ridge, H, L)
+    for e in range(n):
+        for c in range(size):
+            B[e, c] = w[e] * A[e, c]
+    return _normal_matrix(A, B, n, ridge, H, L)
+
+
 @nb.njit(cache=True, nogil=True, fastmath=_FAST)
-def cholesky_rows(
-    start, stop, indptr, indices, values, weights, mean, offset, F,
-    alpha, bias_alpha, power, has_bias, loss, delta, cut, more, n_steps, tol, X, bias, out,
-):  # fmt: skip
+def cholesky_rows(start, stop, entries, problem, n_steps, tol, X, bias, out):
     """Exact solution of each row's (re-weighted) normal equations, as a correction to X.
 
     More than one step re-weights again, until the objective falls by less than `tol` of it.
     """
-    k = F.shape[1]
-    size = k + 1 if has_bias else k
-    n_longest = 0
+    dtype, k, fit_bias = problem.F.dtype, problem.F.shape[1], problem.fit_bias
+    size = k + 1 if fit_bias else k
+    n_longest = _longest(start, stop, entries.indptr)
+    w, x, g = np.empty(n_longest, dtype), np.empty(k, dtype), np.empty(k, dtype)
+    A, B = np.empty((n_longest, size), dtype), np.empty((n_longest, size), dtype)
+    H, L = np.empty((size, size), dtype), np.empty((size, size), dtype)
+    change, ridge = np.empty(size, dtype), np.empty(size, dtype)
+    weighted = problem.robust or len(entries.weights) > 0
     for i in range(start, stop):
-        n_longest = max(n_longest, indptr[i + 1] - indptr[i])
-    w = np.empty(n_longest, F.dtype)
-    x = np.empty(k, F.dtype)
-    g = np.empty(k, F.dtype)
-    A = np.empty((n_longest, size), F.dtype)
-    B = np.empty((n_longest, size), F.dtype)
-    H = np.empty((size, size), F.dtype)
-    L = np.empty((size, size), F.dtype)
-    change = np.empty(size, F.dtype)
-    ridge = np.empty(size, F.dtype)
-    for i in range(start, stop):
-        first, last = indptr[i], indptr[i + 1]
-        n = last - first
         out[i, 0] = 0.0
         out[i, 1] = 0.0
+        n = _regressors(i, entries, problem, A)
         if n == 0:
             X[i, :] = 0
             bias[i] = 0
             continue
         for c in range(k):
             x[c] = X[i, c]
-        for e in range(n):
-            j = indices[first + e]
-            for c in range(k):
-                A[e, c] = F[j, c]
-            if has_bias:
-                A[e, k] = 1
-        plain = loss == 0 and len(weights) == 0
         for step in range(n_steps):
-            total, mass, gb = _start_row(
-                first, last, indices, values, weights, mean + bias[i], offset, F, x,
-                loss, delta, cut, w, g,
-            )  # fmt: skip
+            total, mass, gb = _evaluate_row(i, entries, problem, bias[i], x, w, g)
             if step == 0:
                 out[i, 0] = total
             if mass <= 0:
                 x[:] = 0
                 bias[i] = 0
                 break
-            for c in range(k):
-                ridge[c] = alpha * mass**power
-                if len(more) > 0:
-                    ridge[c] += more[i, c]
-            if has_bias:
-                ridge[k] = bias_alpha * mass**power
-            if not plain:
-                for e in range(n):
-                    for c in range(size):
-                        B[e, c] = w[e] * A[e, c]
-            if not _normal_matrix(A, A if plain else B, n, ridge, H, L):
+            if not _factor_normal_matrix(i, n, problem, weighted, w, mass, A, B, ridge, H, L):
                 break
             for c in range(k):
                 g[c] -= ridge[c] * x[c]
                 change[c] = g[c]
-            if has_bias:
+            if fit_bias:
                 gb -= ridge[k] * bias[i]
                 change[k] = gb
             _substitute(L, change)
@@ -425,7 +438,7 @@ def cholesky_rows(
             for c in range(k):
                 fell += g[c] * change[c]
                 x[c] += change[c]
-            if has_bias:
+            if fit_bias:
                 fell += gb * change[k]
                 bias[i] += change[k]
             out[i, 1] += fell
@@ -436,55 +449,29 @@ def cholesky_rows(
 
 
 @nb.njit(cache=True, nogil=True)
-def leave_one_out_rows(
-    start, stop, indptr, indices, values, weights, mean, offset, F,
-    alpha, bias_alpha, power, has_bias, loss, delta, cut, more, X, bias, out,
-):  # fmt: skip
+def leave_one_out_rows(start, stop, entries, problem, X, bias, out):
     """Sum over each row's entries of squared and absolute leave-one-out residuals, at X, bias."""
-    k = F.shape[1]
-    size = k + 1 if has_bias else k
-    n_longest = 0
+    dtype, k = problem.F.dtype, problem.F.shape[1]
+    size = k + 1 if problem.fit_bias else k
+    n_longest = _longest(start, stop, entries.indptr)
+    w, g = np.empty(n_longest, dtype), np.empty(k, dtype)
+    A, B = np.empty((n_longest, size), dtype), np.empty((n_longest, size), dtype)
+    H, L = np.empty((size, size), dtype), np.empty((size, size), dtype)
+    v, ridge = np.empty(size, dtype), np.empty(size, dtype)
     for i in range(start, stop):
-        n_longest = max(n_longest, indptr[i + 1] - indptr[i])
-    w = np.empty(n_longest, F.dtype)
-    g = np.empty(k, F.dtype)
-    A = np.empty((n_longest, size), F.dtype)
-    B = np.empty((n_longest, size), F.dtype)
-    H = np.empty((size, size), F.dtype)
-    L = np.empty((size, size), F.dtype)
-    v = np.empty(size, F.dtype)
-    ridge = np.empty(size, F.dtype)
-    for i in range(start, stop):
-        first, last = indptr[i], indptr[i + 1]
-        n = last - first
         out[i, 0] = 0.0
         out[i, 1] = 0.0
+        n = _regressors(i, entries, problem, A)
         if n == 0:
             continue
-        _, mass, _ = _start_row(
-            first, last, indices, values, weights, mean + bias[i], offset, F, X[i],
-            loss, delta, cut, w, g,
-        )  # fmt: skip
+        _, mass, _ = _evaluate_row(i, entries, problem, bias[i], X[i], w, g)
+        solved = _factor_normal_matrix(i, n, problem, True, w, mass, A, B, ridge, H, L)
         for e in range(n):
-            j = indices[first + e]
+            place = entries.indptr[i] + e
+            r = entries.values[place] - problem.mean - bias[i]
+            r -= problem.offset[entries.indices[place]]
             for c in range(k):
-                A[e, c] = F[j, c]
-            if has_bias:
-                A[e, k] = 1
-            for c in range(size):
-                B[e, c] = w[e] * A[e, c]
-        for c in range(k):
-            ridge[c] = alpha * mass**power
-            if len(more) > 0:
-                ridge[c] += more[i, c]
-        if has_bias:
-            ridge[k] = bias_alpha * mass**power
-        solved = _normal_matrix(A, B, n, ridge, H, L)
-        for e in range(n):
-            j = indices[first + e]
-            r = values[first + e] - mean - bias[i] - offset[j]
-            for c in range(k):
-                r -= X[i, c] * F[j, c]
+                r -= X[i, c] * A[e, c]
             if solved:
                 leverage = 0.0
                 for c in range(size):
@@ -498,26 +485,25 @@ def leave_one_out_rows(
 
 
 def _warm_up():
+    from sklr.decomposition._completion_data import ObservedEntries, RowRegressions
+
     for dtype in (np.float64, np.float32):
         number = dtype
         cols = np.array([0, 1, 0, 1, 1], dtype=np.int32)
         values = np.arange(5, dtype=dtype)
-        none = np.empty(0, dtype=dtype)
-        half = np.array([0, 2, 4, 5]), cols, values, none
+        indptr = np.array([0, 2, 4, 5])
+        entries = ObservedEntries(indptr, cols, values, np.empty(0, dtype))
         zero, one = number(0), number(1)
         X, F = np.ones((3, 2), dtype), np.ones((2, 2), dtype)
         bias, offset, out = np.zeros(3, dtype), np.zeros(2, dtype), np.zeros((3, 2))
-        residual_product(0, 3, *half, zero, bias, offset, -one, one, bias, F, np.empty_like(X))
-        entry_residuals(*half[:3], zero, bias, offset, X, F, 1, np.empty(5, dtype))
-        row_losses(0, 3, *half, zero, bias, offset, X, F, np.empty(3))
-        common = one, one, 0.0, True, 0, one, one, np.empty((0, 2), dtype)
+        residual_product(0, 3, entries, zero, bias, offset, -one, one, bias, F, np.empty_like(X))
+        entry_residuals(entries, zero, bias, offset, X, F, 1, np.empty(5, dtype))
+        row_losses(0, 3, entries, zero, bias, offset, X, F, np.empty(3))
+        problem = RowRegressions(
+            zero, offset, F, one, one, 0.0, True, False, one, one, np.empty((0, 2), dtype)
+        )
         spectrum = np.ones(2, dtype)
-        cg_rows(
-            0, 3, *half, zero, offset, F, spectrum, spectrum, *common, 1, 0.0, X, bias, out
-        )  # fmt: skip
-        cholesky_rows(0, 3, *half, zero, offset, F, *common, 1, 0.0, X, bias, out)
-    double = half[0], half[1], np.empty(5), np.empty(0)
-    leave_one_out_rows(
-        0, 3, *double, 0.0, np.zeros(2), np.ones((2, 2)), 1.0, 1.0, 0.0, True, 0, 1.0, 1.0,
-        np.empty((0, 1)), np.ones((3, 2)), np.zeros(3), out,
-    )  # fmt: skip
+        cg_rows(0, 3, entries, problem, spectrum, spectrum, 1, 0.0, X, bias, out)
+        cholesky_rows(0, 3, entries, problem, 1, 0.0, X, bias, out)
+        if dtype == np.float64:  # scores are taken in double precision
+            leave_one_out_rows(0, 3, entries, problem, X, bias, out)

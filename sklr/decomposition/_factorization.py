@@ -1,7 +1,8 @@
 """Matrix factorisation as a regressor of (row, column) pairs."""
 
+import copy
 import warnings
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -10,24 +11,26 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklr.decomposition._completion import minimise
-from sklr.decomposition._completion_data import grouped
-from sklr.decomposition._completion_plain import predict_pairs
-from sklr.decomposition._completion_start import squared_loss
+from sklr.decomposition._completion import exact_rows, minimise, scaled
+from sklr.decomposition._completion_data import Model, grouped
+from sklr.decomposition._completion_numpy import predict_pairs
+from sklr.decomposition._pair_ids import check_range, check_shape, id_columns, position
 from sklr.decomposition._parameters import (
     CONSTRAINTS,
-    canonical,
     make_settings,
     not_converged,
     resolve_rank,
 )
+from sklr.decomposition._recommender import RecommenderMixin, known_columns, seen_ids
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._validation import check_sample_weight, validate_data
 
 _CONTEXT_ROUNDS = 5
+# Most values that a scale of ratings has.
+_LARGEST_SCALE = 20
 
 
-class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
+class MatrixFactorizationRegressor(RecommenderMixin, RegressorMixin, BaseEstimator):
     r"""Predict the value of a (row, column) pair from low-rank factors: ratings, for instance.
 
     The model is :math:`y \approx \mu + b_i + c_j + u_i^\top v_j` for the pair (i, j), fitted by
@@ -60,9 +63,11 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
         Whether mean, row and column biases belong to the model.
     shape : tuple of (int, int), default=None
         Numbers of rows and columns; ids must be below. By default ids may be any integers from
-        0, and factors are kept for those that `fit` has seen.
-    clip : tuple of (float, float), default=None
-        Smallest and largest prediction, (0.5, 5) for half stars.
+        0, or strings, and factors are kept for those that `fit` has seen.
+    clip : tuple of (float, float), "auto" or None, default="auto"
+        Smallest and largest prediction, (0.5, 5) for half stars. "auto" is the range of `y` where
+        `y` takes few values (20 at most, each twice or more on average): a scale of ratings, or
+        0 and 1. None does not clip.
     context : {"refuse", "bias"}, default="refuse"
         What becomes of columns of `X` after the first two. "bias" takes each for a code of
         circumstances (weekday, device) and fits an effect for each of its values, shrunk like
@@ -94,6 +99,8 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
         Ids of the rows: those seen in `fit`, or 0, 1, ... with `shape`.
     col_ids_ : ndarray of shape (n_cols,)
         Ids of the columns.
+    clip_ : tuple of (float, float) or None
+        The range that predictions are clipped to.
     context_effects_ : list of (codes, effects)
         Sorted codes of each further column of `X` and their effects.
     n_components_ : int
@@ -117,6 +124,7 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
 
     See Also
     --------
+    ImplicitFactorization : For ranking, and where only is known who chose what.
     LowRankImputer : The same model of a table with missing values.
     sklearn.linear_model.Ridge : On one-hot coded ids it is the part of the biases.
 
@@ -125,7 +133,12 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
     Repeated pairs are repeated observations. A weight of two counts as two of them.
 
     A pair with an id that `fit` has not seen is predicted by what is left of the model: the
-    other id's bias and the mean.
+    other id's bias and the mean. `fold_in` takes the values of new rows.
+
+    **Predicted values are not a ranking.** `recommend` returns the columns that the row would value
+    most *if* it chose them, and which ones are chosen at all is not in the model: measured on what
+    users choose next it falls behind the order of popularity. For lists of recommendations take
+    :class:`ImplicitFactorization`.
 
     References
     ----------
@@ -148,7 +161,7 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
     _parameter_constraints: dict = {
         **CONSTRAINTS,
         "shape": [tuple, list, None],
-        "clip": [tuple, list, None],
+        "clip": [tuple, list, str, None],
         "context": [StrOptions({"refuse", "bias"})],
     }
 
@@ -164,7 +177,7 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
         n_inner=3,
         fit_bias=True,
         shape=None,
-        clip=None,
+        clip="auto",
         context="refuse",
         max_iter=100,
         tol=1e-4,
@@ -196,7 +209,7 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, 2)
-            Row id and column id of each value, integers from 0.
+            Row id and column id of each value: integers from 0, or strings.
         y : array-like of shape (n_samples,)
             The values.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -210,22 +223,19 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=None, y_numeric=True, multi_output=False)
         ids = self._check_ids(X, fitting=True)
         y = y.astype(np.float32 if y.dtype == np.float32 else np.float64, copy=False)
-        self._check_clip()
         if sample_weight is not None:
             sample_weight = check_sample_weight(
                 sample_weight, X, dtype=y.dtype, ensure_non_negative=True
             )
             used = sample_weight > 0
             # What has no weight is not there, also for the numbering of ids.
-            ids, y, sample_weight = ids[used], y[used], sample_weight[used]
+            ids, y = [column[used] for column in ids], y[used]
+            sample_weight = sample_weight[used]
             if sample_weight.min() == sample_weight.max() == 1:
                 sample_weight = None
         weights = y[:0] if sample_weight is None else sample_weight
-        if self.shape is None:
-            row_ids, rows = np.unique(ids[:, 0], return_inverse=True)
-            col_ids, cols = np.unique(ids[:, 1], return_inverse=True)
-        else:
-            (row_ids, col_ids), (rows, cols) = map(np.arange, self.shape), ids[:, :2].T
+        clip = self._fit_clip(y)
+        row_ids, rows, col_ids, cols = seen_ids(ids, self._shape)
         rows, cols = (np.ascontiguousarray(index, dtype=np.int32) for index in (rows, cols))
         shape = (len(row_ids), len(col_ids))
         settings = make_settings(self, resolve_rank(self.n_components, shape))
@@ -237,7 +247,7 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
         )  # fmt: skip
         if not model.converged:
             warnings.warn(not_converged(settings, model), ConvergenceWarning, stacklevel=2)
-        canonical(model)
+        model.orthogonalise()
         self.row_ids_, self.col_ids_ = row_ids, col_ids
         self.row_factors_, self.col_factors_ = model.U, model.V
         self.row_bias_, self.col_bias_ = model.row_bias, model.col_bias
@@ -249,7 +259,10 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
         self.noise_ = model.scale * model.noise_share**0.5
         self.scale_ = model.scale
         total = len(y) if sample_weight is None else sample_weight.sum(dtype=np.float64)
-        self.training_rmse_ = float(np.sqrt(squared_loss(by_row, model, settings) / total))
+        self.clip_ = clip
+        self._delta, self._cut = float(model.delta), float(model.cut)
+        self._col_variances = model.col_variances
+        self.training_rmse_ = float(np.sqrt(by_row.squared_loss(model, settings) / total))
         self._seen = by_row.indptr, by_row.indices
         self._rated = np.diff(by_column.indptr) > 0
         return self
@@ -272,61 +285,83 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
         ids = self._check_ids(X, fitting=False)
         dtype = self.row_factors_.dtype
         out = predict_pairs(
-            _position(self.row_ids_, ids[:, 0]), _position(self.col_ids_, ids[:, 1]),
+            position(self.row_ids_, ids[0], "row"), position(self.col_ids_, ids[1], "column"),
             dtype.type(self.intercept_), self.row_bias_, self.col_bias_, self.row_factors_,
             self.col_factors_,
         )  # fmt: skip
-        for column, (codes, effects) in zip(ids.T[2:], self.context_effects_, strict=True):
-            place = _position(codes, column)
+        for column, (codes, effects) in zip(ids[2:], self.context_effects_, strict=True):
+            place = position(codes, column, "context")
             out += np.where(place >= 0, effects[place], 0)
-        return out if self.clip is None else np.clip(out, *self.clip)
+        return out if self.clip_ is None else np.clip(out, *self.clip_)
 
-    def recommend(self, row, n=10, *, exclude_seen=True):
-        """Return the columns with the highest predictions for a row.
+    def fold_in(self, X, y, sample_weight=None):
+        """Return the model of new rows (users), from their values of columns that `fit` has seen.
+
+        Each new row is one regression on the columns' factors, solved exactly; the columns stay as
+        they are.
 
         Parameters
         ----------
-        row : int
-            Id of a row that `fit` has seen.
-        n : int, default=10
-            How many columns.
-        exclude_seen : bool, default=True
-            Whether columns that the row has a value for are left out. Columns without any value
-            are left out always.
+        X : array-like of shape (n_samples, 2)
+            Row id and column id of each value. Row ids number the new rows only: a row that `fit`
+            has seen is fitted anew, from these values alone.
+        y : array-like of shape (n_samples,)
+            The values.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights, not negative.
 
         Returns
         -------
-        cols : ndarray of shape (n,)
-            Column ids, best first; fewer where there are fewer.
-        values : ndarray of shape (n,)
-            Their predictions, not clipped.
+        model : MatrixFactorizationRegressor
+            A copy whose rows are those of `X`: its `row_factors_` and `row_bias_` are theirs, and
+            its `predict` and `recommend` answer for them.
         """
         check_is_fitted(self)
-        for name, value in (("row", row), ("n", n)):
-            if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral):
-                raise TypeError(f"{name} must be an integer, got {value!r}.")
-        if n < 1:
-            raise ValueError(f"n must be at least 1, got {n}.")
-        place = int(_position(self.row_ids_, np.array([row]))[0])
-        indptr, indices = self._seen
-        if place < 0 or indptr[place] == indptr[place + 1]:
-            raise ValueError(
-                f"row {row} had no value in fit: nothing is known of it. "
-                "col_bias_ orders the columns for everybody."
-            )
-        values = self.row_factors_[place] @ self.col_factors_.T + self.col_bias_
-        values += values.dtype.type(self.intercept_) + self.row_bias_[place]
-        allowed = self._rated.copy()
-        if exclude_seen:
-            allowed[indices[indptr[place] : indptr[place + 1]]] = False
-        chosen = np.flatnonzero(allowed)
-        if n < len(chosen):
-            chosen = chosen[np.argpartition(-values[chosen], n)[:n]]
-        chosen = chosen[np.argsort(-values[chosen], kind="stable")]
-        return self.col_ids_[chosen], values[chosen]
+        X, y = validate_data(
+            self, X, y, reset=False, dtype=None, y_numeric=True, multi_output=False
+        )  # fmt: skip
+        new = copy.copy(self)
+        new._shape = None if self._shape is None else (None, self._shape[1])
+        ids = new._check_ids(X, fitting=False)
+        dtype = self.col_factors_.dtype
+        weights = None
+        if sample_weight is not None:
+            weights = check_sample_weight(sample_weight, X, dtype=dtype, ensure_non_negative=True)
+        y = y.astype(dtype)
+        for column, (codes, effects) in zip(ids[2:], self.context_effects_, strict=True):
+            place = position(codes, column, "context")
+            y -= np.where(place >= 0, effects[place], 0).astype(dtype)
+        cols, known = known_columns(self, ids[1])
+        if weights is not None:
+            known &= weights > 0
+        new.row_ids_, rows = np.unique(ids[0], return_inverse=True)
+        shape = len(new.row_ids_), len(self.col_ids_)
+        kept = y[:0] if weights is None else weights[known]
+        by_row, _ = grouped(rows[known].astype(np.int32), cols[known], y[known], kept, shape)
+        model = Model(
+            mean=self.intercept_,
+            scale=self.scale_,
+            U=np.zeros((shape[0], self.n_components_), dtype),
+            V=self.col_factors_,
+            row_bias=np.zeros(shape[0], dtype),
+            col_bias=self.col_bias_,
+            delta=self._delta,
+            cut=self._cut,
+            noise_share=(self.noise_ / self.scale_) ** 2 if self.scale_ else 1.0,
+            col_variances=self._col_variances,
+        )
+        exact_rows(by_row, model, scaled(make_settings(self, self.n_components_), model))
+        new.row_factors_, new.row_bias_ = model.U, model.row_bias
+        new._seen = by_row.indptr, by_row.indices
+        return new
+
+    def _scores(self, places, allowed):
+        values = self.row_factors_[places] @ self.col_factors_[allowed].T
+        values += self.col_bias_[allowed] + values.dtype.type(self.intercept_)
+        return values + self.row_bias_[places, None]
 
     def _check_ids(self, X, *, fitting):
-        """Ids as integers; what is wrong with them otherwise."""
+        """Ids by column; what is wrong with them otherwise."""
         name = type(self).__name__
         if X.shape[1] < 2:
             raise ValueError(
@@ -337,56 +372,35 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
                 f"{name} expects two columns of ids (row, column), got n_features = {X.shape[1]}. "
                 'Leave out the others, or set context="bias" if they are codes of circumstances.'
             )
-        if X.dtype.kind not in "iu":
-            if X.dtype.kind not in "fb":
-                try:
-                    X = X.astype(np.float64)
-                except (TypeError, ValueError) as exc:
-                    raise type(exc)(
-                        f"ids must be integers; code others with "
-                        f"sklearn.preprocessing.OrdinalEncoder. ({exc})"
-                    ) from exc
-            wrong = (X != np.floor(X)) | (np.abs(X) >= 2.0**63)
-            if wrong.any():
-                raise ValueError(
-                    f"ids must be integers, got {X[wrong][0]} in column "
-                    f"{int(np.argwhere(wrong)[0, 1])} of X (64 bits at most)."
-                )
-        elif X.dtype.kind == "u" and X.max() >= 2**63:
-            raise ValueError(f"ids must be below 2 ** 63, got {X.max()}.")
-        ids = X.astype(np.int64, copy=False)
-        if self.shape is not None:
-            if len(self.shape) != 2 or not all(
-                isinstance(s, Integral) and s > 0 for s in self.shape
-            ):
-                raise ValueError(f"shape must be two positive integers, got {self.shape!r}.")
-            for column, what, size in zip(ids.T, ("row", "column"), self.shape, strict=False):
-                if column.min() < 0 or column.max() >= size:
-                    raise ValueError(
-                        f"{what} ids must be from 0 to {size - 1} (shape={tuple(self.shape)}), "
-                        f"got {column.min()} to {column.max()}."
-                    )
-        elif fitting and ids.min() < 0:
-            raise ValueError(
-                f"Negative values in data passed to {name}: ids are integers from 0, got "
-                f"{ids.min()}. Leave out the samples of unknown ids."
-            )
+        ids = id_columns(X)
+        if fitting:
+            self._shape = check_shape(self.shape)
+        check_range(ids, self._shape, name, fitting=fitting)
         return ids
 
-    def _check_clip(self):
+    def _fit_clip(self, y):
+        """The range that predictions are clipped to; None for no clipping."""
+        if isinstance(self.clip, str):
+            if self.clip != "auto":
+                raise ValueError(f'clip must be (low, high), "auto" or None, got {self.clip!r}.')
+            scale = np.unique(y) if len(y) else y
+            if not 1 < len(scale) <= min(_LARGEST_SCALE, len(y) // 2):
+                return None
+            return float(scale[0]), float(scale[-1])
         if self.clip is None:
-            return
+            return None
         if len(self.clip) != 2 or not all(isinstance(v, Real) for v in self.clip):
             raise ValueError(f"clip must be two numbers (low, high), got {self.clip!r}.")
         if not self.clip[0] < self.clip[1]:
             raise ValueError(f"clip must be (low, high) with low < high, got {self.clip!r}.")
+        return tuple(self.clip)
 
     def _fit_context_effects(self, ids, rows, cols, y, sample_weight):
         """Effects of further columns, by ridge means beside the biases; y without them."""
-        if ids.shape[1] == 2:
+        if len(ids) == 2:
             return [], y
         weight = np.ones(len(y)) if sample_weight is None else sample_weight.astype(np.float64)
-        coded = [np.unique(column, return_inverse=True) for column in ids.T[2:]]
+        coded = [np.unique(column, return_inverse=True) for column in ids[2:]]
         groups = [rows, cols, *(inverse for _, inverse in coded)]
         masses = [np.bincount(g, weights=weight) for g in groups]
         effects = [np.zeros(len(mass)) for mass in masses]
@@ -411,10 +425,3 @@ class MatrixFactorizationRegressor(RegressorMixin, BaseEstimator):
         # What a table of the checks means as ids, nothing can predict from.
         tags.regressor_tags.poor_score = True
         return tags
-
-
-def _position(known, ids):
-    """Place of each id among the known ones, -1 where it is not."""
-    place = np.searchsorted(known, ids)
-    place[place == len(known)] = 0
-    return np.where(known[place] == ids, place, -1)

@@ -1,7 +1,6 @@
 """Missing values from a low-rank model, as a transformer."""
 
 import warnings
-from dataclasses import replace
 from numbers import Real
 
 import numpy as np
@@ -14,12 +13,10 @@ from sklearn.utils._param_validation import MissingValues
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from sklr.decomposition._completion import exact_rows, leave_one_out, minimise, scaled
-from sklr.decomposition._completion_data import Half, Model, transposed
-from sklr.decomposition._completion_plain import predict_pairs
-from sklr.decomposition._completion_start import squared_loss
+from sklr.decomposition._completion_data import Model, ObservedEntries, transposed
+from sklr.decomposition._completion_numpy import predict_pairs
 from sklr.decomposition._parameters import (
     CONSTRAINTS,
-    canonical,
     make_settings,
     not_converged,
     resolve_rank,
@@ -236,7 +233,7 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
         )
         if not model.converged:
             warnings.warn(not_converged(settings, model), ConvergenceWarning, stacklevel=2)
-        canonical(model)
+        model.orthogonalise()
         counts = np.diff(cols.indptr)
         if not counts.all() and not self.keep_empty_features:
             empty = np.flatnonzero(counts == 0)
@@ -258,7 +255,7 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
         self.cut_ = float(model.cut)
         self.noise_ = model.scale * model.noise_share**0.5
         self._col_variances = model.col_variances
-        self.training_rmse_ = float(np.sqrt(squared_loss(rows, model, settings) / len(rows.values)))
+        self.training_rmse_ = float(np.sqrt(rows.squared_loss(model, settings) / len(rows.values)))
         self.indicator_ = indicator
         return self
 
@@ -405,7 +402,7 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
         rows, _ = self._entries(X)
         if len(rows.values) == 0:
             raise ValueError(f"X of shape {X.shape} has no observed value to score.")
-        rows = replace(rows, values=rows.values.astype(np.float64))
+        rows = rows._replace(values=rows.values.astype(np.float64))
         model = self._rows(rows)
         squared, absolute = leave_one_out(rows, model, self._settings(model))
         if self.loss == "squared":
@@ -461,11 +458,13 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
                 indices, values = X.indices, X.data
             else:
                 indices, values = X.indices[kept], X.data[kept]
-            return Half(indptr, indices.astype(np.int32, copy=False), values, values[:0]), None
+            return ObservedEntries(
+                indptr, indices.astype(np.int32, copy=False), values, values[:0]
+            ), None
         mask = ~np.isnan(X) if _is_nan(self.missing_values) else X != self.missing_values
         indptr = np.concatenate([[0], np.cumsum(mask.sum(axis=1))]).astype(np.int64)
         numbers = np.broadcast_to(np.arange(X.shape[1], dtype=np.int32), X.shape)
-        return Half(indptr, numbers[mask], X[mask], X[:0, 0]), mask
+        return ObservedEntries(indptr, numbers[mask], X[mask], X[:0, 0]), mask
 
     def _settings(self, model):
         return scaled(make_settings(self, self.n_components_), model)
@@ -521,7 +520,7 @@ def _select(rows, chosen):
     counts = np.diff(rows.indptr)
     kept = np.repeat(chosen, counts)
     indptr = np.concatenate([[0], np.cumsum(counts[chosen])])
-    return Half(indptr, rows.indices[kept], rows.values[kept], rows.weights)
+    return ObservedEntries(indptr, rows.indices[kept], rows.values[kept], rows.weights)
 
 
 def _as_missing(X, mask):

@@ -2,7 +2,6 @@
 
 from numbers import Integral, Real
 
-import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklr.decomposition._completion_data import Settings
@@ -66,19 +65,3 @@ def not_converged(settings, model):
         f"last one lowered the objective by {last:.2g} of it, tol={settings.tol:g}. "
         "Raise max_iter, tol or alpha."
     )
-
-
-def canonical(model):
-    """Turn the factors so that components are orthogonal, in falling order, with a fixed sign.
-
-    A rotation of both changes neither the product nor the ridge.
-    """
-    _, Q = np.linalg.eigh(model.V.T.astype(np.float64) @ model.V.astype(np.float64))
-    Q = Q[:, ::-1]
-    V = model.V @ Q
-    largest = V[np.abs(V).argmax(axis=0), np.arange(V.shape[1])]
-    Q = (Q * np.where(largest < 0, -1.0, 1.0)).astype(model.dtype)
-    model.U = np.ascontiguousarray(model.U @ Q)
-    model.V = np.ascontiguousarray(model.V @ Q)
-    if model.col_variances is not None:
-        model.col_variances = model.col_variances @ Q**2

@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
+from sklr.gaussian_process._laplacian_eigenpairs import lowest_eigenpairs
 from sklr.gaussian_process._weight_space import (
     factor,
     log_likelihood,
@@ -28,7 +29,6 @@ from sklr.geometry._frames import (
     principal_axes,
 )
 from sklr.geometry._neighbors_graph import check_extent, nearest_neighbors, neighbors_graph
-from sklr.geometry._spectrum import lowest_eigenpairs
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._threads import single_blas_thread
 from sklr.utils._validation import check_array, validate_data

@@ -7,11 +7,15 @@ one eigendecomposition, that of the sandwich ``B^1/2 X B^1/2``.
 
 import numpy as np
 
-from sklr.geometry._spd import EIGENVALUE_NOISE
+from sklr.utils._spd_checks import (
+    EIGENVALUE_NOISE,
+    definite_tolerance,
+    require_definite,
+    require_semidefinite,
+    unit_diagonal,
+)
 from sklr.utils._threads import thread_map
 
-# Eigenvalues may be below zero by this much of the trace: what rounding leaves of zero.
-NEGATIVE = 1e-10
 # Below this many multiplications a batch is not worth a second thread.
 _PARALLEL_WORK = 2e7
 # Entries of a block of matrices that is moved at once.
@@ -39,40 +43,21 @@ def eigh(X, n_jobs=None):
     return tuple(np.concatenate([part[i] for part in parts]) for i in (0, 1))
 
 
-#: Products of two matrices occur.
-LARGEST = 1e-4 * float(np.sqrt(np.finfo(np.float64).max))
-
-
-def require_semidefinite(X, name="X", numbers=None):
-    """Refuse a matrix with an eigenvalue below zero by more than rounding; say which one.
-
-    `numbers` are the matrices' numbers in the message, by default their places in `X`.
-    """
-    flat = X.reshape(-1, *X.shape[-2:])
-    n = flat.shape[-1]
-    trace = np.trace(flat, axis1=1, axis2=2)
-    if len(trace) and np.abs(trace).max() > LARGEST:
-        raise ValueError(
-            f"{name} has a matrix of trace {np.abs(trace).max():.3g}, whose square overflows; "
-            "divide all matrices by a common number"
+def _singular(P, what, smallest, largest):
+    """Say why a base point is no good: its rank, or units of channels that are too unlike."""
+    scaled, scale = unit_diagonal(P)
+    regular = scale.all() and np.linalg.eigvalsh(scaled).min() > definite_tolerance(P.shape[-1])
+    text = f"{what} is singular (eigenvalues from {smallest:.3g} to {largest:.3g}): "
+    if regular:
+        return text + (
+            f"its channels have unlike units, with standard deviations from {scale.min():.3g} to "
+            f"{scale.max():.3g}, and this metric depends on units. Bring them to one scale, or "
+            "give a metric of theirs (metric='mean' of BuresWassersteinScaler)."
         )
-    if (trace >= 0).all():
-        try:  # a third of the cost of eigenvalues
-            shift = NEGATIVE * trace + np.finfo(float).tiny
-            np.linalg.cholesky(flat + shift[:, None, None] * np.eye(n))
-            return
-        except np.linalg.LinAlgError:
-            pass
-    smallest = np.linalg.eigvalsh(flat)[:, 0]
-    bad = smallest < -NEGATIVE * np.maximum(trace, 0.0)
-    if bad.any():
-        worst = int(np.argmax(bad))
-        number = worst if numbers is None else numbers[worst]
-        raise ValueError(
-            f"Matrix {number} of {name} is not positive semidefinite: smallest eigenvalue "
-            f"{smallest[worst]:.3g}, trace {trace[worst]:.3g}. Eigenvalues below "
-            f"-{NEGATIVE:g} times the trace are refused; covariances have none."
-        )
+    return text + (
+        "the logarithm needs its inverse. Add a small multiple of the identity to the matrices, "
+        "or use a shrinkage estimator."
+    )
 
 
 class Point:
@@ -91,11 +76,7 @@ class Point:
         n = P.shape[-1]
         smallest, largest = self.values[..., 0], self.values[..., -1]
         if not (smallest > EIGENVALUE_NOISE * n * largest).all():
-            raise ValueError(
-                f"{what} is singular (eigenvalues from {smallest.min():.3g} to "
-                f"{largest.max():.3g}): the logarithm needs its inverse. Add a small multiple "
-                "of the identity to the matrices, or use a shrinkage estimator."
-            )
+            raise ValueError(_singular(P, what, smallest.min(), largest.max()))
         self.root = np.sqrt(self.values)
 
     def pair_sums(self):
@@ -171,7 +152,7 @@ class Point:
         return half @ transpose(half), stretch
 
 
-def move(X, source, target, factor, n_jobs=None):
+def move(X, source, target, factor, n_jobs=None, eps=0.0):
     """Centre at `source`, scale the tangent vectors, and move them to `target`.
 
     Parameters
@@ -184,6 +165,8 @@ def move(X, source, target, factor, n_jobs=None):
         What vectors at the identity are multiplied by.
     n_jobs : int or None, default=None
         Threads over blocks of matrices; blocks are small enough for the cache.
+    eps : float, default=0.0
+        Rounding of the numbers that came in, if it is more than double precision's.
 
     Returns
     -------
@@ -207,7 +190,7 @@ def move(X, source, target, factor, n_jobs=None):
     thread_map(block, blocks, n_jobs)
     # The sandwich is semidefinite where the matrix is: most are known to be good already.
     if suspect.any():
-        require_semidefinite(X[suspect], numbers=np.flatnonzero(suspect))
+        require_semidefinite(X[suspect], numbers=np.flatnonzero(suspect), eps=eps)
     return moved, folded
 
 
@@ -319,12 +302,16 @@ class Coordinates:
 
     def __init__(self, metric, power):
         self.power = float(power)
-        self.root = self.inverse_root = None
+        self.factor = self.inverse = None
         if metric is not None:
-            point = Point(metric, "metric")
+            require_definite(metric, "metric")
+            # Any F with F F^T = M will do: the coordinates differ by a rotation. This one keeps
+            # the digits of channels of small unit.
+            scaled, scale = unit_diagonal(metric)
+            point = Point(scaled, "metric")
             root = np.sqrt(point.values)
-            self.root = rebuild(root, point.vectors)
-            self.inverse_root = rebuild(1.0 / root, point.vectors)
+            self.factor = scale[:, None] * rebuild(root, point.vectors)
+            self.inverse = rebuild(1.0 / root, point.vectors) / scale
 
     @staticmethod
     def _power(X, exponent, n_jobs):
@@ -335,24 +322,24 @@ class Coordinates:
         """Return the matrix in the coordinates."""
         if self.power != 1.0:
             X = self._power(X, self.power, n_jobs)
-        return X if self.root is None else self.inverse_root @ X @ self.inverse_root
+        return X if self.factor is None else self.inverse @ X @ self.inverse.T
 
     def out(self, Y, n_jobs=None):
         """Return the matrix that has these coordinates."""
-        if self.root is not None:
-            Y = self.root @ Y @ self.root
+        if self.factor is not None:
+            Y = self.factor @ Y @ self.factor.T
         return Y if self.power == 1.0 else self._power(Y, 1.0 / self.power, n_jobs)
 
     def push(self, V, P):
         """Take tangent vectors at P to the coordinates (the derivative of `into`)."""
         if self.power != 1.0:
             V = self._derivative(V, P, np.multiply)
-        return V if self.root is None else self.inverse_root @ V @ self.inverse_root
+        return V if self.factor is None else self.inverse @ V @ self.inverse.T
 
     def pull(self, V, P):
         """Take tangent vectors of the coordinates back to P (the inverse of `push`)."""
-        if self.root is not None:
-            V = self.root @ V @ self.root
+        if self.factor is not None:
+            V = self.factor @ V @ self.factor.T
         return V if self.power == 1.0 else self._derivative(V, P, np.divide)
 
     def _derivative(self, V, P, apply):

@@ -11,10 +11,15 @@ from sklr.geometry._bures_core import (
     Point,
     plain_mean,
     rebuild,
-    require_semidefinite,
     transpose,
 )
-from sklr.geometry._spd import _check_weights
+from sklr.geometry._spd import weighted_stack
+from sklr.utils._spd_checks import (
+    check_matrices,
+    check_semidefinite,
+    check_stack,
+    require_semidefinite,
+)
 from sklr.utils._threads import single_blas_thread
 
 # Relative commutator up to which two matrices count as commuting.
@@ -79,10 +84,8 @@ def bw_distance(A, B, *, metric=None, power=1.0, squared=False):
     >>> float(bw_distance(np.diag([1.0, 4.0]), np.diag([9.0, 4.0])))
     2.0
     """
-    A, B = _check_matrices(A, "A"), _check_matrices(B, "B")
+    A, B = check_semidefinite(A, "A"), check_semidefinite(B, "B")
     coordinates = _coordinates(metric, power, A.shape[-1], B.shape[-1])
-    require_semidefinite(A, "A")
-    require_semidefinite(B, "B")
     with single_blas_thread():
         square = _square_distance(coordinates.into(A), coordinates.into(B))
     square = square / coordinates.power**2
@@ -159,10 +162,8 @@ def bw_log(X, reference, *, metric=None, power=1.0):
     array([[4., 0.],
            [0., 2.]])
     """
-    X, P = _check_matrices(X, "X"), _check_matrices(reference, "reference")
+    X, P = check_semidefinite(X, "X"), check_semidefinite(reference, "reference")
     coordinates = _coordinates(metric, power, X.shape[-1], P.shape[-1])
-    require_semidefinite(X, "X")
-    require_semidefinite(P, "reference")
     with single_blas_thread():
         point = Point(coordinates.into(P), "reference")
         return coordinates.pull(point.out(point.log(coordinates.into(X))), P)
@@ -216,9 +217,8 @@ def bw_exp(V, reference, *, metric=None, power=1.0):
     array([[9., 0.],
            [0., 4.]])
     """
-    V, P = _check_matrices(V, "V"), _check_matrices(reference, "reference")
+    V, P = check_matrices(V, "V", psd=False)[0], check_semidefinite(reference, "reference")
     coordinates = _coordinates(metric, power, V.shape[-1], P.shape[-1])
-    require_semidefinite(P, "reference")
     with single_blas_thread():
         point = Point(coordinates.into(P), "reference")
         return coordinates.out(point.exp(point.lyapunov(point.into(coordinates.push(V, P)))))
@@ -270,13 +270,11 @@ def bw_geodesic(A, B, t=0.5, *, metric=None, power=1.0):
     array([[4., 0.],
            [0., 4.]])
     """
-    A, B = _check_matrices(A, "A"), _check_matrices(B, "B")
+    A, B = check_semidefinite(A, "A"), check_semidefinite(B, "B")
     coordinates = _coordinates(metric, power, A.shape[-1], B.shape[-1])
     t = np.asarray(t, dtype=np.float64)
     if not ((t >= 0.0) & (t <= 1.0)).all():
         raise ValueError(f"t must be within [0, 1], got {t}.")
-    require_semidefinite(A, "A")
-    require_semidefinite(B, "B")
     with single_blas_thread():
         point = Point(coordinates.into(A), "A")
         log = point.log(coordinates.into(B))
@@ -296,7 +294,8 @@ def bw_mean(
     X : array-like of shape (..., n_matrices, n, n)
         Symmetric positive semidefinite matrices; one mean for each of the leading axes.
     sample_weight : array-like of shape (n_matrices,), default=None
-        Non-negative weights, scaled to sum to one. None weighs all alike.
+        Non-negative weights, scaled to sum to one. None weighs all alike. Matrices of weight
+        zero are left out, whatever they are.
     metric : array-like of shape (n, n), default=None
         SPD matrix of the generalised metric, see :func:`bw_distance`.
     power : float, default=1.0
@@ -355,17 +354,15 @@ def bw_mean(
     array([[4., 0.],
            [0., 4.]])
     """
-    X = _check_matrices(X, "X")
-    if X.ndim < 3 or 0 in X.shape:
-        raise ValueError(f"X must be a non-empty stack of square matrices, got shape {X.shape}.")
+    X, weights, numbers = weighted_stack(X, sample_weight)
+    X, eps = check_stack(X)
     coordinates = _coordinates(metric, power, X.shape[-1], X.shape[-1])
-    weights = _check_weights(sample_weight, X.shape[-3])
     if max_iter < 1:
         raise ValueError(f"max_iter must be at least 1, got {max_iter}.")
-    require_semidefinite(X, "X")
+    require_semidefinite(X, numbers=None if X.ndim > 3 else numbers, eps=eps)
     start = None
     if init is not None:
-        start = _check_matrices(init, "init")
+        start = check_semidefinite(init, "init")
         if start.shape != X.shape[-2:]:
             raise ValueError(f"init has shape {start.shape}, expected {X.shape[-2:]}.")
         start = coordinates.into(start)
@@ -438,8 +435,8 @@ def bw_transport(V, A, B, *, metric=None, power=1.0):
     array([[1.        , 2.        ],
            [2.        , 2.645751]])
     """
-    V = _check_matrices(V, "V")
-    A, B = _check_matrices(A, "A"), _check_matrices(B, "B")
+    V = check_matrices(V, "V", psd=False)[0]
+    A, B = check_semidefinite(A, "A"), check_semidefinite(B, "B")
     coordinates = _coordinates(metric, power, V.shape[-1], A.shape[-1], B.shape[-1])
     with single_blas_thread():
         vectors, a, b = _common_basis(coordinates.into(A), coordinates.into(B))
@@ -476,28 +473,7 @@ def _coordinates(metric, power, *sizes):
     if isinstance(power, bool) or not isinstance(power, Real) or not 0 < power < np.inf:
         raise ValueError(f"power must be a finite number above 0, got {power!r}.")
     if metric is not None:
-        metric = _check_matrices(metric, "metric")
+        metric = check_semidefinite(metric, "metric")
         if metric.shape != (sizes[0], sizes[0]):
             raise ValueError(f"metric has shape {metric.shape}, expected {(sizes[0],) * 2}.")
     return Coordinates(metric, power)
-
-
-def _check_matrices(X, name):
-    X = np.asarray(X)
-    if X.dtype.kind == "c":
-        raise ValueError(f"Complex data not supported: {name} has dtype {X.dtype}.")
-    X = X.astype(np.float64, copy=False)
-    if X.ndim < 2 or X.shape[-1] != X.shape[-2] or X.shape[-1] == 0:
-        raise ValueError(f"{name} must be square matrices (..., n, n), got shape {X.shape}.")
-    if not np.isfinite(X).all():
-        raise ValueError(f"{name} contains NaN or infinity.")
-    gap = np.abs(X - transpose(X)).max(axis=(-2, -1))
-    scale = np.abs(X).max(axis=(-2, -1))
-    bad = np.atleast_1d(gap > 1e-8 * scale).ravel()
-    if bad.any():
-        worst = int(np.argmax(bad))
-        raise ValueError(
-            f"{name} must be symmetric; matrix {worst} differs from its transpose by up to "
-            f"{np.atleast_1d(gap).ravel()[worst]:.3g}."
-        )
-    return X

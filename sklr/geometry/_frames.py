@@ -12,7 +12,11 @@ import numpy as np
 from scipy import sparse
 
 from sklr.geometry._diffusion import graph_laplacian, heat_kernel
-from sklr.geometry._neighbors_graph import nearest_neighbors, neighbors_graph
+from sklr.geometry._neighbors_graph import (
+    clip_n_neighbors,
+    nearest_neighbors,
+    neighbors_graph,
+)
 from sklr.utils._validation import check_array, check_positive_int
 
 # Neighbourhoods are decomposed in batches of about this many numbers.
@@ -20,14 +24,8 @@ _BATCH = 4_000_000
 
 
 def check_n_neighbors(n_neighbors, n_points):
-    """Return the number of neighbours as int, or say what is possible."""
-    n_neighbors = check_positive_int(n_neighbors, "n_neighbors")
-    if n_neighbors >= n_points:
-        raise ValueError(
-            f"n_neighbors={n_neighbors} must be smaller than the number of distinct points, "
-            f"n_samples = {n_points}."
-        )
-    return n_neighbors
+    """Return the number of neighbours as int, at most all other points."""
+    return clip_n_neighbors(check_positive_int(n_neighbors, "n_neighbors"), n_points)
 
 
 def principal_axes(points):

@@ -7,6 +7,7 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
 from sklr.utils._imports import import_optional
+from sklr.utils._warnings import warn_user
 
 # Entries beyond it, or below one over it, have squares that are no good numbers.
 _LARGEST = 1e140
@@ -26,6 +27,17 @@ def check_extent(X, name="X"):
         raise ValueError(
             f"{name} is too small, squares vanish: the largest entry is {largest:.3g}. Scale it."
         )
+
+
+def clip_n_neighbors(n_neighbors, n_points):
+    """Return the number of neighbours, at most all other points, with a warning where that is less."""
+    if n_neighbors < n_points:
+        return n_neighbors
+    warn_user(
+        f"n_neighbors={n_neighbors} is not less than the number of distinct points, n_samples = "
+        f"{n_points}; all {n_points - 1} others are taken as neighbours."
+    )
+    return n_points - 1
 
 
 def nearest_neighbors(
@@ -148,7 +160,8 @@ def neighbors_graph(
     X : ndarray of shape (n_samples, n_features)
         The points; for ``metric="precomputed"`` their distances (n_samples, n_samples).
     n_neighbors : int, default=10
-        Neighbours of each point, itself not counted.
+        Neighbours of each point, itself not counted; all others, with a warning, when there are
+        not so many.
     kernel : {"alpha", "binary", "gaussian", "adaptive"}, default="alpha"
         "alpha": exp(-(r / e_i) ** decay) with e_i the distance to the `n_neighbors`-th
         neighbour, averaged with its transpose; entries below `threshold` are dropped.
@@ -184,8 +197,9 @@ def neighbors_graph(
 
     Notes
     -----
-    Where the `n_neighbors` nearest neighbours are all duplicates of a point, its e_i is the
-    smallest positive distance that was found.
+    Where the `n_neighbors` nearest neighbours are all duplicates of a point, its e_i is zero: the
+    duplicates are its neighbours, with affinity one, and nothing else is. That is the limit of
+    points that come together, in whatever unit they are given.
 
     Examples
     --------
@@ -202,10 +216,12 @@ def neighbors_graph(
     n = len(X)
     if isinstance(n_neighbors, bool) or not isinstance(n_neighbors, Integral):
         raise TypeError(f"n_neighbors must be an integer, got {n_neighbors!r}.")
-    if not 1 <= n_neighbors <= n - 1:
+    if n_neighbors < 1 or n < 2:
         raise ValueError(
-            f"n_neighbors must be between 1 and n_samples - 1 = {n - 1}, got {n_neighbors}."
+            f"n_neighbors must be at least 1, and there must be 2 samples; got {n_neighbors} "
+            f"neighbours of {n} samples."
         )
+    n_neighbors = clip_n_neighbors(n_neighbors, n)
     if kernel not in KERNELS:
         raise ValueError(f"kernel must be one of {list(KERNELS)}, got {kernel!r}.")
     if not isinstance(decay, Real) or not decay > 0:
@@ -225,7 +241,7 @@ def neighbors_graph(
         raise ValueError(
             f"neighbors has {distances.shape[1]} columns, fewer than n_neighbors={n_neighbors}."
         )
-    radius = _local_scale(distances, n_neighbors)
+    radius = distances[:, n_neighbors - 1].copy()
     if kernel == "alpha":
         W = _alpha_affinity(X, distances, indices, radius, decay, threshold, options)
     else:
@@ -233,18 +249,6 @@ def neighbors_graph(
             distances[:, :n_neighbors], indices[:, :n_neighbors], radius, kernel, bandwidth
         )
     return anisotropic_affinity(W, anisotropy)
-
-
-def _local_scale(distances, n_neighbors):
-    """Distance to the last neighbour; for a heap of duplicates the smallest positive one."""
-    radius = distances[:, n_neighbors - 1].copy()
-    flat = radius == 0
-    if flat.any():
-        positive = np.where(distances[flat] > 0, distances[flat], np.inf).min(axis=1)
-        everywhere = distances[distances > 0]
-        fallback = everywhere.min() if everywhere.size else 1.0
-        radius[flat] = np.where(np.isfinite(positive), positive, fallback)
-    return radius
 
 
 def _alpha_affinity(X, distances, indices, radius, decay, threshold, options):
@@ -272,7 +276,7 @@ def _alpha_affinity(X, distances, indices, radius, decay, threshold, options):
             distances, indices = nearest_neighbors(X, wanted + 1, queries=X[rows], **options)
             distances, indices = _without_self(distances, indices, rows)
     i, j, r = (np.concatenate(part) for part in zip(*found))
-    K = sp.csr_array((np.exp(-((r / radius[i]) ** decay)), (i, j)), shape=(n, n))
+    K = sp.csr_array((np.exp(-(_ratio(r, radius[i]) ** decay)), (i, j)), shape=(n, n))
     return _tidy(0.5 * (K + K.T))
 
 
@@ -289,12 +293,21 @@ def _pair_affinity(distances, indices, radius, kernel, bandwidth):
     if kernel == "binary":
         values = np.ones(n * k)
     elif kernel == "gaussian":
-        scale = float(np.median(radius)) if bandwidth is None else bandwidth
-        values = np.exp(-0.5 * (r / scale) ** 2)
+        if bandwidth is None:
+            positive = radius[radius > 0]
+            bandwidth = float(np.median(positive)) if len(positive) else 0.0
+        values = np.exp(-0.5 * _ratio(r, bandwidth) ** 2)
     else:
-        values = np.exp(-(r * r) / (radius[i] * radius[j]))
+        values = np.exp(-_ratio(r, radius[i]) * _ratio(r, radius[j]))
     K = sp.csr_array((values, (i, j)), shape=(n, n))
     return _tidy(K.maximum(K.T))
+
+
+def _ratio(r, scale):
+    """r / scale; zero over zero is zero, anything else over zero infinite."""
+    scale = np.broadcast_to(scale, r.shape)
+    beyond = np.where(r > 0, np.inf, 0.0)
+    return np.divide(r, scale, out=beyond, where=scale > 0)
 
 
 def _tidy(W):

@@ -4,6 +4,7 @@ from sklr.manifold._bootstrap_amg import BootstrapAMGEmbedding
 from sklr.manifold._diffusion_entropy import DiffusionSpectralEntropy
 from sklr.manifold._fastrp import FastRP, fast_random_projection
 from sklr.manifold._fastrp_blocks import fastrp_blocks
+from sklr.manifold._fastrp_cv import FastRPCV
 from sklr.manifold._heat_distances import heat_geodesic_distances
 from sklr.manifold._heat_geodesic import HeatGeodesicEmbedding
 from sklr.manifold._heat_geodesic_display import (
@@ -17,6 +18,7 @@ __all__ = [
     "DiffusionSpectralEntropy",
     "EmbeddingDisplay",
     "FastRP",
+    "FastRPCV",
     "HeatEntropyDisplay",
     "HeatGeodesicEmbedding",
     "ShepardDisplay",

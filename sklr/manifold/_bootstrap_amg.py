@@ -9,16 +9,16 @@ from sklearn.neighbors import kneighbors_graph
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklr.geometry._augmented_graph import (
+from sklr.manifold._amg._augmented_graph import (
     as_undirected,
     definite_laplacian,
     encode_attributes,
     join_attributes,
 )
-from sklr.geometry._bootstrap_amg import FineMatrix, Hierarchy, as_multilevel_solver, bootstrap
-from sklr.manifold._amg_embeddings import eigen_coordinates, ritz_coordinates, singular_coordinates
+from sklr.manifold._amg._embeddings import eigen_coordinates, ritz_coordinates, singular_coordinates
+from sklr.manifold._amg._hierarchy import FineMatrix, Hierarchy, as_multilevel_solver, bootstrap
 from sklr.utils._base import BaseEstimator, fit_context
-from sklr.utils._graph import check_adjacency, index_dtype, is_graph_object, to_adjacency
+from sklr.utils._graph import check_adjacency, clipped_neighbors, graph_as_matrix, index_dtype
 from sklr.utils._validation import validate_data
 
 # Hierarchies where `max_hierarchies` is None. The paper's number where the smooth vectors are the
@@ -74,23 +74,14 @@ class _BaseBootstrapAMG(BaseEstimator):
 
     def _check_graph(self, X):
         """Return the checked adjacency, symmetric, without a diagonal."""
-        if self.affinity == "precomputed":
-            if is_graph_object(X):
-                adjacency = to_adjacency(X)
-                self.n_features_in_ = adjacency.shape[0]
-            else:
-                X = validate_data(
-                    self, X, accept_sparse="csr", dtype=np.float64, ensure_min_samples=2
-                )
-                adjacency = X
-            return as_undirected(check_adjacency(adjacency, name="X", symmetric=True))
-        if is_graph_object(X):
-            raise ValueError(
-                "X is a graph, but affinity='nearest_neighbors' takes a table of features: "
-                "set affinity='precomputed'."
-            )
-        X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, ensure_min_samples=2)
-        graph = kneighbors_graph(X, min(self.n_neighbors, X.shape[0] - 1), include_self=False)
+        X, is_graph = graph_as_matrix(X, precomputed=self.affinity == "precomputed")
+        X = validate_data(
+            self, X, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_min_samples=2
+        )
+        if is_graph:
+            return as_undirected(check_adjacency(X, name="X", symmetric=True))
+        n_neighbors = clipped_neighbors(self.n_neighbors, X.shape[0])
+        graph = kneighbors_graph(X, n_neighbors, include_self=False)
         return as_undirected(check_adjacency(0.5 * (graph + graph.T)))
 
     def _fit_coordinates(self, X, attributes, n_components, rng, n_clusters=None):

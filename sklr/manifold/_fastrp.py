@@ -1,75 +1,28 @@
 """FastRP: node embeddings by very sparse random projection."""
 
 import copy
-import warnings
-from numbers import Integral, Real
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.neighbors import NearestNeighbors
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sklr.manifold import _fastrp_core as core
-from sklr.utils._base import BaseEstimator, fit_context
-from sklr.utils._graph import check_adjacency, is_graph_object, to_adjacency
+from sklr.manifold._fastrp_blocks import fastrp_blocks
+from sklr.manifold._fastrp_checks import (
+    EMBEDDING_CONSTRAINTS,
+    check_centring,
+    check_projection,
+    check_weights,
+    warn_of_dangling,
+)
+from sklr.manifold._fastrp_graph import GraphInput
+from sklr.utils._base import fit_context
 from sklr.utils._progress import progress
 from sklr.utils._threads import ChunkThreads
-from sklr.utils._validation import validate_data
 
 
-def check_weights(weights):
-    """Return the weights of the powers as an array, or say what is wrong with them."""
-    try:
-        weights = np.asarray(weights, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"weights must be numbers, got {weights!r}.") from None
-    if weights.ndim != 1 or weights.size == 0:
-        raise ValueError(
-            f"weights must have one number for each power, at least one; got shape {weights.shape}."
-        )
-    if not np.isfinite(weights).all() or not weights.any():
-        raise ValueError(f"weights must be finite and not all zero, got {weights.tolist()}.")
-    return weights
-
-
-def check_projection(projection, n_nodes, n_components, dtype):
-    """Return a projection that the user gives, checked: CSR or a dense array."""
-    given = projection.shape if hasattr(projection, "shape") else np.shape(projection)
-    if given != (n_nodes, n_components):
-        raise ValueError(
-            f"projection has shape {given}; {n_nodes} nodes and n_components={n_components} "
-            f"need ({n_nodes}, {n_components})."
-        )
-    if sparse.issparse(projection):
-        projection = sparse.csr_array(projection).astype(dtype)
-        values = projection.data
-    else:
-        projection = values = np.array(projection, dtype=dtype, order="C")
-    if not np.isfinite(values).all():
-        raise ValueError("projection has NaN or infinite entries.")
-    return projection
-
-
-def warn_of_dangling(degrees, indices):
-    """Warn where edges lead to nodes that none leaves: no walk goes on from there."""
-    without = degrees == 0
-    if without.any():
-        reached = np.zeros(len(degrees), dtype=bool)
-        reached[indices] = True
-        n_dangling = int((without & reached).sum())
-        if n_dangling:
-            warnings.warn(
-                f"{n_dangling} nodes have edges that lead to them and none that leaves them; "
-                "their embedding is that of isolated nodes. Pass symmetrize=True to use edges "
-                "both ways.",
-                UserWarning,
-                stacklevel=4,
-            )
-
-
-class FastRP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class FastRP(ClassNamePrefixFeaturesOutMixin, GraphInput):
     """Embed the nodes of a graph by very sparse random projection.
 
     A random matrix with few non-zero entries is multiplied by the transition matrix of the graph
@@ -84,9 +37,9 @@ class FastRP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     weights : array-like of shape (q,), default=(0.0, 0.0, 1.0, 6.0)
         Weights of the powers 1 .. q of the transition matrix. Some implementations begin with
         power 0, which is `self_weight` here.
-    degree_exponent : float, default=-0.6
+    degree_exponent : float, default=0.0
         Exponent of the degrees that neighbours are weighted by; below zero hubs count less. The
-        most important parameter beside `weights`, usually in [-1, 0].
+        paper's values are in [-1, 0].
     affinity : {"nearest_neighbors", "precomputed"}, default="nearest_neighbors"
         "precomputed": `X` is the adjacency of a graph, or a graph of networkx or igraph.
         "nearest_neighbors": `X` is a table, and the graph is that of its nearest neighbours.
@@ -105,6 +58,10 @@ default="sparse"
         of the number of nodes.
     normalize_powers : bool, default=True
         Divide the rows of each power by their norm before the sum.
+    center_powers : bool, default=False
+        Subtract from power 0 the mean of its rows, weighted by degrees: what walks of any node
+        tend to, whatever the node. Classifiers gain by it, links by cosine lose. With
+        ``input_matrix="transition"`` only.
     standardize : bool, default=True
         Give the columns of the result mean 0 and variance 1.
     self_weight : float, default=0.0
@@ -184,24 +141,9 @@ default="sparse"
     """
 
     _parameter_constraints: dict = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
-        "weights": ["array-like"],
-        "degree_exponent": [Interval(Real, None, None, closed="neither")],
-        "affinity": [StrOptions({"nearest_neighbors", "precomputed"})],
-        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
-        "symmetrize": ["boolean"],
-        "input_matrix": [StrOptions({"transition", "adjacency"})],
-        "projection": [StrOptions({"sparse", "gaussian"}), "array-like", "sparse matrix"],
-        "density": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="right")],
-        "normalize_powers": ["boolean"],
-        "standardize": ["boolean"],
-        "self_weight": [Interval(Real, None, None, closed="neither")],
-        "isolated": [StrOptions({"keep", "zero"})],
+        **EMBEDDING_CONSTRAINTS,
+        **GraphInput._parameter_constraints,
         "store_powers": ["boolean"],
-        "dtype": [Options(type, {np.float32, np.float64}), StrOptions({"float32", "float64"})],
-        "random_state": ["random_state"],
-        "n_jobs": [Integral, None],
-        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -209,7 +151,7 @@ default="sparse"
         n_components=128,
         *,
         weights=(0.0, 0.0, 1.0, 6.0),
-        degree_exponent=-0.6,
+        degree_exponent=0.0,
         affinity="nearest_neighbors",
         n_neighbors=10,
         symmetrize=False,
@@ -217,6 +159,7 @@ default="sparse"
         projection="sparse",
         density="auto",
         normalize_powers=True,
+        center_powers=False,
         standardize=True,
         self_weight=0.0,
         isolated="keep",
@@ -236,6 +179,7 @@ default="sparse"
         self.projection = projection
         self.density = density
         self.normalize_powers = normalize_powers
+        self.center_powers = center_powers
         self.standardize = standardize
         self.self_weight = self_weight
         self.isolated = isolated
@@ -305,11 +249,7 @@ or array-like of shape (n_samples, n_features)
         """
         check_is_fitted(self)
         self._check_stored("transform")
-        X = validate_data(self, X, reset=False, accept_sparse=("csr", "csc", "coo"))
-        if self.affinity == "nearest_neighbors":
-            edges = self._edges_to_fitted(X)
-        else:
-            edges = check_adjacency(X, name="X", dtype=None, square=False)
+        edges = self._new_edges(X)
         operator = self._operator(edges)
         with ChunkThreads(self.n_jobs) as threads:
             total = core.sum_of_new_rows(
@@ -385,17 +325,10 @@ or array-like of shape (n_samples, n_features)
         embedding : memmap of shape (n_nodes, n_components)
             The embedding, mapped from `out`.
         """
-        from sklr.manifold._fastrp_blocks import fastrp_blocks
-
-        names = (
-            "weights degree_exponent input_matrix projection density normalize_powers standardize "
-            "self_weight isolated dtype random_state n_jobs verbose"
-        ).split()
-        settings = {name: getattr(self, name) for name in names}
+        settings = {name: getattr(self, name) for name in EMBEDDING_CONSTRAINTS}
         return fastrp_blocks(
             graph,
             out,
-            self.n_components,
             column_block=column_block,
             overwrite=overwrite,
             **settings,
@@ -419,25 +352,24 @@ or array-like of shape (n_samples, n_features)
         )
 
     def _embed(self, X):
-        weights = check_weights(self.weights)
-        dtype = np.dtype(self.dtype)
         adjacency, kept = self._graph(X)
-        if self.symmetrize and self.affinity == "precomputed":
-            adjacency = check_adjacency(adjacency + adjacency.T, dtype=None)
+        vars(self).update(kept)
+        self._embed_graph(adjacency)
+
+    def _embed_graph(self, adjacency):
+        weights = check_weights(self.weights)
+        check_centring(self.center_powers, self.input_matrix)
+        dtype = np.dtype(self.dtype)
         n_nodes = adjacency.shape[0]
         density = core.resolve_density(self.density, n_nodes)
-        if isinstance(self.projection, str):
-            key = core.draw_key(self.random_state)
-            projection = core.draw_projection(
-                self.projection, key, n_nodes, self.n_components, density, dtype
-            )
-        else:
-            projection = check_projection(self.projection, n_nodes, self.n_components, dtype)
+        projection = self._projection(n_nodes, density, dtype)
         operator = self._operator(adjacency)
-        if self.affinity == "precomputed" and not self.symmetrize:
+        if not hasattr(self, "_neighbors") and not self.symmetrize:
             warn_of_dangling(operator.degrees, operator.indices)
         factors = core.node_factors(operator.degrees, operator.degrees.sum(), self.degree_exponent)
         start = core.start_power(projection, factors)
+        if self.center_powers:
+            start = core.centred(start, operator.degrees)
         sparse_first = sparse.issparse(projection) and core.keeps_first_power_sparse(
             projection.nnz
             if not isinstance(self.projection, str)
@@ -459,31 +391,29 @@ or array-like of shape (n_samples, n_features)
                 threads=threads,
                 progress=self._progress,
             )
-            finished = self._finished(total, operator.degrees, threads)
-            # Nothing is set before everything is done: a fit that is stopped leaves no half.
-            self._forget()
-            self.projection_ = projection
-            self.degrees_ = operator.degrees
-            self.weights_ = weights
-            if powers is not None:
-                self.powers_ = [
-                    power.tocsr() if isinstance(power, core.SparseRows) else power
-                    for power in powers
-                ]
-            for name, value in kept.items():
-                setattr(self, name, value)
-            self._n_features_out = self.n_components
-            vars(self).update(finished)
+            vars(self).update(self._finished(total, operator.degrees, threads))
+        self.projection_ = projection
+        self.degrees_ = operator.degrees
+        self.weights_ = weights
+        if powers is not None:
+            self.powers_ = [
+                power.tocsr() if isinstance(power, core.SparseRows) else power for power in powers
+            ]
+        self._n_features_out = self.n_components
+
+    def _projection(self, n_nodes, density, dtype):
+        """Return the random matrix, drawn or given."""
+        if not isinstance(self.projection, str):
+            return check_projection(self.projection, n_nodes, self.n_components, dtype)
+        key = core.draw_key(self.random_state)
+        return core.draw_projection(
+            self.projection, key, n_nodes, self.n_components, density, dtype
+        )
 
     def _progress(self, powers):
         return progress(
             powers, total=len(powers), description="powers of the graph", verbose=self.verbose
         )
-
-    def _forget(self):
-        """Remove what a former fit left and this one might not set."""
-        for name in ("powers_", "mean_", "scale_", "adjacency_", "n_neighbors_", "_neighbors"):
-            vars(self).pop(name, None)
 
     def _finished(self, total, degrees, threads):
         """Return the fitted attributes that come of the sum of the powers, which is written to."""
@@ -498,60 +428,6 @@ or array-like of shape (n_samples, n_features)
             total[degrees == 0] = 0
         return found
 
-    def _graph(self, X):
-        """Return the checked adjacency, and what of its making is to be kept."""
-        if self.affinity == "precomputed":
-            if is_graph_object(X):
-                X = to_adjacency(X)
-            # What is sparse is looked through once, below.
-            look = not sparse.issparse(X)
-            X = validate_data(self, X, accept_sparse=("csr", "csc", "coo"), ensure_all_finite=look)
-            return check_adjacency(X, name="X", dtype=None), {}
-        X = validate_data(self, X, accept_sparse=("csr",), ensure_min_samples=2)
-        if sparse.issparse(X) and X.shape[0] == X.shape[1] and (X != X.T).nnz == 0:
-            warnings.warn(
-                f"X is a sparse symmetric matrix of shape {X.shape}: an adjacency? It is taken "
-                'as a table of features; pass affinity="precomputed" for a graph.',
-                UserWarning,
-                stacklevel=4,
-            )
-        n_neighbors = min(self.n_neighbors, X.shape[0] - 1)
-        neighbors = NearestNeighbors(n_neighbors=n_neighbors, n_jobs=self.n_jobs).fit(X)
-        graph = sparse.csr_array(neighbors.kneighbors_graph(mode="connectivity"))
-        adjacency = check_adjacency(graph.maximum(graph.T))
-        kept = {"adjacency_": adjacency, "n_neighbors_": n_neighbors, "_neighbors": neighbors}
-        return adjacency, kept
-
-    def _edges_to_fitted(self, X):
-        """Return the edges of new samples; a sample that was fitted has those that it had."""
-        fitted = self._neighbors._fit_X
-        n_new, n_fitted = X.shape[0], fitted.shape[0]
-        near = self._neighbors.kneighbors(X, return_distance=False)
-        known = np.full(n_new, n_fitted)
-        for candidate in near.T:
-            if sparse.issparse(X):
-                same = (sparse.csr_array(X) != sparse.csr_array(fitted)[candidate]).sum(axis=1) == 0
-            else:
-                same = (X == fitted[candidate]).all(axis=1)
-            known[same] = np.minimum(known[same], candidate[same])
-        indptr = np.arange(n_new + 1) * near.shape[1]
-        edges = sparse.csr_array(
-            (np.ones(near.size), near.ravel(), indptr), shape=(n_new, n_fitted)
-        )
-        is_known = known < n_fitted
-        # New samples first, then those that were fitted, then back in order.
-        stacked = sparse.vstack([edges[~is_known], self.adjacency_[known[is_known]]], format="csr")
-        order = np.argsort(np.r_[np.flatnonzero(~is_known), np.flatnonzero(is_known)])
-        return check_adjacency(stacked[order], square=False)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.input_tags.pairwise = self.affinity == "precomputed"
-        tags.input_tags.positive_only = self.affinity == "precomputed"
-        tags.transformer_tags.preserves_dtype = []  # the parameter dtype says what comes out
-        return tags
-
 
 def _rows_of(power):
     return core.SparseRows.of(power) if sparse.issparse(power) else power
@@ -562,12 +438,13 @@ def fast_random_projection(
     n_components=128,
     *,
     weights=(0.0, 0.0, 1.0, 6.0),
-    degree_exponent=-0.6,
+    degree_exponent=0.0,
     symmetrize=False,
     input_matrix="transition",
     projection="sparse",
     density="auto",
     normalize_powers=True,
+    center_powers=False,
     standardize=True,
     self_weight=0.0,
     isolated="keep",
@@ -589,7 +466,7 @@ def fast_random_projection(
         Dimension of the embedding.
     weights : array-like of shape (q,), default=(0.0, 0.0, 1.0, 6.0)
         Weights of the powers 1 .. q of the transition matrix.
-    degree_exponent : float, default=-0.6
+    degree_exponent : float, default=0.0
         Exponent of the degrees that neighbours are weighted by; below zero hubs count less.
     symmetrize : bool, default=False
         Use the edges of a directed graph both ways (A + A.T).
@@ -602,6 +479,10 @@ default="sparse"
         Share of non-zero entries with ``projection="sparse"``.
     normalize_powers : bool, default=True
         Divide the rows of each power by their norm before the sum.
+    center_powers : bool, default=False
+        Subtract from power 0 the mean of its rows, weighted by degrees: what walks of any node
+        tend to, whatever the node. Classifiers gain by it, links by cosine lose. With
+        ``input_matrix="transition"`` only.
     standardize : bool, default=True
         Give the columns of the result mean 0 and variance 1.
     self_weight : float, default=0.0

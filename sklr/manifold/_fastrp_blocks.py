@@ -15,9 +15,16 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 from scipy import sparse
+from sklearn.utils._param_validation import validate_parameter_constraints
 
 from sklr.manifold import _fastrp_core as core
-from sklr.manifold._fastrp import FastRP, check_projection, check_weights, warn_of_dangling
+from sklr.manifold._fastrp_checks import (
+    EMBEDDING_CONSTRAINTS,
+    check_centring,
+    check_projection,
+    check_weights,
+    warn_of_dangling,
+)
 from sklr.utils._graph_folder import file_mode, open_graph
 from sklr.utils._threads import ChunkThreads
 from sklr.utils._validation import check_positive_int
@@ -46,6 +53,7 @@ class _Job:
     density: float
     sparse_first: bool
     normalize: bool
+    center: bool
     blocks: tuple
 
     def part(self, name):
@@ -72,11 +80,13 @@ def _make_columns(job: _Job, first: int, last: int, given: Any) -> None:
         _save_part(job, 0, first, given)
     source: Any = core.start_power(given, factors)
     del given, factors
+    if job.center:
+        source = core.centred(source, np.load(job.part("degrees")))
     spare = None
     with ChunkThreads(1) as threads:
         steps = core.Steps(operator, threads)
         for k, weight in enumerate(job.weights, start=1):
-            if k == 1 and job.sparse_first:
+            if k == 1 and job.sparse_first and isinstance(source, core.SparseRows):
                 new = steps.first_sparse(source)
             else:
                 new = np.empty((job.n_nodes, last - first), dtype) if spare is None else spare
@@ -151,11 +161,12 @@ def fastrp_blocks(
     column_block=16,
     overwrite=False,
     weights=(0.0, 0.0, 1.0, 6.0),
-    degree_exponent=-0.6,
+    degree_exponent=0.0,
     input_matrix="transition",
     projection="sparse",
     density="auto",
     normalize_powers=True,
+    center_powers=False,
     standardize=True,
     self_weight=0.0,
     isolated="keep",
@@ -186,7 +197,7 @@ def fastrp_blocks(
         Whether `out` may be replaced.
     weights : array-like of shape (q,), default=(0.0, 0.0, 1.0, 6.0)
         Weights of the powers 1 .. q of the transition matrix.
-    degree_exponent : float, default=-0.6
+    degree_exponent : float, default=0.0
         Exponent of the degrees that neighbours are weighted by; below zero hubs count less.
     input_matrix : {"transition", "adjacency"}, default="transition"
         Average over neighbours, or sum.
@@ -197,6 +208,8 @@ default="sparse"
         Share of non-zero entries with ``projection="sparse"``.
     normalize_powers : bool, default=True
         Divide the rows of each power by their norm before the sum.
+    center_powers : bool, default=False
+        Subtract from power 0 the mean of its rows, weighted by degrees.
     standardize : bool, default=True
         Give the columns of the result mean 0 and variance 1.
     self_weight : float, default=0.0
@@ -248,24 +261,10 @@ default="sparse"
     ...     print(bool((blocks == whole).all()))
     True
     """
-    estimator = FastRP(
-        n_components,
-        weights=weights,
-        degree_exponent=degree_exponent,
-        input_matrix=input_matrix,
-        projection=projection,
-        density=density,
-        normalize_powers=normalize_powers,
-        standardize=standardize,
-        self_weight=self_weight,
-        isolated=isolated,
-        dtype=dtype,
-        random_state=random_state,
-        n_jobs=n_jobs,
-        verbose=verbose,
-    )
-    estimator._validate_params()
+    settings = {name: value for name, value in locals().items() if name in EMBEDDING_CONSTRAINTS}
+    validate_parameter_constraints(EMBEDDING_CONSTRAINTS, settings, caller_name="fastrp_blocks")
     weights = check_weights(weights)
+    check_centring(center_powers, input_matrix)
     column_block = check_positive_int(column_block, "column_block")
     out = pathlib.Path(out)
     if out.suffix != ".npy":
@@ -317,6 +316,7 @@ default="sparse"
                 n_entries, n_nodes, n_components, operator.n_edges
             ),
             normalize=bool(normalize_powers),
+            center=bool(center_powers),
             blocks=blocks,
         )
         degrees = operator.degrees

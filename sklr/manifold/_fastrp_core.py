@@ -157,6 +157,26 @@ def start_power(projection, factors):
     return np.ascontiguousarray((projection * factors[:, None]).astype(projection.dtype))
 
 
+def centred(start, degrees):
+    """Return power 0 without the mean of its rows, weighted by degrees: a dense array.
+
+    Walks keep that mean, so all powers are without it. Each column is summed in the order of its
+    rows, whatever other columns there are.
+    """
+    if isinstance(start, SparseRows):
+        start = start.tocsr()
+        weights = np.repeat(degrees, np.diff(start.indptr)) * start.data
+        mean = np.bincount(start.indices, weights=weights, minlength=start.shape[1])
+        start = start.toarray()
+    else:
+        mean = np.zeros(start.shape[1])
+        for first in range(0, len(start), 4096):
+            rows = slice(first, first + 4096)
+            mean += (start[rows] * degrees[rows, None]).sum(axis=0)
+    mean /= max(degrees.sum(), np.finfo(float).tiny)
+    return np.ascontiguousarray(start - mean.astype(start.dtype))
+
+
 def keeps_first_power_sparse(n_entries, n_nodes, n_components, n_edges):
     """Return whether the first power has so few entries that it is kept sparse.
 

@@ -13,7 +13,8 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_consistent_length
 
 from sklr.geometry._diffusion import diffusion_operator
-from sklr.geometry._kernel_spectrum import (
+from sklr.geometry._neighbors_graph import neighbors_graph
+from sklr.metrics._kernel_spectrum import (
     dense_operator,
     diffusion_scales,
     exact_eigenvalues,
@@ -23,7 +24,6 @@ from sklr.geometry._kernel_spectrum import (
     spectral_sums,
     unit_of,
 )
-from sklr.geometry._neighbors_graph import neighbors_graph
 from sklr.utils._validation import check_array
 
 SOLVERS = ("exact", "lanczos", "landmark")

@@ -1,9 +1,11 @@
 """Classification by class subspaces on top of a network."""
 
+from __future__ import annotations
+
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.linalg import svdvals
@@ -11,10 +13,14 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklr._torch._modules import mlp, own_module, probe
+from sklr._torch._modules import mlp, output_width, own_module
 from sklr.neural_network._base import TorchEstimator, cosine_factor, training_constraints
+from sklr.neural_network._classifier import TorchClassifierMixin
 from sklr.neural_network._loop import TrainState
-from sklr.neural_network._mixins import TorchClassifierMixin
+from sklr.neural_network._solvers import make_optimizer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 class GrassmannClassifier(
@@ -32,9 +38,8 @@ class GrassmannClassifier(
         Dimension k of each class's subspace; below the number of features of the network.
     module : torch.nn.Module or callable, default=None
         The network that makes the features, of shape (n_samples, D). None builds a perceptron
-        with `hidden_layer_sizes`; a Module is copied, and trained from the weights it comes with;
-        a callable is called with the number of features, or with the shape of a sample of more
-        dimensions (images), and returns a Module.
+        with `hidden_layer_sizes`.
+        {how_module_is_given}
     hidden_layer_sizes : array-like of int, default=(128,)
         Widths of the layers of the perceptron. Empty is a classifier by subspaces of the data's
         own space, which cannot tell a sample from its negative.
@@ -50,54 +55,35 @@ class GrassmannClassifier(
         Weight decay of the network; subspaces have none.
     solver : {"sgd", "adamw"}, default="sgd"
         Optimiser of the network. With "adamw" choose a smaller `learning_rate` (0.001).
-    max_iter : int, default=50
-        Epochs.
+    {max_iter}
     batch_size : int or "auto", default="auto"
         Samples of a batch; "auto" is 64, or all where there are fewer.
-    class_weight : dict or "balanced", default=None
-        Weights of the classes in the loss.
-    early_stopping : bool, default=False
-        Whether to stop when the accuracy on samples set aside (or given to ``fit`` as `X_val`)
-        stands still; the weights of the best epoch are kept.
-    validation_fraction : float, default=0.1
-        Share of the samples set aside for `early_stopping`.
-    n_iter_no_change : int, default=10
-        Epochs without improvement before it stops.
-    tol : float, default=1e-4
-        What counts as an improvement.
-    dtype : {"auto", "float32", "float64"}, default="auto"
-        Precision of training. "auto" is float32, and float64 where a given Module is.
-    device : str, default="auto"
-        Where to train: "auto" is a CUDA device if there is one, else the CPU.
-    random_state : int, RandomState instance or None, default=None
-        Seeds first weights, order of samples and dropout. Two fits on the CPU with the same
-        integer and number of threads are equal to the last bit.
-    verbose : int, default=0
-        1 shows a bar over the epochs, 2 prints a line for each.
-    callbacks : list of object, default=None
-        Called between epochs where they have ``on_fit_begin``, ``on_epoch_end`` or
-        ``on_fit_end(estimator, info)``; an answer True after an epoch ends the training.
+    {class_weight}
+    {early_stopping}
+    {validation_fraction}
+    {n_iter_no_change}
+    {tol}
+    {dtype}
+    {device}
+    {random_state}
+    {verbose}
+    {callbacks}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels.
+    {classes_}
     module_ : torch.nn.Module
         The trained network: ``module_.features`` and ``module_.head``.
     components_ : ndarray of shape (n_classes, D, n_components)
         Orthonormal bases of the classes' subspaces.
     scale_ : float
         Largest logit.
-    n_iter_ : int
-        Epochs done.
-    loss_curve_ : list of float
-        Mean loss of each epoch.
-    validation_scores_ : list of float
-        Accuracy after each epoch; only with `early_stopping` or `X_val`.
+    {n_iter_}
+    {loss_curve_}
+    {validation_scores_}
     n_features_in_ : int
         Number of features (of channels, for images).
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when `X` has them.
+    {feature_names_in_}
 
     See Also
     --------
@@ -196,31 +182,29 @@ class GrassmannClassifier(
         self.verbose = verbose
         self.callbacks = callbacks
 
-    def _build(self, n_in: Any, n_out: int | None) -> Any:
-        import torch
+    _network_parameters = ("n_components", "scale")
+
+    def _build(self, n_in: Any, n_out: Any) -> nn.Module:
         from torch import nn
 
         from sklr.nn import GrassmannLinear
 
+        features: nn.Module
         if self.module is None:
             features = mlp(n_in, self.hidden_layer_sizes)
             width = self.hidden_layer_sizes[-1] if len(self.hidden_layer_sizes) else n_in
         else:
             features = own_module(self.module, n_in)
-            shape = (n_in,) if isinstance(n_in, int) else n_in
-            dtype = next((p.dtype for p in features.parameters()), torch.float32)
-            width = probe(features, torch.zeros(2, *shape, dtype=dtype)).shape[1]
+            width = output_width(features, n_in)
         head = GrassmannLinear(width, n_out, self.n_components, self.scale)
         return nn.Sequential(OrderedDict(features=features, head=head))
 
-    def _loss(self, module: Any, xb: Any, yb: Any, step: TrainState) -> Any:
+    def _loss(self, module: nn.Module, xb: Tensor, yb: Tensor, step: TrainState) -> Tensor:
         if step.batch_weights is not None:
             return super()._loss(module, xb, yb, step)
         return module.head.cross_entropy(module.features(xb), yb)
 
-    def _optimizers(self, module: Any) -> list[Any]:
-        import torch
-
+    def _optimizers(self, module: nn.Module) -> list[Any]:
         from sklr.nn import RiemannianSGD, split_manifold_parameters
 
         manifold, rest = split_manifold_parameters(module)
@@ -230,22 +214,13 @@ class GrassmannClassifier(
             groups.append(options)
         optimizers = [RiemannianSGD(groups, momentum=self.momentum)]
         if rest and self.solver == "adamw":
-            optimizers.append(torch.optim.AdamW([options]))
+            optimizers.append(make_optimizer(self.solver, [options], lr=self.learning_rate))
         return optimizers
 
     def _learning_rate_factor(self, step: TrainState) -> float | None:
         return cosine_factor(step)
 
-    def _dtypes(self) -> tuple[str, str]:
-        training, module = "float32", self.module
-        if self.dtype != "auto":
-            training = self.dtype
-        elif module is not None and hasattr(module, "parameters") and not isinstance(module, type):
-            kinds = {str(p.dtype).removeprefix("torch.") for p in module.parameters()}
-            training = "float64" if kinds == {"float64"} else "float32"
-        return training, "float64" if self.module is None else training
-
-    def _check_weights(self, state: dict[str, Any]) -> None:
+    def _check_weights(self, state: dict[str, Tensor]) -> None:
         bases = state["head.weight"].detach().double().numpy()
         gap = np.abs(bases.transpose(0, 2, 1) @ bases - np.eye(bases.shape[-1])).max()
         if gap > 1e-3:  # half precision leaves 2e-4

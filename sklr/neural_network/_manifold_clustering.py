@@ -1,33 +1,36 @@
 """Clusters on non-linear manifolds, and a representation in which they are linear subspaces."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.base import (
-    ClassNamePrefixFeaturesOutMixin,
-    ClusterMixin,
-    TransformerMixin,
-)
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Hidden, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklr._torch._modules import mlp, own_module, probe
+from sklr._torch._modules import mlp, output_width, own_module, probe
 from sklr._torch._rng import derive_seeds
 from sklr.neural_network._base import TorchEstimator, training_constraints
-from sklr.neural_network._loop import TrainState
+from sklr.neural_network._cluster import TorchClusterMixin
+from sklr.neural_network._loop import Stage, TrainState
 from sklr.neural_network._membership import label_by_membership, membership
-from sklr.utils._base import fit_context
+from sklr.neural_network._solvers import make_optimizer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
 
 # "gaussian": noise moves a sample by this part of the distance to its tenth neighbour.
 _NOISE, _NEIGHBORS, _MEASURED = 0.5, 10, 2000
 
 
 class ManifoldLinearizingClustering(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, TorchEstimator
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchClusterMixin, TorchEstimator
 ):
     r"""Clustering of samples on several non-linear manifolds, by rate reduction.
 
@@ -43,11 +46,10 @@ class ManifoldLinearizingClustering(
         labels have the shortest code.
     n_components : int, default=64
         Dimension of the features.
-    backbone : torch.nn.Module or callable, default=None
-        The network below the two linear heads. None builds a perceptron with two hidden layers. A
-        Module is copied, and trained from the weights it comes with (``torch.nn.Identity()`` makes
-        the features linear in the data); a callable is called with the number of features, or the
-        shape of a sample of more dimensions, and returns a Module.
+    module : torch.nn.Module or callable, default=None
+        The network below the two linear heads. None builds a perceptron with two hidden layers;
+        ``torch.nn.Identity()`` makes the features linear in the data.
+        {how_module_is_given}
     hidden_dim : int, default=512
         Width of both hidden layers of the default network.
     eps : float, default=0.1
@@ -78,21 +80,17 @@ class ManifoldLinearizingClustering(
         Epochs of the second stage, with clusters.
     batch_size : int or "auto", default="auto"
         Samples of a batch; "auto" is 256, or all where there are fewer. An incomplete last batch
-        is left out.
+        is left out; samples for less than two batches are one.
     warmup_learning_rate : float, default=1e-3
         Learning rate of the first stage, by Adam.
     learning_rate : float, default=2e-3
         Learning rate of the second stage, by gradient descent with momentum .9.
-    device : str, default="auto"
-        Where to train: "auto" is a CUDA device if there is one, else the CPU.
-    random_state : int, RandomState instance or None, default=None
-        Seeds first weights, batches, views and k-means. Two fits on the CPU with the same integer
-        and number of threads are equal to the last bit.
-    verbose : int, default=0
-        1 shows a bar over the epochs, 2 prints a line for each.
-    callbacks : list of object, default=None
-        Called between epochs where they have ``on_fit_begin``, ``on_epoch_end`` or
-        ``on_fit_end(estimator, info)``; an answer True after an epoch ends the training.
+    {device}
+    {random_state}
+    {verbose}
+    {callbacks}
+    backbone : torch.nn.Module or callable, default="deprecated"
+        The former name of `module`.
 
     Attributes
     ----------
@@ -113,14 +111,16 @@ class ManifoldLinearizingClustering(
         None.
     module_ : torch.nn.Module
         The trained network.
+    loss_terms_ : dict of {str: list of float}
+        Means of each epoch: "expansion" is the coding rate of all features, "agreement" that of
+        two views, "compression" the coding rate of the clusters; NaN in a stage without the term.
     loss_curve_ : list of float
         Mean loss of each epoch, of the first stage and then of the second.
     n_iter_ : int
         Epochs done, of both stages.
     n_features_in_ : int
         Number of features (of channels, for images).
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when `X` has them.
+    {feature_names_in_}
 
     See Also
     --------
@@ -159,7 +159,7 @@ class ManifoldLinearizingClustering(
     _parameter_constraints: dict = {
         "n_clusters": [Interval(Integral, 1, None, closed="left"), None],
         "n_components": [Interval(Integral, 1, None, closed="left")],
-        "backbone": [callable, None],
+        "backbone": [callable, None, Hidden(StrOptions({"deprecated"}))],
         "hidden_dim": [Interval(Integral, 1, None, closed="left")],
         "eps": [Interval(Real, 0, None, closed="neither")],
         "eta": [Interval(Real, 0, None, closed="neither")],
@@ -173,6 +173,7 @@ class ManifoldLinearizingClustering(
         "warmup_iter": [Interval(Integral, 0, None, closed="left")],
         "warmup_learning_rate": [Interval(Real, 0, None, closed="neither")],
         **training_constraints(
+            "module",
             "learning_rate",
             "max_iter",
             "batch_size",
@@ -191,7 +192,7 @@ class ManifoldLinearizingClustering(
         n_clusters: int | None = None,
         n_components: int = 64,
         *,
-        backbone: Callable[..., Any] | None = None,
+        module: Callable[..., Any] | None = None,
         hidden_dim: int = 512,
         eps: float = 0.1,
         eta: float = 0.15,
@@ -211,10 +212,11 @@ class ManifoldLinearizingClustering(
         random_state: Any = None,
         verbose: int = 0,
         callbacks: Any = None,
+        backbone: Any = "deprecated",
     ) -> None:
         self.n_clusters = n_clusters
         self.n_components = n_components
-        self.backbone = backbone
+        self.module = module
         self.hidden_dim = hidden_dim
         self.eps = eps
         self.eta = eta
@@ -234,42 +236,21 @@ class ManifoldLinearizingClustering(
         self.random_state = random_state
         self.verbose = verbose
         self.callbacks = callbacks
+        self.backbone = backbone
 
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None) -> "ManifoldLinearizingClustering":
-        """Train the network, and label the samples.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Training samples; of any shape that `backbone` takes, when it is given.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : ManifoldLinearizingClustering
-            The fitted estimator.
-        """
-        self._torch()
-        with self._ready_to_train():
-            given, X = X, self._validate(X, reset=True)
-            for name in ("n_clusters", "batch_size"):
-                value: Any = getattr(self, name)
-                if isinstance(value, Integral) and int(value) > len(X):
-                    raise ValueError(f"{name}={value} is more than the n_samples={len(X)}")
-            if self.batch_size == 1:
-                raise ValueError("batch_size=1 has no other sample to cluster with: take 2 or more")
-            if len(X) < 2:
-                raise ValueError(f"at least 2 samples are needed, got n_samples={len(X)}")
-            self._noise = self._noise_scale(X) if self.augment == "gaussian" else 0.0
-            self._fit_network(X)
-            self._label(self._validate(given, reset=False))
-        return self
+    def _check_samples(self, X: np.ndarray) -> None:
+        for name in ("n_clusters", "batch_size"):
+            value: Any = getattr(self, name)
+            if isinstance(value, Integral) and int(value) > len(X):
+                raise ValueError(f"{name}={value} is more than the n_samples={len(X)}")
+        if self.batch_size == 1:
+            raise ValueError("batch_size=1 has no other sample to cluster with: take 2 or more")
+        if len(X) < 2:
+            raise ValueError(f"at least 2 samples are needed, got n_samples={len(X)}")
 
     def _label(self, X: np.ndarray) -> None:
-        self.embedding_ = _unit(self._infer(X, lambda module, xb: module["features"](xb)))
-        self.codes_ = _unit(self._infer(X, lambda module, xb: module["codes"](xb)))
+        self.embedding_ = self._features(X)
+        self.codes_ = _unit(self._infer(X, lambda module, xb: _part(module, "codes")(xb)))
         rng = np.random.RandomState(derive_seeds(self._seed, 3, 1)[0])  # noqa: NPY002
         found = label_by_membership(
             self.embedding_,
@@ -287,22 +268,9 @@ class ManifoldLinearizingClustering(
             self.coding_lengths_ = lengths
         self._n_features_out = self.n_components
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the cluster of each sample.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Samples.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            The cluster whose code grows least by the sample's features. Training samples may get
-            another label than in ``labels_``, which comes from all of them at once.
-        """
-        check_is_fitted(self)
-        return self._clusters.assign(self.transform(X))
+    def _assign(self, X: np.ndarray) -> np.ndarray:
+        """Return the cluster whose code grows least by a sample's features."""
+        return self._clusters.assign(self._features(X))
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the features of samples.
@@ -318,8 +286,10 @@ class ManifoldLinearizingClustering(
             Unit rows.
         """
         check_is_fitted(self)
-        X = self._validate(X, reset=False)
-        return _unit(self._infer(X, lambda module, xb: module["features"](xb)))
+        return self._features(self._validate(X, reset=False))
+
+    def _features(self, X: np.ndarray) -> np.ndarray:
+        return _unit(self._infer(X, lambda module, xb: _part(module, "features")(xb)))
 
     @property
     def membership_(self) -> np.ndarray:
@@ -328,11 +298,17 @@ class ManifoldLinearizingClustering(
 
     # Input.
 
-    def _dtypes(self) -> tuple[str, str]:
-        return "float32", "float64" if self.backbone is None else "float32"
+    _renamed = {"backbone": "module"}
+    _network_parameters = ("n_components", "hidden_dim", "augment")
 
     def _allow_nd(self) -> bool:
-        return self.backbone is not None
+        return self._value("module", None) is not None
+
+    def _allow_integers(self) -> bool:
+        return self._allow_nd() and self.augment != "gaussian"
+
+    def _prepare(self, X: np.ndarray, y: np.ndarray | None) -> None:
+        self._noise = self._noise_scale(X) if self.augment == "gaussian" else 0.0
 
     def _noise_scale(self, X: np.ndarray) -> float:
         """Return the standard deviation of an entry: noise is long relative to neighbours."""
@@ -345,20 +321,18 @@ class ManifoldLinearizingClustering(
 
     # Network and loss.
 
-    def _build(self, n_in: Any, n_out: int | None) -> Any:
-        import torch
+    def _build(self, n_in: Any, n_out: Any) -> nn.Module:
         from torch import nn
 
-        if self.backbone is None:
+        given = self._value("module", None)
+        backbone: nn.Module
+        if given is None:
             width = self.hidden_dim
             first = mlp(n_in, (width,), batch_norm=True)
             backbone = nn.Sequential(*first, nn.Linear(width, width), nn.ReLU())
         else:
-            backbone = own_module(self.backbone, n_in).float()
-            shape = (n_in,) if isinstance(n_in, int) else n_in
-            width = probe(
-                backbone, torch.zeros(2, *shape, dtype=torch.float32), what="backbone"
-            ).shape[1]
+            backbone = own_module(given, n_in)
+            width = output_width(backbone, n_in)
         feature_head = nn.Linear(width, self.n_components)
         code_head = nn.Linear(width, self.n_components)
         return nn.ModuleDict(
@@ -369,56 +343,68 @@ class ManifoldLinearizingClustering(
             }
         )
 
-    def _optimizers(self, module: Any) -> Any:
-        import torch
+    def _check_module(self, module: nn.Module, X: Tensor, n_out: Any) -> None:
+        probe(_part(module, "features"), X)
 
-        first = module["features"].parameters()
-        return torch.optim.Adam(first, self.warmup_learning_rate)
-
-    def _new_state(
-        self, module: Any, X: Any, y: Any, weights: Any, device: Any, seeds: Any, n_epochs: Any
-    ) -> TrainState:
+    def _begin(self, module: nn.Module, step: TrainState) -> None:
         from sklr.nn import GaussianNoise, ManifoldLinearizingLoss
 
-        n_epochs = self.warmup_iter + self.max_iter
-        state = super()._new_state(module, X, y, weights, device, seeds, n_epochs)
         augment = self.augment
         if augment == "gaussian":
-            augment = GaussianNoise(self._noise).to(device)
-        state.memory["augment"] = augment
-        state.memory["loss"] = ManifoldLinearizingLoss(
+            augment = GaussianNoise(self._noise).to(step.device)
+        step.memory["augment"] = augment
+        step.memory["loss"] = ManifoldLinearizingLoss(
             self.eps, self.eta, self.gamma, self.mu, self.n_sinkhorn, self.max_column_samples
         )
-        return state
 
-    def _epoch_begin(self, module: Any, step: TrainState) -> None:
-        """Start the second stage: codes begin as features, and another optimiser takes over."""
-        import torch
+    def _stages(self) -> list[Stage]:
+        return [
+            Stage(self.warmup_iter, "expansion", self._first_optimizer, loss=self._expansion_loss),
+            Stage(self.max_iter, "clusters", begin=self._begin_clusters),
+        ]
 
-        if step.epoch == self.warmup_iter:
-            module["codes"][1].load_state_dict(module["features"][1].state_dict())
-            step.optimizers = [
-                torch.optim.SGD(module.parameters(), self.learning_rate, momentum=0.9)
-            ]
+    def _first_optimizer(self, module: nn.Module) -> Optimizer:
+        first = _part(module, "features").parameters()
+        return make_optimizer("adam", first, lr=self.warmup_learning_rate)
 
-    def _loss(self, module: Any, xb: Any, yb: Any, step: TrainState) -> Any:
-        from torch.nn.functional import normalize
-
+    def _expansion_loss(self, module: nn.Module, xb: Tensor, yb: Any, step: TrainState) -> Tensor:
         from sklr.nn import coding_rate
+        from sklr.nn._losses._unit import unit_rows
 
-        if step.epoch >= self.warmup_iter:
-            hidden = module["backbone"](xb)
-            z = normalize(module["features"][1](hidden), dim=1)
-            codes = normalize(module["codes"][1](hidden), dim=1)
-            return step.memory["loss"](z, codes, step.generator)
-        augment = step.memory["augment"]
+        features, augment = _part(module, "features"), step.memory["augment"]
         if augment is None:
-            return -coding_rate(normalize(module["features"](xb), dim=1), self.eps)
-        z, other = (
-            normalize(module["features"](augment(xb, step.generator)), dim=1) for _ in range(2)
-        )
+            rate = coding_rate(unit_rows(features(xb)), self.eps)
+            step.log("expansion", rate)
+            return -rate
+        z, other = (unit_rows(features(augment(xb, step.generator))) for _ in range(2))
         rate = (coding_rate(z, self.eps) + coding_rate(other, self.eps)) / 2
-        return -rate - self.invariance * (z * other).sum(dim=1).mean()
+        agreement = (z * other).sum(dim=1).mean()
+        step.log("expansion", rate)
+        step.log("agreement", agreement)
+        return -rate - self.invariance * agreement
+
+    def _begin_clusters(self, module: nn.Module, step: TrainState) -> None:
+        """Codes begin as features."""
+        codes, features = _part(module, "codes"), _part(module, "features")
+        codes[1].load_state_dict(features[1].state_dict())  # type: ignore[index]
+
+    def _optimizers(self, module: nn.Module) -> Optimizer:
+        return make_optimizer("sgd", module.parameters(), lr=self.learning_rate)
+
+    def _loss(self, module: nn.Module, xb: Tensor, yb: Any, step: TrainState) -> Tensor:
+        from sklr.nn._losses._unit import unit_rows
+
+        hidden = _part(module, "backbone")(xb)
+        z, codes = (unit_rows(_part(module, n)[1](hidden)) for n in ("features", "codes"))  # type: ignore[index]
+        loss = step.memory["loss"]
+        terms = loss.terms(z, codes, step.generator)
+        for name in ("expansion", "compression"):
+            step.log(name, terms[name])
+        return loss.combined(terms)
+
+
+def _part(module: nn.Module, name: str) -> nn.Module:
+    return module[name]  # type: ignore[index]
 
 
 def _unit(Z: np.ndarray) -> np.ndarray:

@@ -1,25 +1,39 @@
 """Features without labels: maximum manifold capacity representations."""
 
+from __future__ import annotations
+
 import copy
 import math
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Hidden, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklr._torch._batches import batch_bounds
-from sklr._torch._device import made_on_the_cpu, mixed_precision
-from sklr._torch._modules import mlp, own_module, probe
+from sklr._torch._device import mixed_precision, plain_defaults
+from sklr._torch._errors import DivergedError
+from sklr._torch._modules import mlp, output_width, own_module
 from sklr._torch._rng import derive_seeds, seeded
 from sklr.neural_network._base import TorchEstimator, training_constraints
-from sklr.neural_network._loop import TrainState
-from sklr.neural_network._mixins import TorchTransformerMixin
+from sklr.neural_network._input import warn_caller
+from sklr.neural_network._loop import TrainState, batches, shuffled
+from sklr.neural_network._mmcr_networks import (
+    default_views,
+    draw_members,
+    image_encoder,
+    projector_network,
+)
+from sklr.neural_network._solvers import make_optimizer
+from sklr.neural_network._transformer import TorchTransformerMixin
 from sklr.utils._base import fit_context
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 # Noise of the default views: parts of a feature's, or of all pixels', standard deviation.
 _TABLE_NOISE, _IMAGE_NOISE = 0.1, 0.3
@@ -36,12 +50,11 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
     Parameters
     ----------
     n_components : int, default=128
-        Number of features of the default networks. A network given as `encoder` has its own.
-    encoder : torch.nn.Module or callable, default=None
+        Number of features of the default networks. A network given as `module` has its own.
+    module : torch.nn.Module or callable, default=None
         The network that makes features of shape (n_samples, n_features_out). None builds a
-        perceptron for tables and a small convolutional network for images. A Module is copied, and
-        trained from the weights it comes with; a callable is called with the number of features,
-        or with the shape of a sample of more dimensions, and returns a Module.
+        perceptron for tables and a small convolutional network for images.
+        {how_module_is_given}
     projector : array-like of int, default=(128, 64)
         Widths of the layers between the features and the embedding, on which the loss is. The last
         is the dimension D of the embedding.
@@ -53,31 +66,29 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
         views. With `groups` in ``fit``, "auto" and None take the samples of a group as views, as
         they are.
     n_views : int, default=4
-        Views of each sample in a step; at least 2, or 1 with `momentum`.
+        Views of each sample in a step; at least 2, or 1 with `ema_decay`.
     lmbda : float, default=0.0
         Weight of the mean nuclear norm of the views of one sample.
-    momentum : float, default=None
-        When given, a second network follows the first: its weights are `momentum` times their old
-        values plus the rest times the new ones after each step, and centroids are the mean over
-        both. The paper takes 0.99 for long trainings with 2 views.
+    ema_decay : float, default=None
+        When given, a second network is an exponential moving average of the first: its weights are
+        `ema_decay` times their old values plus the rest times the new ones after each step, and
+        centroids are the mean over both. The paper takes 0.99 for long trainings with 2 views.
     batch_size : int, default=64
-        Samples of a batch, `n_views` times as many views. An incomplete last batch is left out.
+        Samples of a batch, `n_views` times as many views. An incomplete last batch is left out;
+        samples for less than two batches are one.
     learning_rate : float, default=1e-3
         Learning rate of Adam.
     weight_decay : float, default=1e-6
         Weight decay of Adam.
-    max_iter : int, default=100
-        Epochs.
-    device : str, default="auto"
-        Where to train: "auto" is a CUDA device if there is one, else the CPU.
-    random_state : int, RandomState instance or None, default=None
-        Seeds first weights, order of samples and views. Two fits on the CPU with the same integer
-        and number of threads are equal to the last bit.
-    verbose : int, default=0
-        1 shows a bar over the epochs, 2 prints a line for each.
-    callbacks : list of object, default=None
-        Called between epochs where they have ``on_fit_begin``, ``on_epoch_end`` or
-        ``on_fit_end(estimator, info)``; an answer True after an epoch ends the training.
+    {max_iter}
+    {device}
+    {random_state}
+    {verbose}
+    {callbacks}
+    encoder : torch.nn.Module or callable, default="deprecated"
+        The former name of `module`.
+    momentum : float, default="deprecated"
+        The former name of `ema_decay`.
 
     Attributes
     ----------
@@ -89,14 +100,11 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
         The network from features to embeddings.
     nuclear_norm_upper_bound_ : float
         What the nuclear norm of a batch's centroids cannot exceed, ``sqrt(B * min(B, D))``.
-    loss_curve_ : list of float
-        Mean loss of each epoch.
-    n_iter_ : int
-        Epochs done.
+    {loss_curve_}
+    {n_iter_}
     n_features_in_ : int
         Number of features (of channels, for images).
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when `X` has them.
+    {feature_names_in_}
 
     See Also
     --------
@@ -128,14 +136,20 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
 
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
-        "encoder": [callable, None],
+        "encoder": [callable, None, Hidden(StrOptions({"deprecated"}))],
         "projector": ["array-like"],
         "augment": [StrOptions({"auto"}), callable, None],
         "n_views": [Interval(Integral, 1, None, closed="left")],
         "lmbda": [Interval(Real, 0, None, closed="left")],
-        "momentum": [Interval(Real, 0, 1, closed="left"), None],
+        "ema_decay": [Interval(Real, 0, 1, closed="left"), None],
+        "momentum": [
+            Interval(Real, 0, 1, closed="left"),
+            None,
+            Hidden(StrOptions({"deprecated"})),
+        ],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
         **training_constraints(
+            "module",
             "learning_rate",
             "weight_decay",
             "max_iter",
@@ -152,12 +166,12 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
         self,
         n_components: int = 128,
         *,
-        encoder: Callable[..., Any] | None = None,
+        module: Callable[..., Any] | None = None,
         projector: Sequence[int] = (128, 64),
         augment: Any = "auto",
         n_views: int = 4,
         lmbda: float = 0.0,
-        momentum: float | None = None,
+        ema_decay: float | None = None,
         batch_size: int = 64,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-6,
@@ -166,14 +180,16 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
         random_state: Any = None,
         verbose: int = 0,
         callbacks: Any = None,
+        encoder: Any = "deprecated",
+        momentum: Any = "deprecated",
     ) -> None:
         self.n_components = n_components
-        self.encoder = encoder
+        self.module = module
         self.projector = projector
         self.augment = augment
         self.n_views = n_views
         self.lmbda = lmbda
-        self.momentum = momentum
+        self.ema_decay = ema_decay
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -182,15 +198,17 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
         self.random_state = random_state
         self.verbose = verbose
         self.callbacks = callbacks
+        self.encoder = encoder
+        self.momentum = momentum
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None, groups: Any = None) -> "MMCR":
+    def fit(self, X: Any, y: Any = None, groups: Any = None) -> MMCR:
         """Train the networks.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, height, width)
-            Training samples; of any shape that `encoder` takes, when it is given.
+            Training samples; of any shape that `module` takes, when it is given.
         y : None
             Ignored.
         groups : array-like of shape (n_samples,), default=None
@@ -203,23 +221,20 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
         self : MMCR
             The fitted estimator.
         """
-        self._torch()
         with self._ready_to_train():
             X, codes, n_things = self._check(X, groups, reset=True)
             if n_things < self.batch_size:
-                warnings.warn(
+                warn_caller(
                     f"batch_size={self.batch_size} is lowered to the {n_things} "
                     f"{'samples' if codes is None else 'groups'} that there are",
                     UserWarning,
-                    stacklevel=2,
                 )
-            self._measure(X, n_things)
             self._fit_network(X, codes)
-            self._n_features_out = self._infer(X[:1], self._embed).shape[1]
+            self._finish(X, n_things)
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any = None, groups: Any = None) -> "MMCR":
+    def partial_fit(self, X: Any, y: Any = None, groups: Any = None) -> MMCR:
         """Train for one more epoch on some samples; the optimiser goes on where it was.
 
         Parameters
@@ -236,14 +251,10 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
         self : MMCR
             The estimator after the epoch.
         """
-        self._torch()
         with self._ready_to_train():
-            first = not hasattr(self, "module_")
-            X, codes, n_things = self._check(X, groups, reset=first)
-            if first:
-                self._measure(X, n_things)
+            X, codes, n_things = self._check(X, groups, reset=not hasattr(self, "module_"))
             self._fit_one_epoch(X, codes)
-            self._n_features_out = self._infer(X[:1], self._embed).shape[1]
+            self._finish(X, n_things)
         return self
 
     def project(self, X: Any) -> np.ndarray:
@@ -261,7 +272,7 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
         """
         check_is_fitted(self)
         X = self._validate(X, reset=False)
-        Z = self._infer(X, lambda module, xb: module.projector(module.encoder(xb)))
+        Z = self._infer(X, self._project)
         return Z / np.maximum(np.linalg.norm(Z, axis=1, keepdims=True), np.finfo(float).tiny)
 
     def score(self, X: Any, y: Any = None, groups: Any = None) -> float:
@@ -290,50 +301,55 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
         device = next(self.module_.parameters()).device
         view_seed = derive_seeds(self._seed, 1, 1)[0]
         scores = []
-        contexts = made_on_the_cpu(), mixed_precision(device), seeded(view_seed, device)
+        contexts = plain_defaults(), mixed_precision(device), seeded(view_seed, device)
         with torch.inference_mode(), contexts[0], contexts[1], contexts[2]:
-            state = self._new_state(self.module_, X, codes, None, device, [view_seed] * 3, None)
+            seeds = [view_seed] * 3
+            state = self._new_state(self.module_, X, codes, None, device, seeds, None)
+            self._begin(self.module_, state)
             bounds = batch_bounds(n_things, state.batch_size, drop_last=True)
-            for first, last in zip(bounds[:-1], bounds[1:]):
-                xb = state.X[first:last].to(device)
+            things = torch.arange(bounds[-1]).split(np.diff(bounds).tolist())
+            for xb, _ in batches(state, self._rows_of(things, state)):
                 loss = self._loss(self.module_, xb, None, state)
                 least = self.lmbda * math.sqrt(self.n_views)
-                scores.append((least - float(loss)) / self._bound(len(xb)))
+                scores.append((least - float(loss)) / self._bound(len(xb) // self._n_drawn(state)))
         return float(np.mean(scores))
 
     @property
-    def encoder_(self) -> Any:
+    def encoder_(self) -> nn.Module:
         """The network that makes features."""
-        return self.module_.encoder
+        return _part(self.module_, "encoder")
 
     @property
-    def projector_(self) -> Any:
+    def projector_(self) -> nn.Module:
         """The network from features to embeddings."""
-        return self.module_.projector
+        return _part(self.module_, "projector")
 
     # Input.
 
-    def _dtypes(self) -> tuple[str, str]:
-        return "float32", "float64" if self.encoder is None else "float32"
+    _renamed = {"encoder": "module", "momentum": "ema_decay"}
+    _network_parameters = ("n_components", "projector", "ema_decay")
+
+    def _allow_integers(self) -> bool:
+        return self._value("module", None) is not None and self.augment != "auto"
 
     def _allow_nd(self) -> bool:
         return True
 
     def _validate(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
         X = super()._validate(X, reset=reset)
-        if self.encoder is None and X.ndim not in (2, 4):
+        if self._value("module", None) is None and X.ndim not in (2, 4):
             raise ValueError(
                 f"{type(self).__name__} takes tables (n_samples, n_features) and images "
                 f"(n_samples, n_channels, height, width), got {X.ndim} dimensions, shape "
-                f"{X.shape}; give an encoder for others"
+                f"{X.shape}; give a module for others"
             )
         return X
 
     def _check(self, X: Any, groups: Any, *, reset: bool) -> tuple[Any, Any, int]:
         """Return samples, the number of each one's group or None, and how many things there are."""
-        if self.n_views < 2 and self.momentum is None:
+        if self.n_views < 2 and self._value("ema_decay", None) is None:
             raise ValueError(
-                f"n_views={self.n_views} needs momentum: one view alone has nothing to agree with"
+                f"n_views={self.n_views} needs ema_decay: one view alone has nothing to agree with"
             )
         if any(not isinstance(w, Integral) or w < 1 for w in self.projector) or not len(
             self.projector
@@ -360,71 +376,65 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
             )
         return X, codes, len(counts)
 
-    def _measure(self, X: np.ndarray, n_things: int) -> None:
-        """Keep what the default views are relative to, and the bound of the loss."""
+    def _prepare(self, X: np.ndarray, y: np.ndarray | None) -> None:
+        """Keep what the default views are relative to."""
         values = X.astype(np.float64)
         if X.ndim == 2:
             self._noise = (_TABLE_NOISE * values.std(axis=0)).astype(np.float32)
             self._fill = values.mean(axis=0).astype(np.float32)
         else:
             self._noise, self._fill = np.float32(_IMAGE_NOISE * values.std()), None
-        self.nuclear_norm_upper_bound_ = self._bound(min(self.batch_size, n_things))
+
+    def _finish(self, X: np.ndarray, n_things: int) -> None:
+        """Set what depends on the batches, and on what the network returns."""
+        single = n_things < 2 * self.batch_size
+        self.nuclear_norm_upper_bound_ = self._bound(n_things if single else self.batch_size)
+        self._count_features(X)
 
     def _bound(self, n_things: int) -> float:
         return math.sqrt(n_things * min(n_things, self.projector[-1]))
 
     # Networks and loss.
 
-    def _build(self, n_in: Any, n_out: int | None) -> Any:
-        import torch
+    def _build(self, n_in: Any, n_out: Any) -> nn.Module:
         from torch import nn
 
-        if self.encoder is not None:
-            encoder = own_module(self.encoder, n_in)
+        given = self._value("module", None)
+        encoder: nn.Module
+        if given is not None:
+            encoder = own_module(given, n_in)
         elif isinstance(n_in, int):
             width = 2 * self.n_components
             encoder = mlp(n_in, (width, width), self.n_components, batch_norm=True)
         else:
-            encoder = _image_encoder(n_in, self.n_components)
-        shape = (n_in,) if isinstance(n_in, int) else n_in
-        width = probe(
-            encoder.float(), torch.zeros(2, *shape, dtype=torch.float32), what="encoder"
-        ).shape[1]
-        parts = {"encoder": encoder, "projector": _projector(width, self.projector)}
-        if self.momentum is not None:
+            encoder = image_encoder(n_in, self.n_components)
+        projector = projector_network(output_width(encoder, n_in), self.projector)
+        parts: dict[str, nn.Module] = {"encoder": encoder, "projector": projector}
+        if self._value("ema_decay", None) is not None:
             slow = nn.Sequential(*copy.deepcopy(list(parts.values())))
             parts["slow"] = slow.requires_grad_(False)
         return nn.ModuleDict(parts)
 
-    def _optimizers(self, module: Any) -> Any:
-        import torch
-
+    def _optimizers(self, module: nn.Module) -> torch.optim.Optimizer:
         trained = [p for p in module.parameters() if p.requires_grad]
-        return torch.optim.Adam(trained, self.learning_rate, weight_decay=self.weight_decay)
+        return make_optimizer(
+            "adam", trained, lr=self.learning_rate, weight_decay=self.weight_decay
+        )
 
-    def _new_state(
-        self, module: Any, X: Any, y: Any, weights: Any, device: Any, seeds: Any, n_epochs: Any
-    ) -> TrainState:
-        """Keep samples aside where groups are given: batches are then of groups."""
+    def _begin(self, module: nn.Module, step: TrainState) -> None:
+        """Make the views; where groups are given, a batch is of groups."""
         import torch
 
-        from sklr.nn import FeatureDropout, GaussianNoise, RandomAffine2d, RandomViews
+        from sklr.nn import RandomViews
 
-        state = super()._new_state(module, X, None, weights, device, seeds, n_epochs)
+        grouped = step.y is not None
         augment = self.augment
-        if augment == "auto" and y is not None:
+        if augment == "auto" and grouped:
             augment = None
         elif augment == "auto":
-            noise = GaussianNoise(torch.as_tensor(self._noise))
-            if X.ndim == 2:
-                augment = [noise, FeatureDropout(fill=torch.as_tensor(self._fill))]
-            elif X.ndim == 4:
-                augment = [RandomAffine2d(), noise]
-            else:
-                augment = [noise]
-        state.memory |= {"augment": None, "shape": state.X.shape[1:]}
+            augment = default_views(step.X, self._noise, self._fill)
+        step.memory |= {"augment": None, "shape": step.X.shape[1:]}
         if augment is not None:
-            n_copies = self.n_views if y is None else 1
             if isinstance(augment, RandomViews):
                 if augment.n_views not in (1, self.n_views):
                     raise ValueError(
@@ -432,109 +442,94 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
                         f"n_views is {self.n_views}: set one of them"
                     )
                 augment = augment.augmentations
-            state.memory["augment"] = RandomViews(augment, n_copies).to(device)
-        if y is not None:
-            members = np.argsort(y, kind="stable")
-            counts = np.bincount(y)
-            state.memory |= {
-                "samples": state.X,
-                "members": torch.tensor(members),
+            n_copies = 1 if grouped else self.n_views
+            step.memory["augment"] = RandomViews(augment, n_copies).to(step.device)
+        if step.y is not None:
+            codes = step.y.cpu().numpy()
+            counts = np.bincount(codes)
+            step.memory |= {
+                "members": torch.tensor(np.argsort(codes, kind="stable")),
                 "counts": torch.tensor(counts),
                 "starts": torch.tensor(np.cumsum(counts) - counts),
             }
-            state.X = torch.arange(len(counts))
-            state.batch_size = min(self.batch_size, len(counts))
-        return state
+            step.y = None
+            step.batch_size = min(self.batch_size, len(counts))
 
-    def _loss(self, module: Any, xb: Any, yb: Any, step: TrainState) -> Any:
+    def _n_drawn(self, step: TrainState) -> int:
+        """Return how many samples of a batch are views of one thing before they are augmented."""
+        return self.n_views if "members" in step.memory else 1
+
+    def _batches(self, step: TrainState) -> Iterator[Any]:
+        import torch
+
+        if "members" not in step.memory:
+            yield from shuffled(step)
+            return
+        n_groups = len(step.memory["counts"])
+        bounds = batch_bounds(n_groups, step.batch_size, step.drop_last)
+        if len(bounds) == 2:  # as in `shuffled`: all at once
+            yield from self._rows_of([torch.arange(n_groups)], step)
+            return
+        groups = torch.randperm(n_groups, generator=step.shuffle)[: bounds[-1]]
+        yield from self._rows_of(groups.split(np.diff(bounds).tolist()), step)
+
+    def _n_batches(self, step: TrainState) -> int:
+        if "members" not in step.memory:
+            return super()._n_batches(step)
+        bounds = batch_bounds(len(step.memory["counts"]), step.batch_size, step.drop_last)
+        return len(bounds) - 1
+
+    def _rows_of(self, batches_of_things: Any, step: TrainState) -> Iterator[Tensor]:
+        """Yield the rows of samples, or drawn rows of groups."""
+        for things in batches_of_things:
+            if "members" in step.memory:
+                things = draw_members(things, self.n_views, step.generator, step.memory)
+            yield things.to(step.X.device)
+
+    def _loss(self, module: nn.Module, xb: Tensor, yb: Any, step: TrainState) -> Tensor:
         import torch
 
         from sklr.nn import mmcr_loss
 
         views = xb
-        if "samples" in step.memory:
-            views = _draw_members(xb.cpu(), self.n_views, step.generator, step.memory)
-            views = views.to(step.device)
         if step.memory["augment"] is not None:
             views = step.memory["augment"](views, step.generator)
-            if self.encoder is None and views.shape[1:] != step.memory["shape"]:
+            default = self._value("module", None) is None
+            if default and views.shape[1:] != step.memory["shape"]:
                 raise ValueError(
                     f"augment must keep the shape of samples, {tuple(step.memory['shape'])}, got "
                     f"{tuple(views.shape[1:])}"
                 )
-        n_views = len(views) // len(xb)
+        n_views = len(views) * self._n_drawn(step) // len(xb)
         slow = None
-        if self.momentum is not None:
+        if self._value("ema_decay", None) is not None:
             with torch.no_grad():
-                slow = module.slow(views)
-        z = module.projector(module.encoder(views))
+                slow = _part(module, "slow")(views)
+        z = self._project(module, views)
         if not torch.isfinite(z).all():
-            raise ValueError(
-                f"embeddings are not finite in epoch {step.epoch + 1}; lower learning_rate="
-                f"{self.learning_rate}, scale the features, or look at what augment returns"
+            raise DivergedError(
+                "embeddings are not finite", "scale the features, or look at what augment returns"
             )
         return mmcr_loss(z, n_views, self.lmbda, slow)
 
-    def _step(self, module: Any, xb: Any, yb: Any, step: TrainState) -> Any:
+    def _step(self, module: nn.Module, xb: Tensor, yb: Any, step: TrainState) -> Tensor:
         import torch
 
         loss = super()._step(module, xb, yb, step)
-        if self.momentum is not None:
+        decay = self._value("ema_decay", None)
+        if decay is not None:
             with torch.no_grad():
-                fast = [*module.encoder.parameters(), *module.projector.parameters()]
-                for follower, leader in zip(module.slow.parameters(), fast, strict=True):
-                    follower.lerp_(leader, 1 - self.momentum)
+                fast = [p for n in ("encoder", "projector") for p in _part(module, n).parameters()]
+                for follower, leader in zip(_part(module, "slow").parameters(), fast, strict=True):
+                    follower.lerp_(leader, 1 - decay)
         return loss
 
-    def _embed(self, module: Any, xb: Any) -> Any:
-        return module.encoder(xb)
+    def _project(self, module: nn.Module, xb: Tensor) -> Tensor:
+        return _part(module, "projector")(_part(module, "encoder")(xb))
+
+    def _embed(self, module: nn.Module, xb: Tensor) -> Tensor:
+        return _part(module, "encoder")(xb)
 
 
-def _image_encoder(shape: tuple[int, ...], n_features: int) -> Any:
-    """Return three convolutions, each followed by pooling while there is room; then a linear map.
-
-    Places are kept, not averaged: small images of things in the middle are what it is for.
-    """
-    from torch import nn
-
-    width, *size = shape
-    layers: list[Any] = []
-    for wanted in (32, 64, 128):
-        layers += [
-            nn.Conv2d(width, wanted, 3, padding=1, bias=False),
-            nn.BatchNorm2d(wanted),
-            nn.ReLU(),
-        ]
-        if min(size) >= 4:
-            layers.append(nn.MaxPool2d(2))
-            size = [side // 2 for side in size]
-        width = wanted
-    # Large images are brought down to 4 x 4 places.
-    layers.append(nn.AdaptiveAvgPool2d([min(side, 4) for side in size]))
-    places = min(size[0], 4) * min(size[1], 4)
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * places, n_features))
-
-
-def _projector(width: int, widths: Sequence[int]) -> Any:
-    """Return linear maps without bias, with batch normalisation and ReLU between them."""
-    from torch import nn
-
-    layers: list[Any] = []
-    for wanted in widths[:-1]:
-        layers += [nn.Linear(width, wanted, bias=False), nn.BatchNorm1d(wanted), nn.ReLU()]
-        width = wanted
-    return nn.Sequential(*layers, nn.Linear(width, widths[-1], bias=False))
-
-
-def _draw_members(groups: Any, n_views: int, generator: Any, memory: dict[str, Any]) -> Any:
-    """Return `n_views` samples of each group, adjacent: a random order, repeated if too short."""
-    import torch
-
-    counts, starts = memory["counts"][groups], memory["starts"][groups]
-    longest = int(counts.max())
-    keys = torch.rand((len(groups), longest), generator=generator, device=generator.device).cpu()
-    keys[torch.arange(longest) >= counts[:, None]] = 2.0  # behind all members
-    order = keys.argsort(dim=1)
-    picked = order.gather(1, torch.arange(n_views) % counts[:, None])
-    rows = memory["members"][(starts[:, None] + picked).reshape(-1)]
-    return memory["samples"][rows.to(memory["samples"].device)]
+def _part(module: nn.Module, name: str) -> nn.Module:
+    return module[name]  # type: ignore[index]

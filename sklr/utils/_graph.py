@@ -1,14 +1,30 @@
 """Graphs as people have them in, a checked CSR adjacency out."""
 
-import operator
+import warnings
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
+from sklr.utils._node_ids import (
+    as_ids,
+    check_unique,
+    has_missing,
+    locate,
+    node_ids,
+    sorted_ids,
+)
+
 # The largest number that an int32 index holds. A name of the module, so that a test can lower it:
 # nobody tests with 2**31 edges.
 _INT32_MAX = np.iinfo(np.int32).max
+
+
+# What a table of two or three columns probably is.
+_AN_EDGE_LIST = (
+    " If its rows are edges, pass its columns as a tuple: "
+    "sklr.utils.to_adjacency((edges[:, 0], edges[:, 1]))."
+)
 
 
 def index_dtype(*sizes: int) -> type:
@@ -58,10 +74,13 @@ def check_adjacency(
                 f"got {adjacency.ndim} dimensions, shape {adjacency.shape}."
             )
     if len(adjacency.shape) != 2 or (square and adjacency.shape[0] != adjacency.shape[1]):
+        edges = len(adjacency.shape) == 2 and adjacency.shape[1] in (2, 3)
         raise ValueError(
             f"{name} must be a square matrix of shape (n_nodes, n_nodes), "
-            f"got shape {adjacency.shape}."
+            f"got shape {adjacency.shape}." + (_AN_EDGE_LIST if edges else "")
         )
+    if adjacency.dtype == np.float16:  # which SciPy's matrices do not have
+        adjacency = adjacency.astype(np.float32)
     if adjacency.dtype.kind not in "biuf":
         try:
             if adjacency.dtype.kind == "c":
@@ -86,6 +105,10 @@ def check_adjacency(
                 f"{name} has {value} as the weight of edge ({row}, {column}); "
                 "weights must be finite: remove NaN and infinity."
             )
+        rounding = rounding_tolerance(adjacency.dtype) * float(high)
+        if -rounding <= low < 0:  # as 1 - cosine may be
+            csr.data = np.maximum(csr.data, 0)
+            low = 0
         if low < 0:
             row, column, value = _first_entry(csr, csr.data < 0)
             raise ValueError(
@@ -106,11 +129,34 @@ def check_adjacency(
         csr = csr.astype(dtype)
     csr.has_sorted_indices = csr.has_canonical_format = True
     if symmetric:
-        check_symmetric(csr, name=name)
+        check_symmetric(csr, name=name, tolerance=rounding_tolerance(adjacency.dtype))
     return csr
 
 
-def check_symmetric(adjacency: sparse.csr_array, *, name: str = "adjacency") -> None:
+def clipped_neighbors(n_neighbors: int, n_samples: int) -> int:
+    """Return the number of neighbours that there can be; warn where it is below the wanted one."""
+    if n_neighbors < n_samples:
+        return n_neighbors
+    warnings.warn(
+        f"n_neighbors={n_neighbors} is not below n_samples={n_samples}: {n_samples - 1} neighbours "
+        "are used, which are all.",
+        UserWarning,
+        stacklevel=5,
+    )
+    return n_samples - 1
+
+
+def rounding_tolerance(dtype: Any) -> float:
+    """Return up to which share of the largest entry a difference is taken for rounding.
+
+    Matrices come from sums of some length in their own precision: a few digits are lost.
+    """
+    return {"float16": 1e-2, "float32": 1e-5}.get(np.dtype(dtype).name, 1e-8)
+
+
+def check_symmetric(
+    adjacency: sparse.csr_array, *, name: str = "adjacency", tolerance: float = 1e-8
+) -> None:
     """Raise ValueError, with an edge that shows it, when a canonical CSR is not symmetric."""
     other = adjacency.T.tocsr()
     same = np.array_equal(other.indptr, adjacency.indptr) and np.array_equal(
@@ -119,9 +165,11 @@ def check_symmetric(adjacency: sparse.csr_array, *, name: str = "adjacency") -> 
     if same:
         scale = float(adjacency.data.max(initial=0.0))
         gap = np.abs(other.data.astype(np.float64) - adjacency.data)
-        if float(gap.max(initial=0.0)) <= 1e-8 * scale:
+        if float(gap.max(initial=0.0)) <= tolerance * scale:
             return
     difference = sparse.coo_array(abs(adjacency.astype(np.float64) - other))
+    if float(difference.data.max(initial=0.0)) <= tolerance * float(adjacency.data.max(initial=0)):
+        return  # entries that rounding made zero on one side only
     worst = int(np.argmax(difference.data))
     i, j = int(difference.coords[0][worst]), int(difference.coords[1][worst])
     raise ValueError(
@@ -150,14 +198,17 @@ def to_adjacency(
     """Convert a graph to a sparse adjacency matrix.
 
     Takes what graphs are kept in: sparse and dense matrices, graphs of networkx and igraph, and
-    edge lists in a pandas or polars data frame or in plain arrays. None of these libraries is
-    needed unless the graph comes from it.
+    edge lists in a pandas, polars or pyarrow table, in plain arrays or as a list of tuples. None of
+    these libraries is needed unless the graph comes from it.
 
     Parameters
     ----------
-    graph : sparse or dense matrix, networkx or igraph graph, data frame, or tuple of arrays
-        The graph. A data frame has one edge a row. A tuple ``(source, target)`` or
-        ``(source, target, weight)`` of arrays of equal length is an edge list too.
+    graph : sparse or dense matrix, networkx or igraph graph, data frame, tuple of arrays, or \
+list of tuples
+        The graph. A data frame (pandas, polars, pyarrow) has one edge a row. A tuple
+        ``(source, target)`` or ``(source, target, weight)`` of arrays of equal length is an edge
+        list too, and so is a list of tuples ``(source, target)`` or ``(source, target, weight)``,
+        one an edge. A list of lists is a matrix.
     source, target : str, default=None
         Columns of a data frame with the ids of the nodes that edges leave and reach. By default
         the two columns that the frame has beside `weight`.
@@ -213,12 +264,16 @@ def to_adjacency(
            [1., 0., 2.],
            [0., 2., 0.]])
     """
+    refuse_annotated(graph, "graph")
     if nodes is not None:
-        nodes = _node_ids(nodes)
-    if _is_networkx(graph):
+        nodes = node_ids(nodes)
+    if is_edge_list(graph):
+        ends_of_edges, values = _arrays_of_edges(graph)
+        adjacency, nodes = _from_edges(*ends_of_edges, values, nodes, bool(directed))
+    elif _is_networkx(graph):
         adjacency, nodes = _from_networkx(graph, weight, nodes, directed)
     elif hasattr(graph, "get_edgelist") and hasattr(graph, "vcount"):
-        adjacency, nodes = _from_igraph(graph, weight, nodes, directed)
+        adjacency, nodes = _from_igraph(graph, weight, nodes, directed, return_nodes)
     elif isinstance(graph, tuple) or hasattr(graph, "columns"):
         if isinstance(graph, tuple):
             ends, values = _arrays_of_tuple(graph)
@@ -235,6 +290,38 @@ def to_adjacency(
     return (adjacency, nodes) if return_nodes else adjacency
 
 
+def graph_as_matrix(X: Any, *, precomputed: bool) -> tuple[Any, bool]:
+    """Return what an estimator is given, graphs as an adjacency, and whether it is a graph.
+
+    Graphs of networkx and igraph are graphs whatever an estimator expects; a list of tuples is one
+    (an edge list) only where a graph is expected.
+    """
+    refuse_annotated(X, "X")
+    if is_graph_object(X) or (precomputed and is_edge_list(X)):
+        return to_adjacency(X), True
+    return X, precomputed
+
+
+def is_edge_list(graph: Any) -> bool:
+    """Return whether something is a list of tuples of two or three: edges, not rows of a matrix."""
+    return (
+        isinstance(graph, list)
+        and len(graph) > 0
+        and all(type(edge) is tuple for edge in graph)
+        and {len(edge) for edge in graph} <= {2, 3}
+    )
+
+
+def refuse_annotated(graph: Any, name: str) -> None:
+    """Say which parts of an AnnData object (of scanpy) are graphs and tables."""
+    if all(hasattr(graph, part) for part in ("obsm", "obsp", "obs")):
+        raise ValueError(
+            f"{name} is an annotated object, not a matrix: pass a part of it. Graphs are in .obsp "
+            f"(here {sorted(graph.obsp)}), for example {name}.obsp['connectivities']; tables are "
+            f"{name}.X and those in .obsm (here {sorted(graph.obsm)})."
+        )
+
+
 def is_graph_object(graph: Any) -> bool:
     """Return whether something is a graph of networkx or igraph: no matrix, but convertible."""
     return _is_networkx(graph) or (hasattr(graph, "get_edgelist") and hasattr(graph, "vcount"))
@@ -244,76 +331,11 @@ def _is_networkx(graph: Any) -> bool:
     return all(hasattr(graph, name) for name in ("is_directed", "adjacency", "edges", "nodes"))
 
 
-def _node_ids(nodes: Any) -> np.ndarray:
-    if isinstance(nodes, bool):
-        raise ValueError(f"nodes must be ids or their number, got {nodes!r}.")
-    try:
-        return np.arange(operator.index(nodes))
-    except TypeError:
-        pass
-    nodes = list(nodes) if not hasattr(nodes, "to_numpy") else nodes.to_numpy()
-    return _one_d(nodes)
-
-
-def _one_d(values: Any) -> np.ndarray:
-    """Return values as a 1-D array; ids that are tuples stay single objects."""
-    array = values if isinstance(values, np.ndarray) else None
-    if array is None:
-        try:
-            array = np.asarray(values)
-        except ValueError:
-            array = None
-    # A list of mixed ids would turn into strings, one of tuples into a matrix.
-    mixed = array is not None and array.dtype.kind in "US" and not isinstance(values, np.ndarray)
-    if array is None or array.ndim != 1 or (mixed and not all(isinstance(v, str) for v in values)):
-        array = np.empty(len(values), dtype=object)
-        array[:] = values
-    return array.astype(object) if array.dtype.kind in "US" else array
-
-
-def _locate(ids: np.ndarray, nodes: np.ndarray, what: str) -> np.ndarray:
-    """Return the position of each id in `nodes`."""
-    if len(nodes) and ids.dtype.kind in "biuf" and nodes.dtype.kind in "biuf":
-        order = np.argsort(nodes, kind="stable")
-        found = np.searchsorted(nodes, ids, sorter=order)
-        positions = order[np.minimum(found, len(nodes) - 1)]
-        unknown = nodes[positions] != ids
-    else:
-        table = {node: position for position, node in enumerate(nodes.tolist())}
-        listed = ids.tolist()
-        positions = np.fromiter((table.get(v, -1) for v in listed), np.int64, len(listed))
-        unknown = positions < 0
-    if unknown.any():
-        examples = list(dict.fromkeys(ids[unknown].tolist()))
-        some = ", ".join(repr(v) for v in examples[:3]) + (", ..." if len(examples) > 3 else "")
-        raise ValueError(
-            f"{int(unknown.sum())} of {len(ids)} edges have a {what} that is not in nodes: {some}. "
-            "Name every id in nodes, or remove these edges."
-        )
-    return positions
-
-
-def _check_unique(nodes: np.ndarray) -> None:
-    listed = nodes.tolist()
-    if len(set(listed)) != len(listed):
-        seen: set = set()
-        double = next(v for v in listed if v in seen or seen.add(v))  # type: ignore[func-returns-value]
-        raise ValueError(f"nodes has {double!r} more than once; ids must be unique.")
-
-
 def _from_edges(source, target, values, nodes, directed):
     """Return adjacency and ids of an edge list given as arrays."""
     for ids, what in ((source, "source"), (target, "target")):
-        if ids.dtype.kind == "f":
-            missing = np.isnan(ids)
-        elif ids.dtype.kind == "O":
-            # Missing values are not equal to themselves (NaN) or do not know (pandas.NA).
-            missing = np.fromiter(
-                (v is None or (not isinstance(v, str) and not _equals_itself(v)) for v in ids),
-                bool,
-                len(ids),
-            )
-        else:
+        missing = has_missing(ids)
+        if missing is None:
             continue
         if missing.any():
             raise ValueError(
@@ -321,12 +343,20 @@ def _from_edges(source, target, values, nodes, directed):
                 f"{int(np.argmax(missing))}); remove them or give them an id."
             )
     if nodes is None:
-        nodes = _sorted_ids(source, target)
+        nodes = sorted_ids(source, target)
     else:
-        _check_unique(nodes)
-    rows, columns = _locate(source, nodes, "source"), _locate(target, nodes, "target")
-    if values is None:
-        values = np.ones(len(rows))
+        check_unique(nodes)
+    rows, columns = locate(source, nodes, "source"), locate(target, nodes, "target")
+    values = np.ones(len(rows)) if values is None else values
+    wrong = ~(values >= 0) | np.isinf(values)
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        what = "negative" if values[first] < 0 else "not a finite number"
+        raise ValueError(
+            f"{int(wrong.sum())} edges have weights that are negative, infinite or missing; the "
+            f"first, from {_plain(source[first])!r} to {_plain(target[first])!r}, weighs "
+            f"{values[first]} ({what}). Weights must be finite and >= 0."
+        )
     if not directed:
         both = rows != columns  # a self-loop is its own reverse
         rows, columns = np.r_[rows, columns[both]], np.r_[columns, rows[both]]
@@ -337,24 +367,6 @@ def _from_edges(source, target, values, nodes, directed):
         (values, (rows.astype(index), columns.astype(index))), shape=(n_nodes, n_nodes)
     )
     return check_adjacency(coo, name="graph"), nodes
-
-
-def _equals_itself(value: Any) -> bool:
-    try:
-        return bool(value == value)
-    except (TypeError, ValueError):
-        return False
-
-
-def _sorted_ids(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    if source.dtype.kind in "biuf" and target.dtype.kind in "biuf":
-        return np.unique(np.r_[source, target])
-    found = list(dict.fromkeys([*source.tolist(), *target.tolist()]))
-    try:
-        found.sort()
-    except TypeError:
-        pass  # ids of several types have no order but that of their appearance
-    return _one_d(found)
 
 
 def _weights(values: Any) -> np.ndarray:
@@ -372,7 +384,7 @@ def _arrays_of_tuple(graph):
         raise ValueError(
             f"A tuple is an edge list of 2 or 3 arrays (source, target, weight), got {len(graph)}."
         )
-    ends = [_one_d(ids) for ids in graph[:2]]
+    ends = [as_ids(ids) for ids in graph[:2]]
     values = _weights(graph[2]) if len(graph) == 3 else None
     lengths = [len(part) for part in (*ends, *([] if values is None else [values]))]
     if len(set(lengths)) != 1:
@@ -380,8 +392,21 @@ def _arrays_of_tuple(graph):
     return ends, values
 
 
+def _arrays_of_edges(edges):
+    """Return ends and weights of a list of tuples; edges of two weigh 1 beside those of three."""
+    ends = [as_ids([edge[side] for edge in edges]) for side in (0, 1)]
+    if all(len(edge) == 2 for edge in edges):
+        return ends, None
+    return ends, _weights([edge[2] if len(edge) == 3 else 1.0 for edge in edges])
+
+
+def _plain(value):
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _arrays_of_frame(frame, source, target, weight):
-    columns = list(frame.columns)
+    # A table of pyarrow has its columns, not their names, under `columns`.
+    columns = list(getattr(frame, "column_names", frame.columns))
     for what, name in (("source", source), ("target", target)):
         if name is not None and name not in columns:
             raise ValueError(f"{what}={name!r} is not a column; the frame has {columns}.")
@@ -398,7 +423,7 @@ def _arrays_of_frame(frame, source, target, weight):
             )
         source = others.pop(0) if source is None else source
         target = others.pop(0) if target is None else target
-    ends = [_one_d(frame[name].to_numpy()) for name in (source, target)]
+    ends = [as_ids(frame[name].to_numpy()) for name in (source, target)]
     return ends, None if weight is None else _weights(frame[weight])
 
 
@@ -406,7 +431,7 @@ def _from_networkx(graph, weight, nodes, directed):
     listed = list(graph.nodes) if nodes is None else nodes.tolist()
     index = {node: position for position, node in enumerate(listed)}
     if len(index) != len(listed):
-        _check_unique(nodes)
+        check_unique(nodes)
     one_way = graph.is_directed() if directed is None else directed
     rows, columns, values = [], [], []
     for one, other, value in graph.edges(data=weight, default=1):
@@ -422,7 +447,7 @@ def _from_networkx(graph, weight, nodes, directed):
     return _from_positions(rows, columns, values, listed, nodes, one_way)
 
 
-def _from_igraph(graph, weight, nodes, directed):
+def _from_igraph(graph, weight, nodes, directed, return_nodes):
     n_nodes = graph.vcount()
     names = graph.vs["name"] if "name" in graph.vs.attributes() else range(n_nodes)
     edges = np.array(graph.get_edgelist(), dtype=np.int64).reshape(-1, 2)
@@ -436,18 +461,20 @@ def _from_igraph(graph, weight, nodes, directed):
         )
     one_way = graph.is_directed() if directed is None else directed
     listed = list(names)
+    if nodes is None and return_nodes:
+        check_unique(as_ids(listed))
     if nodes is not None:
-        _check_unique(nodes)
+        check_unique(nodes)
         used = np.unique(edges)
         place = np.full(n_nodes, -1)
-        place[used] = _locate(_one_d([listed[v] for v in used]), nodes, "node")
+        place[used] = locate(as_ids([listed[v] for v in used]), nodes, "node")
         edges = place[edges]
     return _from_positions(edges[:, 0], edges[:, 1], values, listed, nodes, one_way)
 
 
 def _from_positions(rows, columns, values, listed, nodes, directed):
     """Build the adjacency of edges given by positions: those of `listed`, or of `nodes`."""
-    nodes = _one_d(listed) if nodes is None else nodes
+    nodes = as_ids(listed) if nodes is None else nodes
     numbers = np.arange(len(nodes))
     adjacency, _ = _from_edges(
         np.asarray(rows, dtype=np.int64),

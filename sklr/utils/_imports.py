@@ -45,7 +45,11 @@ def import_optional(name: str, *, extra: str, feature: str) -> ModuleType:
 
 
 def lazy_names(
-    package: str, homes: Mapping[str, str], *, extra: str = "torch"
+    package: str,
+    homes: Mapping[str, str],
+    *,
+    extra: str = "torch",
+    subpackages: tuple[str, ...] = (),
 ) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
     """Make the lazy names of a package whose files import a module of an extra's name (torch).
 
@@ -60,6 +64,8 @@ def lazy_names(
         Public name -> dotted name, within the package, of the file that holds it.
     extra : str, default="torch"
         The extra, and the module that it installs.
+    subpackages : tuple of str, default=()
+        Public packages inside this one, imported on first use; they do not need the extra.
 
     Returns
     -------
@@ -68,6 +74,8 @@ def lazy_names(
     """
 
     def get(name: str) -> Any:
+        if name in subpackages:
+            return importlib.import_module(f"{package}.{name}")
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         import_optional(extra, extra=extra, feature=f"{package}.{name}")
@@ -76,6 +84,6 @@ def lazy_names(
         return value
 
     def names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *homes})
+        return sorted({*vars(sys.modules[package]), *homes, *subpackages})
 
-    return sorted(homes), get, names
+    return sorted([*homes, *subpackages]), get, names

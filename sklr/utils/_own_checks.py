@@ -368,7 +368,10 @@ def check_epochs(estimator: Any) -> None:
     X, y = make_check_data(estimator)
     epochs = _Epochs(X)
     wanted = _outputs(_fitted(estimator, X, y), X)
-    _assert_same(_outputs(_fitted(estimator, epochs, y), epochs), wanted, rtol=0)
+    got = _outputs(_fitted(estimator, epochs, y), epochs)
+    # Names of channels are kept as those of columns are.
+    assert list(got.pop("feature_names_in_")) == epochs.ch_names
+    _assert_same(got, wanted, rtol=0)
 
 
 OWN_CHECKS = (

@@ -31,11 +31,11 @@ def _limit_blas(user: object) -> None:
     """
     global _blas_limiter
     with _BLAS_LOCK:
-        if not _blas_users:
+        libraries = [lib for lib in _controller().lib_controllers if lib.user_api == "blas"]
+        if not _blas_users and any(library.num_threads != 1 for library in libraries):
             if _blas_limiter is None:
                 # Known before anything is set: Ctrl-C may come at any place.
                 _blas_limiter = _controller().limit(limits=None)
-            libraries = [lib for lib in _controller().lib_controllers if lib.user_api == "blas"]
             for library in libraries:
                 library.set_num_threads(1)
             if any(library.num_threads != 1 for library in libraries):

@@ -1,27 +1,23 @@
 """Compile the Numba kernels ahead of time, into Numba's cache folder."""
 
 import importlib
+import pathlib
 import time
 
-# Kernel modules; each has a function ``_warm_up()`` that calls every kernel on a tiny input,
-# with the dtypes and layouts that the estimators use.
-_KERNEL_MODULES: tuple[str, ...] = (
-    "sklr.cluster._block_kmeans_kernels",
-    "sklr.covariance._augmented_kernels",
-    "sklr.covariance._embedding_kernels",
-    "sklr.decomposition._chebyshev_tucker_kernels",
-    "sklr.decomposition._completion_kernels",
-    "sklr.decomposition._functional_tucker_kernels",
-    "sklr.geometry._bootstrap_amg_kernels",
-    "sklr.geometry._diffusion_kernels",
-    "sklr.manifold._fastrp_kernels",
-    "sklr.manifold._mds_kernels",
-    "sklr.manifold._prototypes_kernels",
-    "sklr.nn._grassmann._grassmann_kernels",
-    "sklr.transport._cost_kernels",
-    "sklr.transport._linear_kernels",
-    "sklr.transport._transport_kernels",
-)
+import sklr
+
+
+def kernel_modules() -> list[str]:
+    """Return the names of all kernel files.
+
+    Each has a function ``_warm_up()`` that calls every kernel on a tiny input, with the dtypes and
+    layouts that the estimators use.
+    """
+    root = pathlib.Path(sklr.__file__).parent
+    return sorted(
+        ".".join(("sklr", *path.relative_to(root).with_suffix("").parts))
+        for path in root.rglob("*_kernels.py")
+    )
 
 
 def warm_up(verbose: bool = False) -> float:
@@ -50,7 +46,7 @@ def warm_up(verbose: bool = False) -> float:
     True
     """
     start = time.perf_counter()
-    for name in _KERNEL_MODULES:
+    for name in kernel_modules():
         began = time.perf_counter()
         importlib.import_module(name)._warm_up()
         if verbose:

@@ -24,7 +24,7 @@ from sklr.cluster._block_kmeans import BlockData
 from sklr.cluster._block_kmeans_kernels import block_distances, lloyd, plus_plus
 from sklr.cluster._refine import refine_labels
 from sklr.datasets import make_attributed_sbm
-from sklr.geometry._augmented_graph import encode_attributes
+from sklr.manifold._amg._augmented_graph import encode_attributes
 from sklr.metrics import modularity_score
 
 EMBEDDINGS = ["regularized", "eigen", "ritz", "svd"]

@@ -293,7 +293,7 @@ class TestBadInput:
     def test_order_and_lag(self, name, value):
         with pytest.raises((ValueError, TypeError), match=f"{name}.*{value!r}|{name}.*must be"):
             augmented_covariance(trials(), **{name: value})
-        if value is not True:  # scikit-learn's Integral takes bool
+        if value is not True:  # scikit-learn takes bool as Integral; a float is in seconds
             with pytest.raises(ValueError, match=f"'{name}' parameter.*Got {value!r}"):
                 AugmentedCovariance(**{name: value}).fit(trials())
 

@@ -49,6 +49,11 @@ DECLARED = {
             "rotation": BASIS,
         },
     ),
+    "ImplicitFactorization": dict(
+        rows=same(1e-9),
+        ids=same(1e-3),  # other numbers draw other factors at the start
+        why_not={"columns": "rows and columns are told apart by their place"},
+    ),
     "LowRankImputer": dict(
         rows=same(1e-3),
         columns=moved(1e-3),
@@ -87,6 +92,7 @@ DECLARED = {
 
 # Where a promise would be empty with the parameters of the checks.
 PARAMS = {
+    "ImplicitFactorization": {"tol": 1e-10, "max_iter": 500},
     # "auto" also tries the target as it is, since a constant counts to the rank.
     "ChebyshevTuckerRegressor": {"center": True, "rank": 3},
     "FunctionalTuckerRegressor": {"core": "tucker", "rank": 2, "nu": 1.5, "tol": 1e-2},

@@ -11,10 +11,15 @@ from sklr.decomposition import (
     _completion_data,
     alternating_minimization,
 )
-from sklr.decomposition._completion import balanced, half_sweep
-from sklr.decomposition._completion_data import Half, Model, Settings, grouped, transposed
-from sklr.decomposition._completion_spread import Spread
-from sklr.decomposition._completion_start import weighted_median
+from sklr.decomposition._completion import Fit, balanced
+from sklr.decomposition._completion_data import (
+    Model,
+    ObservedEntries,
+    Settings,
+    grouped,
+    transposed,
+)
+from sklr.decomposition._robust_scale import weighted_median
 
 
 def low_rank(m, n, k, share, *, seed=0, scales=1.0, noise=0.0):
@@ -78,9 +83,9 @@ def test_shared_gram_preconditioner_beats_ill_conditioning(monkeypatch):
 
     def plain(F, X, mass):
         k = F.shape[1]
-        return F, X, np.eye(k), np.ones(k), np.zeros(k)
+        return F, X, np.eye(k), (np.ones(k), np.zeros(k))
 
-    monkeypatch.setattr(_completion, "_rotate", plain)
+    monkeypatch.setattr(_completion, "rotate_to_diagonal", plain)
     assert sweeps(solver="cg") is None
 
 
@@ -101,22 +106,24 @@ def one_half_sweep(solver, n_steps, *, loss="squared", weighted=False, dtype=np.
     rows, cols = rng.integers(0, m - 1, nnz), rng.integers(0, n, nnz)  # the last row is empty
     values = rng.standard_normal(nnz).astype(dtype)
     weights = rng.uniform(0.5, 2, nnz if weighted else 0).astype(dtype)
-    half, other = grouped(rows.astype(np.int32), cols.astype(np.int32), values, weights, (m, n))
+    by_row, by_column = grouped(
+        rows.astype(np.int32), cols.astype(np.int32), values, weights, (m, n)
+    )
     F = rng.standard_normal((n, k)).astype(dtype)
     X = rng.standard_normal((m, k)).astype(dtype)
     offset = rng.standard_normal(n).astype(dtype)
     b = rng.standard_normal(m).astype(dtype) if bias else np.zeros(m, dtype)
-    model = Model(0.3, 1.0, X, F, b, offset, delta=0.7)
-    settings = Settings(k, alpha=0.5, bias_alpha=0.3, loss=loss, fit_bias=bias)
-    start = X.copy(), b.copy()
-    F_out, X_out, Q, total, fell = half_sweep(
-        half, other.mass(), F.copy(), offset, X.copy(), b, model, settings, solver=solver,
-        n_steps=n_steps,
-    )  # fmt: skip
-    if Q is not None:
-        assert_allclose(F_out, F @ Q, atol=1e-5)
-        X_out = X_out @ Q.T
-    return half, F, offset, start, X_out, b, total, fell
+    model = Model(0.3, 1.0, X.copy(), F, b, offset, delta=0.7)
+    compiled = {"reference": "auto", "cholesky": "cholesky", "cg": "cg"}[solver]
+    settings = Settings(k, alpha=0.5, bias_alpha=0.3, loss=loss, fit_bias=bias, solver=compiled)
+    start = X, b.copy()
+    fit = Fit(by_row, by_column, model, settings)
+    total, fell = fit.half_sweep(0, "cg" if solver == "cg" else "cholesky", n_steps)
+    X_out = model.U
+    if solver == "cg":
+        assert_allclose(model.V, F @ fit.rotation, atol=1e-5)
+        X_out = X_out @ fit.rotation.T
+    return by_row, F, offset, start, X_out, b, total, fell
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -124,28 +131,28 @@ def one_half_sweep(solver, n_steps, *, loss="squared", weighted=False, dtype=np.
 @pytest.mark.parametrize("loss", ["squared", "huber"])
 @pytest.mark.parametrize("dtype, tol", [(np.float64, 1e-8), (np.float32, 2e-3)])
 def test_half_sweeps_equal_plain_normal_equations(dtype, tol, loss, weighted, bias):
-    """float32: normal equations of a condition near 100, in half precision of digits."""
+    """float32: normal equations of a condition near 100, in entries precision of digits."""
     options = {"loss": loss, "weighted": weighted, "dtype": dtype, "bias": bias}
     results = [
         one_half_sweep(solver, n_steps, **options)
-        for solver, n_steps in (("plain", 1), ("cholesky", 1), ("cg", 12))
+        for solver, n_steps in (("reference", 1), ("cholesky", 1), ("cg", 12))
     ]
-    for half, F, offset, (X0, b0), X, b, total, fell in results:
+    for entries, F, offset, (X0, b0), X, b, total, fell in results:
         assert X.dtype == dtype
         wanted_total, before, after = 0.0, 0.0, 0.0
-        for i in range(half.n):
-            part = slice(half.indptr[i], half.indptr[i + 1])
-            A = np.c_[F[half.indices[part]], np.ones(part.stop - part.start)].astype(float)
+        for i in range(entries.n):
+            part = slice(entries.indptr[i], entries.indptr[i + 1])
+            A = np.c_[F[entries.indices[part]], np.ones(part.stop - part.start)].astype(float)
             ridge = np.r_[np.full(4, 0.5), 0.3]
             x0 = np.r_[X0[i], b0[i]].astype(float)
             if not bias:
                 A, ridge, x0 = A[:, :4], ridge[:4], x0[:4]
-            target = half.values[part].astype(float) - 0.3 - offset[half.indices[part]]
+            target = entries.values[part].astype(float) - 0.3 - offset[entries.indices[part]]
             if len(target) == 0:
                 assert not X[i].any() and b[i] == 0
                 continue
             r = target - A @ x0
-            w = half.weights[part].astype(float) if weighted else np.ones(len(r))
+            w = entries.weights[part].astype(float) if weighted else np.ones(len(r))
             size = np.abs(r)
             rho = r**2 if loss == "squared" else np.where(size < 0.7, r**2, 0.7 * (2 * size - 0.7))
             wanted_total += w @ rho
@@ -246,35 +253,33 @@ def test_huber_is_nearly_as_good_as_without_the_outliers(shape, share, noise, al
 
 
 def test_extra_ridge_and_the_end_of_the_loss_are_those_of_the_normal_equations():
-    """One exact half-sweep where outliers count for nothing, and factors are uncertain."""
+    """One exact entries-sweep where outliers count for nothing, and factors are uncertain."""
     rng = np.random.default_rng(3)
     m, n, k, nnz = 15, 12, 3, 90
     rows, cols = (rng.integers(0, size, nnz).astype(np.int32) for size in (m, n))
     values = rng.standard_normal(nnz)
-    half, other = grouped(rows, cols, values, values[:0], (m, n))
+    entries, other = grouped(rows, cols, values, values[:0], (m, n))
     F, X0 = rng.standard_normal((n, k)), rng.standard_normal((m, k))
     zero = np.zeros(n)
-    for solver, n_steps in (("plain", 1), ("cholesky", 1), ("cg", 12)):
-        model = Model(0.0, 1.0, X0, F, np.zeros(m), zero, delta=0.5, cut=2.0)
-        settings = Settings(k, alpha=0.5, loss="huber")
-        spread = Spread(half, other, X0, F, 0.5, 2.0, share=0.3, unit=1.0)
-        if solver == "plain":
-            D = spread._variances[1].copy()
+    for solver, n_steps in (("auto", 1), ("cholesky", 1), ("cg", 12)):
+        model = Model(0.0, 2.0**0.5, X0.copy(), F, np.zeros(m), zero, delta=0.5, cut=2.0)
+        fit = Fit(entries, other, model, Settings(k, alpha=0.5, loss="huber", solver=solver))
+        fit.start_variances(0.3)
+        if solver == "auto":
+            D = fit.variances.col_variances.copy()
             H = 0.15 + np.array([(X0[half_rows(other, j)] ** 2).sum(axis=0) for j in range(n)])
             assert_allclose(D, 0.6 / H)
-        F_out, X, Q, total, _ = half_sweep(
-            half, other.mass(), F.copy(), zero, X0.copy(), np.zeros(m), model, settings,
-            solver=solver, n_steps=n_steps, spread=spread, side=0,
-        )  # fmt: skip
+        total, _ = fit.half_sweep(0, "cg" if solver == "cg" else "cholesky", n_steps)
+        X, Q = model.U, fit.rotation
         wanted = 0.0
         for i in range(m):
-            j = half_rows(half, i)
+            j = half_rows(entries, i)
             if len(j) == 0:
                 continue
             # The variances are independent in the turned coordinates.
             A, x0 = (F[j], X0[i]) if Q is None else (F[j] @ Q, X0[i] @ Q)
             more = (D if Q is None else D @ Q**2)[j].sum(axis=0)
-            target = half.values[half.indptr[i] : half.indptr[i + 1]]
+            target = entries.values[entries.indptr[i] : entries.indptr[i + 1]]
             size = np.abs(target - A @ x0)
             w = np.where(size > 2.0, 0, np.minimum(1, 0.5 / size))
             wanted += np.where(size < 0.5, size**2, 0.5 * (2 * np.minimum(size, 2) - 0.5)).sum()
@@ -286,8 +291,8 @@ def test_extra_ridge_and_the_end_of_the_loss_are_those_of_the_normal_equations()
         assert_allclose(total, wanted)
 
 
-def half_rows(half, i):
-    return half.indices[half.indptr[i] : half.indptr[i + 1]]
+def half_rows(entries, i):
+    return entries.indices[entries.indptr[i] : entries.indptr[i + 1]]
 
 
 @pytest.mark.parametrize("loss", ["squared", "huber"])
@@ -332,7 +337,7 @@ def test_weights_count_like_repetitions_in_the_objective():
     once = alternating_minimization(R, 2, alpha=1.0, **options)
     weights = np.full(R.shape, 2.0)
     twice = alternating_minimization(R, 2, alpha=2.0, weights=weights, **options)
-    # The objective is flat where it ends: its last digits are half of the factors'.
+    # The objective is flat where it ends: its last digits are entries of the factors'.
     assert_allclose(once[0] @ once[1].T, twice[0] @ twice[1].T, atol=1e-5)
 
 
@@ -361,8 +366,10 @@ def test_threads_change_nothing(monkeypatch):
 def test_ranges_are_balanced_by_entries_and_cover_all_rows():
     counts = np.r_[1000, np.ones(500, int), 0, 0, 300]
     indptr = np.r_[0, np.cumsum(counts)]
-    half = Half(indptr, np.zeros(indptr[-1], np.int32), np.zeros(indptr[-1]), np.zeros(0))
-    cuts = half.ranges(4)
+    entries = ObservedEntries(
+        indptr, np.zeros(indptr[-1], np.int32), np.zeros(indptr[-1]), np.zeros(0)
+    )
+    cuts = entries.ranges(4)
     work = [indptr[b] - indptr[a] + 8 * (b - a) for a, b in cuts]
     assert max(work) <= sum(work) / 4 + 1008  # a part ends with the row that fills it
     assert [b for _, b in cuts[:-1]] == [a for a, _ in cuts[1:]]
@@ -376,12 +383,12 @@ def test_grouping_and_transposing_keep_every_entry():
     by_row, by_col = grouped(rows, cols, values, weights, (8, 7))
     dense = np.zeros((8, 7))
     np.add.at(dense, (rows, cols), values * weights)
-    for half, wanted in ((by_row, dense), (by_col, dense.T), (transposed(by_row, 7), dense.T)):
-        data = half.values * half.weights
-        built = sp.csr_array((data, half.indices, half.indptr), shape=wanted.shape)
+    for entries, wanted in ((by_row, dense), (by_col, dense.T), (transposed(by_row, 7), dense.T)):
+        data = entries.values * entries.weights
+        built = sp.csr_array((data, entries.indices, entries.indptr), shape=wanted.shape)
         assert_allclose(built.toarray(), wanted)
-        assert_allclose(half.mass(), [half.weights[a:b].sum() for a, b in
-                                      zip(half.indptr[:-1], half.indptr[1:])])  # fmt: skip
+        assert_allclose(entries.weight_sums(), [entries.weights[a:b].sum() for a, b in
+                                      zip(entries.indptr[:-1], entries.indptr[1:])])  # fmt: skip
 
 
 def test_balanced_factors_have_the_product_and_the_nuclear_norm():

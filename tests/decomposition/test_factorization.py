@@ -115,8 +115,10 @@ def test_recommend(pairs):
     assert sorted(cols) == list(range(30))  # column 30 has no value
     with pytest.raises(ValueError, match="row 99 had no value"):
         model.recommend(99)
-    with pytest.raises(TypeError, match="row must be an integer"):
+    with pytest.raises(TypeError, match="row ids were integers in fit, got strings"):
         model.recommend("7")
+    with pytest.raises(TypeError, match="row must be an id"):
+        model.recommend(7.5)
     with pytest.raises(ValueError, match="n must be at least 1"):
         model.recommend(7, 0)
 
@@ -125,9 +127,22 @@ def test_clip(pairs):
     X, y, _ = pairs
     model = MatrixFactorizationRegressor(2, clip=(2.5, 3.5), random_state=0).fit(X, y)
     assert model.predict(X).min() == 2.5 and model.predict(X).max() == 3.5
-    for clip in ((1,), (3, 2), ("a", "b")):
+    for clip in ((1,), (3, 2), ("a", "b"), "never"):
         with pytest.raises(ValueError, match="clip must be"):
             MatrixFactorizationRegressor(2, clip=clip).fit(X, y)
+
+
+def test_scales_of_ratings_are_kept_by_default(pairs):
+    X, y, _ = pairs
+    liked = (y > 3).astype(float)
+    model = MatrixFactorizationRegressor(5, alpha=0.5, random_state=0)
+    found = model.fit(X, liked).predict(X)
+    assert found.min() == 0 and found.max() == 1 and model.clip_ == (0, 1)
+    free = MatrixFactorizationRegressor(5, alpha=0.5, clip=None, random_state=0).fit(X, liked)
+    assert free.predict(X).max() > 1
+    assert_allclose(found, free.predict(X).clip(0, 1))
+    assert model.fit(X, y).clip_ is None  # no scale: nearly every value is there once
+    assert model.fit(X, 0 * y + 3).clip_ is None
 
 
 def test_context_has_effects_where_it_is_asked_for(pairs):
@@ -181,11 +196,10 @@ def test_defaults_estimate_the_noise_and_need_not_know_the_rank(noise):
 @pytest.mark.parametrize(
     "X, message",
     [
-        ([[0, 0.5], [1, 1]], "ids must be integers, got 0.5 in column 1"),
+        ([[0, 0.5], [1, 1]], "ids must be integers or strings, got 0.5 in column 1"),
         ([[0, -1], [1, 1]], "Negative values in data .* got -1"),
         ([[0], [1]], "two columns of ids"),
         ([[0, np.nan], [1, 1]], "NaN"),
-        ([["a", "b"], ["c", "d"]], "OrdinalEncoder"),
     ],
 )
 def test_bad_ids(X, message):

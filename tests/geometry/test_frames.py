@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from sklr.gaussian_process._laplacian_eigenpairs import lowest_eigenpairs
 from sklr.geometry import (
     connection_laplacian,
     farthest_point_sampling,
@@ -11,7 +12,6 @@ from sklr.geometry import (
     vector_diffusion,
 )
 from sklr.geometry._frames import orthogonal_part, principal_axes, scalar_laplacian_of
-from sklr.geometry._spectrum import lowest_eigenpairs
 
 
 def fibonacci_sphere(n):
@@ -195,19 +195,6 @@ def test_farthest_points_cover_evenly():
     assert gaps.max() <= among.min()
     assert farthest_point_sampling(X, 1, start=-1)[0] == 599
     assert sorted(farthest_point_sampling(np.ones((4, 1)), 4)) == [0, 1, 2, 3]
-
-
-def test_multiple_eigenvalues_are_not_cut():
-    """An orientable surface has every eigenvalue twice: five pairs become four."""
-    L = connection_laplacian(fibonacci_sphere(300))
-    for n in (200, 300):  # dense and sparse solvers
-        L = connection_laplacian(fibonacci_sphere(n))
-        values, vectors = lowest_eigenpairs(L, 5)
-        assert len(values) == 4 and vectors.shape == (2 * n, 4)
-        values, vectors = lowest_eigenpairs(L, 6)
-        assert len(values) == 6
-        assert_allclose(L @ vectors, vectors * values, atol=1e-9)
-        assert_allclose(values, spectrum(L)[:6], atol=1e-10)
 
 
 @pytest.mark.parametrize(

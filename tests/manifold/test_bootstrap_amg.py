@@ -13,20 +13,20 @@ from sklearn.manifold import SpectralEmbedding
 
 from sklr.cluster import augment_graph
 from sklr.datasets import make_attributed_sbm
-from sklr.geometry._augmented_graph import definite_laplacian
-from sklr.geometry._bootstrap_amg import (
+from sklr.manifold import BootstrapAMGEmbedding
+from sklr.manifold._amg._augmented_graph import definite_laplacian
+from sklr.manifold._amg._hierarchy import (
     FineMatrix,
     Hierarchy,
     block_preconditioner,
     composite_cycle,
 )
-from sklr.geometry._bootstrap_amg_kernels import (
+from sklr.manifold._amg._hierarchy_kernels import (
     edge_weights,
     homogeneous_cycle,
     suitor_matching,
     upper_product,
 )
-from sklr.manifold import BootstrapAMGEmbedding
 
 # Rates of the reference code (steps 1 to 5); the second entry is without attributes.
 RATES = {

@@ -39,7 +39,12 @@ def sbm(n=400, k=4, degree=12.0, mixing=0.2, seed=0):
 
 
 def estimator(d=16, **settings):
-    settings = {"affinity": "precomputed", "random_state": 0, "dtype": np.float64} | settings
+    settings = {
+        "affinity": "precomputed",
+        "random_state": 0,
+        "dtype": np.float64,
+        "degree_exponent": -0.6,
+    } | settings
     return FastRP(d, **settings)
 
 

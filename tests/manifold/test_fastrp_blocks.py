@@ -42,7 +42,9 @@ SETTINGS = [
     {"weights": (2.0,), "normalize_powers": False, "standardize": False},
     {"projection": "gaussian", "self_weight": 1.0, "isolated": "zero"},
     {"dtype": "float64", "input_matrix": "adjacency"},
-    {"standardize": False, "isolated": "zero", "degree_exponent": 0.0},
+    {"standardize": False, "isolated": "zero", "degree_exponent": -0.6},
+    {"center_powers": True},
+    {"center_powers": True, "projection": "gaussian", "degree_exponent": -0.6},
 ]
 
 

@@ -10,14 +10,14 @@ from numpy.testing import assert_allclose
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning
 
-from sklr.geometry import _kernel_spectrum
-from sklr.geometry._kernel_spectrum import exact_eigenvalues, lanczos_nodes
 from sklr.manifold import DiffusionSpectralEntropy
 from sklr.metrics import (
+    _kernel_spectrum,
     diffusion_spectral_entropy,
     diffusion_spectral_mutual_information,
     shannon_binned_entropy,
 )
+from sklr.metrics._kernel_spectrum import exact_eigenvalues, lanczos_nodes
 
 
 def by_hand(X, bandwidth, t=1, anisotropy=0.0):

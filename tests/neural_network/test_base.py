@@ -21,11 +21,9 @@ from sklr._torch._batches import batch_bounds  # noqa: E402
 from sklr._torch._modules import mlp, own_module  # noqa: E402
 from sklr.neural_network import Checkpoint, GrassmannClassifier, ProgressPrinter  # noqa: E402
 from sklr.neural_network._base import TorchEstimator, training_constraints  # noqa: E402
-from sklr.neural_network._loop import TrainState, batches  # noqa: E402
-from sklr.neural_network._mixins import (  # noqa: E402
-    TorchClassifierMixin,
-    TorchTransformerMixin,
-)
+from sklr.neural_network._classifier import TorchClassifierMixin  # noqa: E402
+from sklr.neural_network._loop import TrainState, batches, shuffled  # noqa: E402
+from sklr.neural_network._transformer import TorchTransformerMixin  # noqa: E402
 
 X, Y = make_classification(120, 6, n_informative=4, n_classes=3, random_state=0)
 NAMES = np.array(["ant", "bee", "cat"])
@@ -87,21 +85,19 @@ class Shrink(TorchTransformerMixin, TorchEstimator):
     def _optimizers(self, module):
         return [torch.optim.Adam(part.parameters(), 0.01) for part in module.values()]
 
-    def _views(self, xb, generator):
-        return xb + 0.01 * torch.randn(xb.shape, generator=generator, device=generator.device)
+    def _begin(self, module, step):
+        self.epochs_ = []
 
     def _epoch_begin(self, module, step):
-        step.memory.setdefault("epochs", []).append((step.epoch, step.rng.randint(1000)))
+        self.epochs_.append((step.epoch, step.rng.randint(1000)))
 
     def _loss(self, module, xb, yb, step):
+        xb = xb + 0.01 * torch.randn(xb.shape, generator=step.generator)
         assert yb is None and (step.index is None or len(step.index) == len(xb))
         return (module["back"](module["code"](xb)) - xb).square().mean()
 
     def _embed(self, module, xb):
         return module["code"](xb)
-
-    def _finalise(self, module, step):
-        self.epochs_ = step.memory["epochs"]
 
 
 class WholeBatches(Shrink):
@@ -526,7 +522,7 @@ def test_batches_of_samples_and_targets_on_two_devices():
     # As where samples do not fit on the device: "meta" has shapes alone.
     rows = torch.arange(6)
     state = TrainState(
-        module=None, optimizers=[], X=torch.empty(6, 2), y=rows.to("meta"), weights=None,
+        module=None, X=torch.empty(6, 2), y=rows.to("meta"), weights=None,
         device=torch.device("meta"), generator=None, shuffle=torch.Generator(), rng=None,
         batch_size=3, n_epochs=1,
     )  # fmt: skip
@@ -539,7 +535,7 @@ def test_batches_of_samples_and_targets_on_two_devices():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.Tensor, "index_select", spy)
-        assert [len(yb) for _, yb in batches(state)] == [3, 3]
+        assert [len(yb) for _, yb in batches(state, shuffled(state))] == [3, 3]
     assert moved == [True] * 4
 
 

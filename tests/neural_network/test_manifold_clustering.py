@@ -48,7 +48,7 @@ def test_independent_subspaces_are_found_by_a_linear_network():
     X, y = subspaces()
     X /= np.linalg.norm(X, axis=1, keepdims=True)
     model = ManifoldLinearizingClustering(
-        3, 12, backbone=torch.nn.Identity(), warmup_iter=100, warmup_learning_rate=0.01,
+        3, 12, module=torch.nn.Identity(), warmup_iter=100, warmup_learning_rate=0.01,
         max_iter=200, learning_rate=0.05, random_state=0,
     )  # fmt: skip
     model.fit(X)
@@ -136,7 +136,7 @@ def test_number_of_clusters_by_coding_length():
         X[30 * k : 30 * (k + 1), 3 * k : 3 * k + 2] = rng.standard_normal((30, 2))
     X /= np.linalg.norm(X, axis=1, keepdims=True)
     model = ManifoldLinearizingClustering(
-        n_components=12, backbone=torch.nn.Identity(), warmup_iter=100, warmup_learning_rate=0.01,
+        n_components=12, module=torch.nn.Identity(), warmup_iter=100, warmup_learning_rate=0.01,
         max_iter=100, learning_rate=0.02, max_clusters=8, random_state=0,
     ).fit(X)  # fmt: skip
     assert model.n_clusters_ == 4
@@ -164,7 +164,7 @@ def test_many_samples_are_clustered_by_some_of_them(monkeypatch):
     X, y = subspaces()
     X /= np.linalg.norm(X, axis=1, keepdims=True)
     model = ManifoldLinearizingClustering(
-        3, 12, backbone=torch.nn.Identity(), warmup_iter=100, warmup_learning_rate=0.01,
+        3, 12, module=torch.nn.Identity(), warmup_iter=100, warmup_learning_rate=0.01,
         max_iter=200, learning_rate=0.05, random_state=0,
     )  # fmt: skip
     monkeypatch.setattr(_membership, "MOST", 60)
@@ -176,11 +176,11 @@ def test_images_with_a_backbone_of_ones_own():
     backbone = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten())
     before = backbone[0].weight.clone()
     model = ManifoldLinearizingClustering(
-        3, **QUICK, backbone=backbone, augment=RandomAffine2d()
+        3, **QUICK, module=backbone, augment=RandomAffine2d()
     ).fit(X)
     assert model.transform(X).shape == (60, 16)
     assert torch.equal(backbone[0].weight, before)
-    assert clone(model).backbone is not backbone
+    assert clone(model).module is not backbone
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_images_with_a_backbone_of_ones_own():
         ({"eta": 0.0}, "'eta' parameter of ManifoldLinearizingClustering must be"),
         ({"augment": "flip"}, "'augment' parameter"),
         ({"device": "nowhere"}, "device='nowhere' does not exist"),
-        ({"backbone": torch.nn.Linear(3, 2)}, "backbone cannot take samples"),
+        ({"module": torch.nn.Linear(3, 2)}, "module cannot take samples"),
         ({"warmup_learning_rate": 1e30}, "the loss became nan in epoch 2; lower"),
     ],
 )

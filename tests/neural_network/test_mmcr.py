@@ -123,7 +123,7 @@ def test_groups_are_views():
     """The neuroscience case: trials of stimuli that were never seen come together, too."""
     X, groups = repeated_trials(200, seed=0)
     model = MMCR(
-        encoder=torch.nn.Linear(20, 8), projector=(32, 16), batch_size=50, max_iter=40,
+        module=torch.nn.Linear(20, 8), projector=(32, 16), batch_size=50, max_iter=40,
         learning_rate=5e-3, random_state=0,
     )  # fmt: skip
     fitted = clone(model).fit(X, groups=groups)
@@ -137,7 +137,7 @@ def test_groups_are_views():
 
 
 def test_members_are_drawn_from_their_group_without_repeats_while_there_are_enough():
-    from sklr.neural_network._mmcr import _draw_members
+    from sklr.neural_network._mmcr_networks import draw_members
 
     codes = torch.tensor([1, 0, 1, 2, 1, 0, 2, 1])
     counts = torch.bincount(codes)
@@ -150,7 +150,7 @@ def test_members_are_drawn_from_their_group_without_repeats_while_there_are_enou
     generator = torch.Generator().manual_seed(0)
     seen = set()
     for _ in range(30):
-        drawn = _draw_members(torch.tensor([1, 0, 2]), 4, generator, memory).reshape(3, 4)
+        drawn = draw_members(torch.tensor([1, 0, 2]), 4, generator, memory).reshape(3, 4)
         assert torch.equal(codes[drawn], torch.tensor([[1] * 4, [0] * 4, [2] * 4]))
         assert sorted(drawn[0].tolist()) == [0, 2, 4, 7]
         assert sorted(drawn[1].tolist()) == [1, 1, 5, 5]
@@ -162,7 +162,7 @@ def test_own_encoder_is_copied_and_trained():
     X, _ = digits(48)
     encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 9))
     before = copy.deepcopy(encoder.state_dict())
-    model = MMCR(**SMALL, encoder=encoder, max_iter=2).fit(X)
+    model = MMCR(**SMALL, module=encoder, max_iter=2).fit(X)
     assert model.transform(X).shape == (48, 9)
     for name, value in before.items():
         assert torch.equal(encoder.state_dict()[name], value)
@@ -172,7 +172,7 @@ def test_own_encoder_is_copied_and_trained():
         assert shape == (1, 8, 8)
         return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5))
 
-    assert MMCR(**SMALL, encoder=make, max_iter=1).fit_transform(X).shape == (48, 5)
+    assert MMCR(**SMALL, module=make, max_iter=1).fit_transform(X).shape == (48, 5)
 
 
 def test_augment_gets_a_generator_and_decides_the_result():
@@ -191,7 +191,7 @@ def test_augment_gets_a_generator_and_decides_the_result():
 
 def test_momentum_network_follows_and_one_view_is_enough():
     X, _ = digits(48)
-    model = MMCR(**SMALL, momentum=0.9, n_views=1, max_iter=3).fit(X)
+    model = MMCR(**SMALL, ema_decay=0.9, n_views=1, max_iter=3).fit(X)
     slow, fast = model.module_["slow"][0], model.encoder_
     difference = [
         float((a - b).detach().abs().max())
@@ -199,7 +199,7 @@ def test_momentum_network_follows_and_one_view_is_enough():
     ]
     assert 0 < max(difference) < 0.05
     assert not any(p.requires_grad for p in slow.parameters())
-    still = MMCR(**SMALL, momentum=0.0, n_views=2, max_iter=2).fit(X)
+    still = MMCR(**SMALL, ema_decay=0.0, n_views=2, max_iter=2).fit(X)
     for a, b in zip(still.module_["slow"][0].parameters(), still.encoder_.parameters()):
         assert torch.equal(a, b)
 
@@ -243,7 +243,7 @@ def test_a_small_data_set_lowers_the_batch_and_says_so():
 @pytest.mark.parametrize(
     "parameters, arguments, message",
     [
-        ({"n_views": 1}, {}, "n_views=1 needs momentum"),
+        ({"n_views": 1}, {}, "n_views=1 needs ema_decay"),
         ({"augment": None}, {}, "augment=None needs groups"),
         ({"projector": ()}, {}, "projector must be widths of at least 1"),
         ({"projector": (8, 0)}, {}, "projector must be widths"),
@@ -252,13 +252,13 @@ def test_a_small_data_set_lowers_the_batch_and_says_so():
         ({}, {"groups": [0] * 20}, "at least 2 different values"),
         ({}, {"groups": [0] * 19 + [1]}, "1 groups have a single sample"),
         ({}, {"groups": [0, 1]}, "inconsistent numbers of samples"),
-        ({"encoder": torch.nn.Linear(3, 2)}, {}, "encoder cannot take samples"),
-        ({"encoder": torch.nn.Unflatten(1, (2, 2))}, {}, "encoder returns shape"),
+        ({"module": torch.nn.Linear(3, 2)}, {}, "module cannot take samples"),
+        ({"module": torch.nn.Unflatten(1, (2, 2))}, {}, "module returns shape"),
         ({"augment": lambda x, g: x[:1]}, {}, "keep the number of samples"),
         (
             {"augment": lambda x, g: x * float("nan")},
             {},
-            "embeddings are not finite in epoch 1; lower",
+            "embeddings are not finite: scale the features",
         ),
     ],
 )

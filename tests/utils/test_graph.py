@@ -129,7 +129,7 @@ def test_bad_edge_lists(library):
         to_adjacency(missing)
     with pytest.raises(ValueError, match="weights must be numbers"):
         to_adjacency(library.DataFrame({"u": [1], "v": [2], "weight": ["heavy"]}))
-    with pytest.raises(ValueError, match=r"negative weight -1\.0 on edge \(0, 1\)"):
+    with pytest.raises(ValueError, match=r"from 1 to 2, weighs -1\.0 \(negative\)"):
         to_adjacency(library.DataFrame({"u": [1], "v": [2], "weight": [-1.0]}))
     with pytest.raises(ValueError, match="weights must be finite"):
         to_adjacency(library.DataFrame({"u": [1], "v": [2], "weight": [None]}))
@@ -233,3 +233,94 @@ def test_empty_graphs():
     assert to_adjacency(np.zeros((3, 3))).nnz == 0
     assert to_adjacency(([], []), nodes=4).shape == (4, 4)
     assert to_adjacency(sparse.csr_array((2, 2))).nnz == 0
+
+
+# Identifiers never pass through floating point numbers, and lists of tuples are edges.
+
+BIG = 2**63
+
+
+@pytest.mark.parametrize(
+    "source, target, wanted",
+    [
+        (np.array([BIG + 1, BIG + 2], np.uint64), np.array([3, 4]), [3, 4, BIG + 1, BIG + 2]),
+        (np.array([BIG + 1, BIG + 2], np.uint64), np.array([-3, 4]), [-3, 4, BIG + 1, BIG + 2]),
+        (np.array([2**53, 2**53 + 1]), np.array([1.0, 2.0]), [1, 2, 2**53, 2**53 + 1]),
+        (np.array([1, 2]), np.array([1.5, 1.0]), [1, 1.5, 2]),
+        (np.array([5, 6], np.uint8), np.array([6, -1]), [-1, 5, 6]),
+        ([2**53 + 1, 3], [1, BIG + 5], [1, 3, 2**53 + 1, BIG + 5]),
+    ],
+)
+def test_ids_of_different_number_types_are_not_merged(source, target, wanted):
+    adjacency, nodes = to_adjacency((source, target), return_nodes=True)
+    assert nodes.tolist() == wanted
+    again = to_adjacency((source, target), nodes=nodes)
+    assert_array_equal(again.toarray(), adjacency.toarray())
+    assert adjacency.nnz == 4
+
+
+def test_ids_of_unsigned_columns_of_frames_are_kept():
+    pl = pytest.importorskip("polars")
+    frame = pl.DataFrame({"a": pl.Series([BIG + 1, BIG + 2], dtype=pl.UInt64), "b": [3, 4]})
+    assert to_adjacency(frame, return_nodes=True)[1].tolist() == [3, 4, BIG + 1, BIG + 2]
+
+
+def test_a_list_of_tuples_is_an_edge_list():
+    adjacency, nodes = to_adjacency([(0, 1), (1, 2)], return_nodes=True)
+    assert_array_equal(adjacency.toarray(), [[0, 1, 0], [1, 0, 1], [0, 1, 0]])
+    weighted = to_adjacency([(0, 1, 1.0), (1, 2, 0.5), (2, 0, 2.0)], directed=True)
+    assert_array_equal(weighted.toarray(), [[0, 1, 0], [0, 0, 0.5], [2, 0, 0]])
+    assert to_adjacency([("a", "b"), ("b", "c", 3)], return_nodes=True)[1].tolist() == list("abc")
+    # A list of lists stays a matrix.
+    assert_array_equal(to_adjacency([[0, 2], [2, 0]]).toarray(), [[0, 2], [2, 0]])
+
+
+def test_an_array_of_edges_says_the_way_out():
+    with pytest.raises(ValueError, match=r"to_adjacency\(\(edges\[:, 0\], edges\[:, 1\]\)\)"):
+        to_adjacency(np.array([[0, 1], [1, 2], [2, 3]]))
+
+
+def test_tables_of_pyarrow():
+    pa = pytest.importorskip("pyarrow")
+    table = pa.table({"from": [0, 1], "to": [1, 2], "weight": [1.0, 2.0]})
+    assert_array_equal(to_adjacency(table).toarray(), [[0, 1, 0], [1, 0, 2], [0, 2, 0]])
+
+
+def test_vertices_of_equal_names():
+    igraph = pytest.importorskip("igraph")
+    graph = igraph.Graph([(0, 1), (1, 2)])
+    graph.vs["name"] = ["a", "a", "b"]
+    with pytest.raises(ValueError, match="'a' more than once"):
+        to_adjacency(graph, return_nodes=True)
+    assert to_adjacency(graph).shape == (3, 3)  # names are not needed
+
+
+def test_bad_weights_of_an_edge_list_are_told_by_name():
+    with pytest.raises(ValueError, match="'b' to 'd', weighs -2.0"):
+        to_adjacency((["a", "b"], ["c", "d"], [1, -2]))
+
+
+def test_annotated_objects_are_refused_with_their_parts():
+    class Annotated:
+        X, obs, obsm, obsp = np.eye(2), {}, {"X_pca": 1}, {"connectivities": 1}
+
+    with pytest.raises(ValueError, match=r"\['connectivities'\].*\['X_pca'\]"):
+        to_adjacency(Annotated())
+
+
+@pytest.mark.parametrize("dtype, small", [(np.float32, 4e-7), (np.float64, 1e-15)])
+def test_rounding_is_judged_by_the_precision_of_the_input(dtype, small):
+    A = np.array([[0, 1, 1], [1, 0, 0], [1, 0, 0]], dtype=dtype)
+    A[0, 1] += dtype(small)  # not symmetric, by rounding
+    A[1, 1] = -dtype(small)  # below zero, by rounding
+    out = check_adjacency(A, symmetric=True)
+    assert out.nnz == 4 and out.data.min() > 0
+    for wrong in ((0, 1, 1.01), (1, 1, -0.01)):
+        B = A.copy()
+        B[wrong[:2]] = wrong[2]
+        with pytest.raises(ValueError, match="symmetric|[Nn]egative"):
+            check_adjacency(B, symmetric=True)
+
+
+def test_half_precision_is_taken():
+    assert_array_equal(to_adjacency(np.ones((2, 2), np.float16)).toarray(), 1)

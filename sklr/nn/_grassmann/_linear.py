@@ -79,7 +79,7 @@ class GrassmannLinear(nn.Module):
         self.scale = resolve_scale(scale, n_classes)
         # Basis vectors lie along the memory: all bases side by side are a view, without a copy.
         self.weight = nn.Parameter(torch.empty(n_classes, n_components, in_features).mT)
-        self.weight.manifold = "grassmann"
+        self.mark_manifold()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -88,10 +88,26 @@ class GrassmannLinear(nn.Module):
             normal = torch.randn(self.weight.shape, dtype=self.weight.dtype)
             self.weight.copy_(torch.linalg.qr(normal).Q)
 
-    def __setstate__(self, state: dict) -> None:
-        # A copied or unpickled parameter has lost its Python attributes.
-        super().__setstate__(state)
+    def mark_manifold(self) -> None:
+        """Put the attribute ``manifold`` on ``weight`` again.
+
+        The layer does so itself where torch makes another parameter of it: copies, pickles,
+        conversions, ``load_state_dict(assign=True)``.
+        """
         self.weight.manifold = "grassmann"
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        self.mark_manifold()
+
+    def _apply(self, fn, recurse=True):
+        super()._apply(fn, recurse)
+        self.mark_manifold()
+        return self
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        super()._load_from_state_dict(*args, **kwargs)
+        self.mark_manifold()
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return the logits.
@@ -125,7 +141,7 @@ class GrassmannLinear(nn.Module):
         features : Tensor of shape (n_samples, in_features)
             Features.
         target : Tensor of shape (n_samples,)
-            Numbers of the classes.
+            Numbers of the classes; samples with -100 are left out.
 
         Returns
         -------
@@ -145,7 +161,13 @@ class GrassmannLinear(nn.Module):
         )
         if traced or mixed or not plain or not torch.is_grad_enabled() or not has_kernel(weight):
             return nn.functional.cross_entropy(self(features), target)
-        return _CrossEntropy.apply(features, weight, target, self.scale)
+        try:
+            return _CrossEntropy.apply(features, weight, target, self.scale)
+        except _UnknownClass:
+            if bool(((target < 0) & (target != -100) | (target >= self.n_classes)).any()):
+                raise
+            # -100 leaves a sample out, as everywhere in torch.
+            return nn.functional.cross_entropy(self(features), target)
 
     def extra_repr(self) -> str:
         """Return what ``repr`` shows in the parentheses.
@@ -221,6 +243,10 @@ class _Lengths(torch.autograd.Function):
         return of_features, of_weight, None
 
 
+class _UnknownClass(ValueError):
+    """A target is no number of a class."""
+
+
 class _CrossEntropy(torch.autograd.Function):
     """Loss and gradient in one pass."""
 
@@ -234,7 +260,7 @@ class _CrossEntropy(torch.autograd.Function):
             features.numpy(), inward.numpy(), target.numpy(), scale, n_components, found.numpy()
         )
         if not known:
-            raise ValueError(f"target must have numbers from 0 to {n_classes - 1}")
+            raise _UnknownClass(f"target must have numbers from 0 to {n_classes - 1}, or -100")
         ctx.save_for_backward(features, weight, target, inward, found)
         ctx.scale = scale
         return found[-1].clone()

@@ -1,11 +1,14 @@
 """Stochastic gradient descent on Grassmann manifolds, beside the ordinary one."""
 
 import functools
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import nn
+
+from sklr._torch._in_place import write_in_place
 
 
 def split_manifold_parameters(module: nn.Module) -> tuple[list, list]:
@@ -19,7 +22,8 @@ def split_manifold_parameters(module: nn.Module) -> tuple[list, list]:
     Returns
     -------
     manifold : list of Parameter
-        Parameters with an attribute ``manifold``, for :class:`RiemannianSGD`.
+        Parameters on a manifold, for :class:`RiemannianSGD`: those with an attribute ``manifold``,
+        which layers of sklr put on theirs, also where a copy or a conversion has lost it.
     euclidean : list of Parameter
         The others, for any optimiser.
 
@@ -33,6 +37,9 @@ def split_manifold_parameters(module: nn.Module) -> tuple[list, list]:
     """
     manifold: list[torch.nn.Parameter] = []
     euclidean: list[torch.nn.Parameter] = []
+    for part in module.modules():
+        if hasattr(part, "mark_manifold"):
+            part.mark_manifold()
     for parameter in module.parameters():
         (manifold if hasattr(parameter, "manifold") else euclidean).append(parameter)
     return manifold, euclidean
@@ -113,8 +120,21 @@ class RiemannianSGD(torch.optim.Optimizer):
             "retraction": retraction,
         }
         super().__init__(params, defaults)
-        for group in self.param_groups:
-            _check_group(group)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, checked as those of the constructor.
+
+        Parameters
+        ----------
+        param_group : dict
+            Has ``params``, and options of its own.
+        """
+        super().add_param_group(param_group)
+        try:
+            _check_group(self.param_groups[-1])
+        except ValueError:
+            del self.param_groups[-1]
+            raise
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -162,6 +182,11 @@ class RiemannianSGD(torch.optim.Optimizer):
         """Step all parameters of a group by a few calls, as many as for one."""
         gradients = [parameter.grad for parameter in parameters]
         if group["weight_decay"]:
+            if any(gradient.is_sparse for gradient in gradients):
+                raise ValueError(
+                    "sparse gradients take no weight_decay: give such parameters a group with "
+                    "weight_decay=0"
+                )
             gradients = torch._foreach_add(gradients, parameters, alpha=group["weight_decay"])
         if group["momentum"]:
             buffers, later, theirs = [], [], []
@@ -185,7 +210,7 @@ class RiemannianSGD(torch.optim.Optimizer):
         state["step"] = state.get("step", 0) + 1
         if group["retraction"] == "qr":
             horizontal = project_horizontal(parameter, direction)
-            parameter.copy_(_orthonormal(parameter - group["lr"] * horizontal))
+            parameter.copy_(orthonormal(parameter - group["lr"] * horizontal))
             return
         polish = state["step"] % group["reorth_every"] == 0
         if has_kernel(parameter):
@@ -222,7 +247,7 @@ def _kernel_step(parameter: torch.Tensor, direction: torch.Tensor, lr: float, po
     step_classes = load_kernels().step_classes
     rows, moves = parameter.detach().mT, direction.mT
     if rows.ndim == 3 and rows.is_contiguous() and moves.is_contiguous():  # as the layer has them
-        step_classes(rows.numpy(), moves.numpy(), float(lr), polish)
+        write_in_place(step_classes, parameter, rows, moves, float(lr), polish)
         return
     moved = rows.reshape(-1, *rows.shape[-2:]).clone(memory_format=torch.contiguous_format)
     step_classes(moved.numpy(), moves.reshape(moved.shape).contiguous().numpy(), float(lr), polish)
@@ -230,8 +255,8 @@ def _kernel_step(parameter: torch.Tensor, direction: torch.Tensor, lr: float, po
 
 
 def _check_group(group: dict[str, Any]) -> None:
-    if not group["lr"] >= 0:
-        raise ValueError(f"lr must be at least 0, got {group['lr']}")
+    if not 0 <= group["lr"] < math.inf:
+        raise ValueError(f"lr must be finite and at least 0, got {group['lr']}")
     if not 0 <= group["momentum"] < 1:
         raise ValueError(f"momentum must be at least 0 and below 1, got {group['momentum']}")
     if not group["weight_decay"] >= 0:
@@ -276,8 +301,9 @@ def geodesic_step(S: torch.Tensor, H: torch.Tensor, lr: float) -> torch.Tensor:
     return S @ ((V * cos) @ V.mT) - H @ ((V * sinc) @ V.mT)
 
 
-def _orthonormal(S: torch.Tensor) -> torch.Tensor:
+def orthonormal(S: torch.Tensor) -> torch.Tensor:
     """Return the Q factor with the signs that make it continuous in `S`."""
     Q, R = torch.linalg.qr(S)
     signs = torch.sign(torch.diagonal(R, dim1=-2, dim2=-1))
+    # Dependent columns have a zero there, and an orthonormal Q all the same.
     return Q * torch.where(signs == 0, 1, signs).unsqueeze(-2)

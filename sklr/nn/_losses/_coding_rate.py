@@ -10,7 +10,7 @@ from sklr._torch._autocast import in_autocast
 
 
 def _exactly(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Leave out the caller's ``torch.autocast``: a determinant in half precision is none."""
+    """Leave out the caller's ``torch.autocast``: half precision is too little for a determinant."""
 
     @functools.wraps(function)
     def exact(*args: Any, **options: Any) -> torch.Tensor:
@@ -273,12 +273,53 @@ class ManifoldLinearizingLoss(torch.nn.Module):
         loss : Tensor of shape ()
             The loss.
         """
+        return self.combined(self.terms(z, codes, generator))
+
+    def terms(
+        self, z: torch.Tensor, codes: torch.Tensor, generator: torch.Generator | None = None
+    ) -> dict[str, torch.Tensor]:
+        r"""Compute the terms of the loss, without their weights.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n_samples, n_components)
+            Representation with unit rows.
+        codes : Tensor of shape (n_samples, n_code_components)
+            Codes with unit rows, from which the membership comes.
+        generator : torch.Generator, default=None
+            Where the draw of columns comes from; None is torch's global generator.
+
+        Returns
+        -------
+        terms : dict of {str: Tensor of shape ()}
+            "expansion" :math:`R(Z)`, "compression" :math:`R_c(Z, \Gamma)` and "membership"
+            :math:`|\Gamma|_F^2`.
+        """
         membership = doubly_stochastic(codes, self.eta, self.n_sinkhorn)
         compressed = compressed_coding_rate(
             z, membership, self.eps, self.max_column_samples, generator
         )
-        loss = self.gamma * compressed - coding_rate(z, self.eps)
-        return loss + 0.5 * self.mu * membership.square().sum()
+        return {
+            "expansion": coding_rate(z, self.eps),
+            "compression": compressed,
+            "membership": membership.square().sum(),
+        }
+
+    def combined(self, terms: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the loss from its terms.
+
+        Parameters
+        ----------
+        terms : dict of {str: Tensor of shape ()}
+            As :meth:`terms` returns them.
+
+        Returns
+        -------
+        loss : Tensor of shape ()
+            The loss.
+        """
+        loss = self.gamma * terms["compression"] - terms["expansion"]
+        return loss + 0.5 * self.mu * terms["membership"]
 
 
 def _at_least_single(x: torch.Tensor) -> torch.Tensor:

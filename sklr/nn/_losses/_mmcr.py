@@ -2,6 +2,8 @@
 
 import torch
 
+from sklr.nn._losses._unit import unit_rows
+
 
 def mmcr_loss(
     z: torch.Tensor,
@@ -144,7 +146,7 @@ def _unit_rows(z: torch.Tensor, name: str) -> torch.Tensor:
         z = z.float()
     if not torch.isfinite(z).all():
         raise ValueError(f"{name} has entries that are not finite")
-    return torch.nn.functional.normalize(z, dim=1)
+    return unit_rows(z)
 
 
 def _nuclear_norm(matrices: torch.Tensor) -> torch.Tensor:

@@ -5,9 +5,11 @@ import math
 import torch
 from torch import Tensor, nn
 
+from sklr._torch._errors import DivergedError
 from sklr.nn._spd._functional import (
     centred_log,
     exp_from_identity,
+    exporting,
     positive,
     spd_log,
     spd_power,
@@ -39,7 +41,8 @@ class _SPDBatchNorm(nn.Module):
         self.n, self.momentum, self.eps, self.mean_iter = n, momentum, eps, mean_iter
         made = {"device": device, "dtype": torch.float64 if dtype is None else dtype}
         self.register_buffer("running_mean", torch.eye(n, **made))
-        self.register_buffer("running_var", torch.ones((), **made))
+        # Not a tensor without axes: torch.compile loses changes of such in double precision.
+        self.register_buffer("running_var", torch.ones(1, **made))
         self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long))
         self.log_bias = nn.Parameter(torch.zeros(n, n, **made))
         self.log_scale = nn.Parameter(torch.zeros((), **made))
@@ -77,6 +80,13 @@ class _SPDBatchNorm(nn.Module):
             raise ValueError("expected more than 1 matrix when training: one has no variance")
         return self._normalise(flat).reshape(X.shape).to(X.dtype)
 
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        # Files of former versions have a variance without axes.
+        former = state_dict.get(f"{prefix}running_var")
+        if former is not None and former.ndim == 0:
+            state_dict = {**state_dict, f"{prefix}running_var": former.reshape(1)}
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
     def _weight_of_batch(self) -> float:
         # The first batches are averaged: the identity that the mean starts from means nothing.
         self.num_batches_tracked += 1
@@ -86,12 +96,12 @@ class _SPDBatchNorm(nn.Module):
         return self.scale / (var + self.eps).sqrt()
 
     def extra_repr(self):
-        """Say the parameters.
+        """Return what ``repr`` shows in the parentheses.
 
         Returns
         -------
         text : str
-            What is shown between the brackets.
+            The parameters.
         """
         return f"{self.n}, momentum={self.momentum}, eps={self.eps}, mean_iter={self.mean_iter}"
 
@@ -133,7 +143,7 @@ class SPDBatchNormBW(_SPDBatchNorm):
     ----------
     running_mean : Tensor of shape (n, n)
         Running barycentre, a buffer, in the space of the inputs.
-    running_var : Tensor of shape ()
+    running_var : Tensor of shape (1,)
         Running variance, a buffer.
     bias : Tensor of shape (n, n)
         The learnt bias.
@@ -144,7 +154,8 @@ class SPDBatchNormBW(_SPDBatchNorm):
     power : Tensor of shape ()
         The exponent.
     n_folded : int
-        Matrices of the last call that were pushed over the edge of the manifold and folded back.
+        Matrices of the last call that were pushed over the edge of the manifold and folded back;
+        compiled or exported layers do not count.
 
     See Also
     --------
@@ -248,9 +259,10 @@ class SPDBatchNormBW(_SPDBatchNorm):
                 var = self._variance(Y, V, inverse) / power**2
                 self._track(b, U, var, into, root, power)
             else:
-                var = self.running_var.double()
+                var = self.running_var.double()[0]
         Z, stretch = exp_from_identity(V, U, into(bias), root, self._factor(var))
-        self.n_folded = _count_folded(stretch)
+        if not torch.compiler.is_compiling():
+            self.n_folded = _count_folded(stretch)
         return spd_power(Z, 1.0 / power) if self._deformed else Z
 
     def _variance(self, Y, V, inverse):
@@ -278,12 +290,12 @@ class SPDBatchNormBW(_SPDBatchNorm):
         self.running_var.mul_(1.0 - t).add_(t * var)
 
     def extra_repr(self):
-        """Say the parameters.
+        """Return what ``repr`` shows in the parentheses.
 
         Returns
         -------
         text : str
-            What is shown between the brackets.
+            The parameters.
         """
         return (
             f"{super().extra_repr()}, power={float(self.power.detach()):.4g}, "
@@ -318,7 +330,7 @@ class SPDBatchNormAI(_SPDBatchNorm):
     ----------
     running_mean : Tensor of shape (n, n)
         Running mean, a buffer.
-    running_var : Tensor of shape ()
+    running_var : Tensor of shape (1,)
         Running variance, a buffer.
     bias : Tensor of shape (n, n)
         The learnt bias.
@@ -366,7 +378,7 @@ class SPDBatchNormAI(_SPDBatchNorm):
                 var = positive(w).log().square().sum(dim=1).mean()
                 self._track(mean, var)
             else:
-                var = self.running_var.double()
+                var = self.running_var.double()[0]
         half = sym_exp(0.5 * symmetrise(self.log_bias.double()))
         return half @ spd_power(W, self._factor(var), (w, V)) @ half
 
@@ -392,10 +404,13 @@ def _arithmetic_mean(Y: Tensor, inverse: Tensor | None) -> Tensor:
 
 def _point(mean: Tensor) -> tuple[Tensor, Tensor]:
     b, U = torch.linalg.eigh(mean)
+    if exporting():  # a graph takes no branches
+        return b, U
     if not bool(b[0] > 10 * torch.finfo(b.dtype).eps * len(b) * b[-1]):
-        raise ValueError(
+        raise DivergedError(
             f"the mean of the batch is singular or not finite (eigenvalues from {float(b[0]):.3g} "
-            f"to {float(b[-1]):.3g}): add a small multiple of the identity to the matrices"
+            f"to {float(b[-1]):.3g})",
+            "add a small multiple of the identity to the matrices",
         )
     return b, U
 

@@ -5,12 +5,15 @@ that needs no case distinction for equal eigenvalues (a quotient of hyperbolic s
 roots), so that it is right there too, and near there.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+
+from sklr._torch._errors import DivergedError
 
 
 def symmetrise(X: Tensor) -> Tensor:
@@ -77,35 +80,53 @@ def positive(w: Tensor) -> Tensor:
     )
 
 
+def _function_and_slopes(
+    kind: str, floor: float | None
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """Return a function of eigenvalues, and its divided differences."""
+    if kind == "exp":
+        return torch.exp, _exp_slopes
+    if floor is None:
+        return lambda w: positive(w).log(), lambda w: _log_slopes(positive(w))
+    if kind == "floor":
+        return lambda w: w.clamp_min(floor), lambda w: _floor_slopes(w, floor)
+
+    def slopes(w: Tensor) -> Tensor:  # of the logarithm of the matrix with eigenvalues floored
+        return _log_slopes(w.clamp_min(floor)) * _floor_slopes(w, floor)
+
+    return lambda w: w.clamp_min(floor).log(), slopes
+
+
 class _Spectral(Function):
-    """f(X) for symmetric X: one eigendecomposition forward, products backward."""
+    """f(X) for symmetric X: one eigendecomposition forward, products backward.
+
+    Eigenvalues and eigenvectors come out too, which transforms of ``torch.func`` want.
+    """
 
     @staticmethod
-    def forward(ctx, X, kind, floor):
+    def forward(X, kind, floor):
         w, V = torch.linalg.eigh(X)
-        if kind == "exp":
-            values, slopes = w.exp(), _exp_slopes
-        elif kind == "floor":
-            values, slopes = w.clamp_min(floor), lambda w: _floor_slopes(w, floor)
-        elif floor is not None:  # the logarithm of the matrix with its eigenvalues floored
-            values = w.clamp_min(floor).log()
+        values = _function_and_slopes(kind, floor)[0](w)
+        return (V * values[..., None, :]) @ V.mT, w, V
 
-            def slopes(w):
-                return _log_slopes(w.clamp_min(floor)) * _floor_slopes(w, floor)
-
-        else:
-            w = positive(w)
-            values, slopes = w.log(), _log_slopes
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, ctx.kind, ctx.floor = inputs
+        _, w, V = output
+        ctx.mark_non_differentiable(w, V)
         ctx.save_for_backward(w, V)
-        ctx.slopes = slopes
-        return (V * values[..., None, :]) @ V.mT
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx, grad, _w, _V):
         w, V = ctx.saved_tensors
         inner = V.mT @ symmetrise(grad) @ V
-        return V @ (ctx.slopes(w) * inner) @ V.mT, None, None
+        slopes = _function_and_slopes(ctx.kind, ctx.floor)[1]
+        return V @ (slopes(w) * inner) @ V.mT, None, None
+
+    @staticmethod
+    def vmap(info, in_dims, X, kind, floor):
+        return _Spectral.apply(X.movedim(in_dims[0], 0), kind, floor), (0, 0, 0)
 
 
 class _Power(Function):
@@ -131,19 +152,38 @@ class _Power(Function):
         return V @ (_power_slopes(w, power) * inner) @ V.mT, grad_power, None
 
 
-def spd_log(X: Tensor, floor: float | None = None) -> Tensor:
+def exporting() -> bool:
+    """Return whether ``torch.export`` is at work, which takes no branches on numbers."""
+    return getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)()
+
+
+def spd_log(X: Tensor, floor: float | None = None, *, check: bool = False) -> Tensor:
     """Matrix logarithm; with `floor`, of the matrix whose eigenvalues are at least that."""
-    return _Spectral.apply(X, "log", floor)
+    Y, w, _ = _Spectral.apply(X, "log", floor)
+    look = check and not torch.compiler.is_compiling()
+    if look and not torch._C._are_functorch_transforms_active() and w.numel():
+        lowest, highest = w[..., 0], w[..., -1]
+        # Rounding of a computation in the type of the matrices leaves no more below zero.
+        bad = lowest < -(torch.finfo(w.dtype).eps ** 0.5) * highest.abs()
+        if bool(bad.any()):
+            worst = int(bad.reshape(-1).int().argmax())
+            raise DivergedError(
+                f"matrix {worst} is indefinite (eigenvalues from "
+                f"{float(lowest.reshape(-1)[worst]):.3g} to "
+                f"{float(highest.reshape(-1)[worst]):.3g}) and has no logarithm",
+                "give LogEig a floor, or SPD matrices",
+            )
+    return Y
 
 
 def spd_floor(X: Tensor, floor: float) -> Tensor:
     """Lift eigenvalues below `floor` to it."""
-    return _Spectral.apply(X, "floor", floor)
+    return _Spectral.apply(X, "floor", floor)[0]
 
 
 def sym_exp(X: Tensor) -> Tensor:
     """Matrix exponential of symmetric matrices."""
-    return _Spectral.apply(X, "exp", None)
+    return _Spectral.apply(X, "exp", None)[0]
 
 
 class _ExpPair(Function):

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from sklr.nn._grassmann._riemannian import orthonormal
 from sklr.nn._spd._functional import spd_floor, spd_log
 
 
@@ -40,7 +41,8 @@ class BiMap(nn.Module):
     `weight` is the orthogonal factor of a QR decomposition: less than half the cost of torch's own
     parametrizations (Householder reflections, exponential map) at up to 60 rows, with steps as
     good, and the module can be pickled. Lengths of `rows` have no effect, and weight decay
-    on them none but to make steps relatively longer.
+    on them none but to make steps relatively longer. Linearly dependent `rows` have no gradient
+    (it is NaN), as their orthogonal factor is not unique.
 
     References
     ----------
@@ -72,8 +74,7 @@ class BiMap(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The orthonormal rows."""
-        Q, R = torch.linalg.qr(self.rows.mT)
-        return (Q * R.diagonal().sign()).mT
+        return orthonormal(self.rows.mT).mT
 
     def forward(self, X: Tensor) -> Tensor:
         """Map the matrices.
@@ -92,12 +93,12 @@ class BiMap(nn.Module):
         return W @ X @ W.mT
 
     def extra_repr(self):
-        """Say the sizes.
+        """Return what ``repr`` shows in the parentheses.
 
         Returns
         -------
         text : str
-            What is shown between the brackets.
+            The parameters.
         """
         return f"{self.in_features}, {self.out_features}"
 
@@ -151,12 +152,12 @@ class ReEig(nn.Module):
         return spd_floor(X, self.floor)
 
     def extra_repr(self):
-        """Say the floor.
+        """Return what ``repr`` shows in the parentheses.
 
         Returns
         -------
         text : str
-            What is shown between the brackets.
+            The parameters.
         """
         return f"floor={self.floor:g}"
 
@@ -168,7 +169,7 @@ class LogEig(nn.Module):
     ----------
     floor : float, default=None
         Eigenvalues below it are lifted to it first, as by :class:`ReEig`. None takes the matrices
-        as they are.
+        as they are, and refuses those with a negative eigenvalue beyond rounding.
     vectorize : bool, default=False
         Whether upper triangles are returned, with entries off the diagonal times sqrt(2), so that
         inner products are those of the matrices.
@@ -210,8 +211,14 @@ class LogEig(nn.Module):
         -------
         Y : Tensor of shape (..., n, n) or (..., n * (n + 1) / 2)
             The logarithms.
+
+        Raises
+        ------
+        DivergedError
+            A matrix has a negative eigenvalue and there is no floor; a ``ValueError``. Compiled
+            and exported layers do not look.
         """
-        Y = spd_log(X, self.floor)
+        Y = spd_log(X, self.floor, check=self.floor is None)
         if not self.vectorize:
             return Y
         rows, columns = torch.triu_indices(*Y.shape[-2:], device=Y.device)
@@ -219,12 +226,12 @@ class LogEig(nn.Module):
         return Y[..., rows, columns] * scale
 
     def extra_repr(self):
-        """Say the parameters.
+        """Return what ``repr`` shows in the parentheses.
 
         Returns
         -------
         text : str
-            What is shown between the brackets.
+            The parameters.
         """
         return f"floor={self.floor}, vectorize={self.vectorize}"
 
@@ -252,6 +259,11 @@ class CovariancePooling(nn.Module):
 
     def forward(self, X: Tensor) -> Tensor:
         """Pool (n_trials, n_maps, n_times) to (n_trials, n_maps, n_maps)."""
+        if X.shape[-1] < 2:
+            raise ValueError(
+                f"a covariance needs at least 2 time samples, got {X.shape[-1]} after the filters: "
+                "take longer trials"
+            )
         X = X.double()
         X = X - X.mean(dim=-1, keepdim=True)
         eye = torch.eye(X.shape[-2], dtype=X.dtype, device=X.device)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg, sparse
 
-from sklr.geometry._bootstrap_amg import FineMatrix, block_preconditioner
-from sklr.geometry._lobpcg import smallest_eigenpairs
+from sklr.manifold._amg._hierarchy import FineMatrix, block_preconditioner
+from sklr.manifold._amg._lobpcg import smallest_eigenpairs
 
 
 @dataclass

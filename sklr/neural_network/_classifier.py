@@ -1,48 +1,64 @@
-"""What classifiers, transformers and clusterings add to the base: labels in, scores out."""
+"""What classifiers add to the base: labels in, logits and probabilities out."""
+
+from __future__ import annotations
 
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import softmax
-from sklearn.base import (
-    ClassifierMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
+from sklearn.base import ClassifierMixin
 from sklearn.utils import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from sklr._torch._batches import in_chunks
 from sklr._torch._modules import probe
+from sklr.neural_network._base import TorchEstimator
 from sklr.neural_network._loop import TrainState
+from sklr.neural_network._targets import (
+    codes_of,
+    encode_labels,
+    labels_of_partial_fit,
+    validation_pair,
+)
 from sklr.utils._base import fit_context
 from sklr.utils._validation import check_sample_weight
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-class TorchClassifierMixin(ClassifierMixin):
-    """Classification: the network's outputs are logits, the loss is cross entropy.
+    # The mixin stands left of the base, whose methods it calls.
+    _Base = TorchEstimator
+else:
+    _Base = object
+
+
+class TorchClassifierMixin(ClassifierMixin, _Base):
+    """Classification: labels in, the network's outputs are logits, the loss is cross entropy.
 
     A subclass whose loss cannot be weighted (batch normalisation sees no weights) writes a ``fit``
     without `sample_weight` that calls ``_fit_classes``.
     """
 
-    def _loss(self, module: Any, xb: Any, yb: Any, step: TrainState) -> Any:
+    _task = "classification"
+    classes_: np.ndarray
+
+    def _loss(self, module: nn.Module, xb: Tensor, yb: Tensor, step: TrainState) -> Tensor:
         from torch.nn.functional import cross_entropy
 
         # Of each sample only where it will be weighted: on small data one operation counts.
         reduction = "mean" if step.batch_weights is None else "none"
         return cross_entropy(self._logits(module, xb), yb, reduction=reduction)
 
-    def _logits(self, module: Any, xb: Any) -> Any:
+    def _logits(self, module: nn.Module, xb: Tensor) -> Tensor:
         """Return the logits of a batch, of shape (n_samples, n_classes)."""
         return module(xb)
 
-    def _check_module(self, module: Any, X: Any, n_out: int | None) -> None:
+    def _check_module(self, module: nn.Module, X: Tensor, n_out: Any) -> None:
         probe(module, X, n_columns=n_out)
 
-    def _validation_score(self, module: Any, X: Any, y: Any, step: TrainState) -> float:
+    def _validation_score(self, module: nn.Module, X: Tensor, y: Tensor, step: TrainState) -> float:
         """Return the accuracy."""
         import torch
 
@@ -78,26 +94,12 @@ class TorchClassifierMixin(ClassifierMixin):
         return self._fit_classes(X, y, sample_weight, X_val, y_val)
 
     def _fit_classes(self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any) -> Any:
-        self._torch()
         with self._ready_to_train():
             X, y = self._validate(X, y, reset=True)
             check_classification_targets(y)
             X, y, weights = self._weighted(X, y, sample_weight)
-            self.classes_, codes = np.unique(y, return_inverse=True)
-            if len(self.classes_) < 2:
-                raise ValueError(
-                    f"{type(self).__name__} needs samples of at least two classes, got 1 class: "
-                    f"{self.classes_.tolist()}"
-                )
-            if (X_val is None) != (y_val is None):
-                raise ValueError("X_val and y_val must be given together")
-            validation = None
-            if X_val is not None:
-                validation = (self._validate(X_val, reset=False), self._codes(y_val, "y_val"))
-                if len(validation[0]) != len(validation[1]):
-                    raise ValueError(
-                        f"X_val has {len(validation[0])} samples, y_val {len(validation[1])}"
-                    )
+            self.classes_, codes = encode_labels(self, y)
+            validation = validation_pair(self, X_val, y_val, self._codes)
             self._fit_network(
                 X, codes, n_out=len(self.classes_), weights=weights, validation=validation
             )
@@ -123,7 +125,6 @@ class TorchClassifierMixin(ClassifierMixin):
         self : object
             The estimator after the epoch.
         """
-        self._torch()
         with self._ready_to_train():
             self._partial_fit(X, y, classes, sample_weight)
         return self
@@ -132,17 +133,7 @@ class TorchClassifierMixin(ClassifierMixin):
         first = not hasattr(self, "module_")
         X, y = self._validate(X, y, reset=first)
         check_classification_targets(y)
-        if first:
-            if classes is None:
-                raise ValueError("classes must be given on the first call to partial_fit")
-            self.classes_ = np.unique(np.asarray(classes))
-            if len(self.classes_) < 2:
-                raise ValueError(f"classes must name at least two, got {self.classes_.tolist()}")
-        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-            raise ValueError(
-                f"classes={np.unique(classes).tolist()} differ from those of the first call, "
-                f"{self.classes_.tolist()}"
-            )
+        self.classes_ = labels_of_partial_fit(self, classes, first=first)
         X, y, weights = self._weighted(X, y, sample_weight)
         codes = self._codes(y, "y")
         self._fit_one_epoch(X, codes, n_out=len(self.classes_), weights=weights)
@@ -178,14 +169,7 @@ class TorchClassifierMixin(ClassifierMixin):
         return X, y, weights / weights.mean()
 
     def _codes(self, y: Any, name: str) -> np.ndarray:
-        y = column_or_1d(np.asarray(y))
-        known = np.isin(y, self.classes_)
-        if not known.all():
-            raise ValueError(
-                f"{name} has labels that are not among the classes "
-                f"{self.classes_.tolist()}: {np.unique(y[~known]).tolist()}"
-            )
-        return np.searchsorted(self.classes_, y)
+        return codes_of(y, self.classes_, name)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the logits.
@@ -237,54 +221,3 @@ class TorchClassifierMixin(ClassifierMixin):
     def _scores(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         return self._infer(self._validate(X, reset=False), self._logits)
-
-
-class TorchTransformerMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
-    """Representation learning: ``transform`` returns what ``_embed`` makes of a batch."""
-
-    def _embed(self, module: Any, xb: Any) -> Any:
-        """Return the features of a batch, of shape (n_samples, n_features_out)."""
-        return module(xb)
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None, X_val: Any = None) -> Any:
-        """Train the network.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Training samples.
-        y : None
-            Ignored.
-        X_val : array-like of shape (n_validation, n_features), default=None
-            Samples whose loss is computed after each epoch; ``early_stopping`` uses them instead
-            of setting some of `X` aside.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-        """
-        self._torch()
-        with self._ready_to_train():
-            X = self._validate(X, reset=True)
-            validation = None if X_val is None else (self._validate(X_val, reset=False), None)
-            self._fit_network(X, validation=validation)
-            self._n_features_out = self._infer(X[:1], self._embed).shape[1]
-        return self
-
-    def transform(self, X: Any) -> np.ndarray:
-        """Return the features of samples.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Samples.
-
-        Returns
-        -------
-        features : ndarray of shape (n_samples, n_features_out)
-            Features.
-        """
-        check_is_fitted(self)
-        return self._infer(self._validate(X, reset=False), self._embed)

@@ -21,7 +21,7 @@ class FineMatrix:
     """A symmetric positive definite CSR with the arrays that the kernels take."""
 
     def __init__(self, matrix: sparse.csr_array):
-        from sklr.geometry._bootstrap_amg_kernels import diagonal_positions
+        from sklr.manifold._amg._hierarchy_kernels import diagonal_positions
 
         self.matrix = matrix
         self.n = matrix.shape[0]
@@ -31,7 +31,7 @@ class FineMatrix:
 
     def norm(self, x: np.ndarray) -> float:
         """Return the energy norm of a vector."""
-        from sklr.geometry._bootstrap_amg_kernels import norm_squared
+        from sklr.manifold._amg._hierarchy_kernels import norm_squared
 
         return float(np.sqrt(norm_squared(*self.arrays[:3], x)))
 
@@ -54,7 +54,7 @@ class Hierarchy:
     """
 
     def __init__(self, fine: FineMatrix, vector: np.ndarray, n_sweeps: int = 2):
-        from sklr.geometry import _bootstrap_amg_kernels as kernels
+        from sklr.manifold._amg import _hierarchy_kernels as kernels
 
         level, w = fine.arrays, np.ascontiguousarray(vector, dtype=np.float64)
         sizes, aggregates, entries, coarse = [fine.n], [], [], []
@@ -170,7 +170,7 @@ def block_preconditioner(fine: FineMatrix, hierarchies: list[Hierarchy], dtype=n
     and last to first, so that the result is a symmetric positive definite preconditioner. Single
     precision is enough for a correction, and halves what goes through memory.
     """
-    from sklr.geometry._bootstrap_amg_kernels import block_cycle
+    from sklr.manifold._amg._hierarchy_kernels import block_cycle
 
     matrix = _with_dtype(fine.arrays, (2,), dtype)
     levels = [_with_dtype(h.arrays, (3, 6), dtype) for h in hierarchies]
@@ -270,7 +270,7 @@ def _relax(fine, hierarchies, x, n_iter, composition):
     The iteration is linear: the vector is scaled to norm 1 after each cycle, so that a fast
     composite does not underflow.
     """
-    from sklr.geometry._bootstrap_amg_kernels import upper_product
+    from sklr.manifold._amg._hierarchy_kernels import upper_product
 
     rows = max(h.n_coarse_rows for h in hierarchies)
     work = np.empty(max(rows, 1)), np.empty(max(rows, 1))
@@ -299,7 +299,7 @@ def _relax(fine, hierarchies, x, n_iter, composition):
 
 def composite_cycle(fine, hierarchies, x, upper, work, composition):
     """Apply one cycle of every hierarchy to ``A x = 0``, in place."""
-    from sklr.geometry._bootstrap_amg_kernels import homogeneous_cycle
+    from sklr.manifold._amg._hierarchy_kernels import homogeneous_cycle
 
     if composition == "additive":
         start, start_upper = x.copy(), upper.copy()

@@ -1,0 +1,1 @@
+"""Bootstrap algebraic multigrid of attributed graphs: the parts of its two estimators."""

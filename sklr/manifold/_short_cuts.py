@@ -1,0 +1,172 @@
+"""Short-cut edges: made by noise between parts of a manifold that are far along it."""
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
+
+# Steps of the random walks that are compared, and above how many vertices they are compared
+# by so many random projections of theirs.
+_STEPS = 6
+_EXACT = 1500
+_PROJECTIONS = 512
+# Shares of the edges that are suspected, one after the other.
+_SHARES = (0.05, 0.1, 0.15)
+# A way round of so many edges is long: beside an edge of a manifold there are ways of two to five.
+_LONG = 8
+# An edge whose direction has more than this share of the largest variance of the points around
+# an end goes along the manifold there, not across it: the median of all.
+_ALONG_ALL = 0.62
+_PATCH = 4
+# What is dropped has to matter: growth of the mean number of edges between vertices, its
+# logarithm at least so many times the share of the edges that are dropped.
+_GAIN = 10.0
+_ROUNDS = 4
+
+
+def drop_short_cuts(affinity, distances, rng):
+    """Drop edges that short-cut a manifold, as far as the data themselves say which.
+
+    An edge is dropped when (1) random walks from its ends go different ways, more so than those
+    of most edges; (2) without the suspected edges there is a way from end to end, but a long
+    one; (3) most of those so found do not go along the cloud of points around their ends; and (4) all that are
+    dropped together lengthen the ways through the graph by much more than their share. Without
+    edges of this kind the graph stays what it was.
+
+    Parameters
+    ----------
+    affinity : csr_array of shape (n, n)
+        Symmetric and non-negative, zero diagonal, connected.
+    distances : callable
+        ``distances(rows, columns)`` returns the distances of points by their numbers.
+    rng : RandomState
+        Draws the projections and the vertices from which ways are counted.
+
+    Returns
+    -------
+    affinity : csr_array of shape (n, n)
+        With fewer edges, or the input itself; as connected as before.
+    """
+    n = affinity.shape[0]
+    sources = rng.choice(n, min(n, 64), replace=False)
+    projection = None
+    if n > _EXACT:
+        projection = rng.choice([-1.0, 1.0], size=(n, _PROJECTIONS))
+    W, length = affinity, _mean_hops(affinity, sources)
+    for share in _SHARES:
+        for _ in range(_ROUNDS):
+            i, j = _find(W, share, distances, projection)
+            if not len(i):
+                break
+            fewer = _without(W, i, j)
+            longer = _mean_hops(fewer, sources)
+            if np.log(longer / length) < _GAIN * len(i) / (0.5 * W.nnz):
+                break
+            W, length = fewer, longer
+    return W
+
+
+def _find(W, share, distances, projection):
+    """Edges that are short-cuts, given which share of all is suspected."""
+    i, j = sp.coo_array(sp.triu(W, 1)).coords
+    alike = _walks_alike(W, i, j, projection)
+    n_suspects = int(share * len(i))
+    order = np.argsort(alike, kind="stable")
+    suspect = np.zeros(len(i), dtype=bool)
+    suspect[order[:n_suspects]] = True
+    # The tree of the edges that are most alike keeps the rest together.
+    cost = sp.csr_array((2.0 - alike, (i, j)), shape=W.shape)
+    tree = sp.csr_array(minimum_spanning_tree(cost))
+    suspect &= np.asarray(tree[i, j]).ravel() == 0
+    ones = np.ones(np.count_nonzero(~suspect))
+    rest = sp.csr_array((ones, (i[~suspect], j[~suspect])), shape=W.shape)
+    rest = sp.csr_array(rest + rest.T)
+    i, j = i[suspect], j[suspect]
+    far = _far_apart(rest, i, j)
+    i, j = i[far], j[far]
+    if not len(i):
+        return i, j
+    along = _along(rest, i, j, distances)
+    if np.median(along) > _ALONG_ALL:
+        return i[:0], j[:0]
+    return i, j
+
+
+def _walks_alike(W, i, j, projection):
+    """Cosine between the distributions of random walks from the two ends of each edge."""
+    n = W.shape[0]
+    step = sp.csr_array(W, copy=True)
+    step.data = np.ones_like(step.data)
+    step = sp.csr_array(step + sp.eye_array(n))
+    step = sp.csr_array(sp.diags_array(1.0 / step.sum(axis=1)) @ step)
+    walks = step.toarray() if projection is None else step @ projection
+    for _ in range(_STEPS - 1):
+        walks = step @ walks
+    walks /= np.linalg.norm(walks, axis=1, keepdims=True)
+    out = np.empty(len(i))
+    block = max(1, (1 << 22) // walks.shape[1])
+    for start in range(0, len(i), block):
+        part = slice(start, start + block)
+        out[part] = np.einsum("ij,ij->i", walks[i[part]], walks[j[part]])
+    return out
+
+
+def _far_apart(graph, i, j):
+    from sklr.manifold._short_cuts_kernels import far_apart
+
+    n = graph.shape[0]
+    out = np.empty(len(i), dtype=bool)
+    indptr, indices = graph.indptr.astype(np.int32), graph.indices.astype(np.int32)
+    scratch = np.full(n, -1, dtype=np.int64), np.empty(n, dtype=np.int64)
+    far_apart(indptr, indices, i.astype(np.int64), j.astype(np.int64), _LONG, *scratch, out)
+    return out
+
+
+def _along(graph, i, j, distances):
+    """Variance of the points around the ends in the edge's direction, over their largest.
+
+    Distances alone say it: the place of a point along an edge of length r is half the
+    difference of its squared distances to the two ends, over r.
+    """
+    ends = np.unique(np.r_[i, j])
+    near = dijkstra(graph, directed=False, unweighted=True, indices=ends, limit=_PATCH)
+    patches = {}
+    for end, row in zip(ends, near):
+        patch = np.flatnonzero(np.isfinite(row))
+        square = distances(patch, patch) ** 2
+        gram = -0.5 * (square - square.mean(axis=0) - square.mean(axis=1)[:, None] + square.mean())
+        patches[end] = patch, float(np.linalg.eigvalsh(gram)[-1])
+    out = np.empty(len(i))
+    for edge, (a, b) in enumerate(zip(i, j)):
+        length = float(distances(np.array([a]), np.array([b]))[0, 0])
+        worst = 0.0
+        for end in (a, b):
+            patch, largest = patches[end]
+            square = distances(patch, np.array([a, b])) ** 2
+            place = square[:, 0] - square[:, 1]
+            spread = float(((place - place.mean()) ** 2).sum())
+            if largest > 0 and length > 0:
+                worst = max(worst, spread / (4.0 * length * length * largest))
+        out[edge] = worst
+    return out
+
+
+def _without(W, i, j):
+    gone = sp.csr_array((np.ones(len(i)), (i, j)), shape=W.shape)
+    W = sp.csr_array(W - W.multiply(gone + gone.T))
+    W.eliminate_zeros()
+    W.sort_indices()
+    return W
+
+
+def _mean_hops(W, sources):
+    from sklr.geometry._diffusion_kernels import hop_depth
+
+    n = W.shape[0]
+    depth, queue = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
+    indptr, indices = W.indptr.astype(np.int32), W.indices.astype(np.int32)
+    total, count = 0, 0
+    for source in sources:
+        hop_depth(indptr, indices, source, depth, queue)
+        total += int(depth[depth > 0].sum())
+        count += int((depth > 0).sum())
+    return total / max(1, count)

@@ -1,0 +1,20 @@
+"""Compress trained networks by matrices of low rank (needs the extra ``torch``).
+
+Estimators here are fitted on a network, and on inputs of it where their method needs some; what
+``transform`` returns is a smaller network of the same make. A name is imported on first use.
+"""
+
+from sklr.utils._imports import lazy_names
+
+# Public name -> the file that holds it.
+_HOMES = {
+    "AtomicFeatureMimicking": "_feature_mimicking",
+    "LowRankConv": "_factorised",
+    "LowRankDecomposition": "_decomposition",
+    "LowRankEmbedding": "_factorised",
+    "LowRankLinear": "_factorised",
+    "WeightSVD": "_weight_svd",
+    "weighted_low_rank": "_low_rank",
+}
+
+__all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)

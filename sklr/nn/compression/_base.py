@@ -1,0 +1,320 @@
+"""Base of the compressors: find layers, watch data go through, replace what is worth it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from sklr._torch._calibration import batches_of, record
+from sklr._torch._layers import (
+    MATRICES,
+    Layer,
+    bias_of,
+    check_ranks_by_name,
+    choose_layers,
+    find_layers,
+    matrix_of,
+    resolve_rank,
+)
+from sklr._torch._module_first import ModuleEstimator, check_module
+from sklr._torch._untouched import copy_of, copy_to_run, plain_tensors
+from sklr.nn.compression._factorised import factorised, n_parameters
+from sklr.utils._base import fit_context
+from sklr.utils._progress import progress
+from sklr.utils._warnings import warn_user
+
+
+@dataclass(frozen=True)
+class Solution:
+    """How one layer is approximated: its spectrum in the method's metric, its factors by rank.
+
+    Attributes
+    ----------
+    spectrum : ndarray
+        Singular values, falling; the error of a rank is the root of the squares that it drops.
+    factors : callable
+        Rank -> (down, up, bias) in float64.
+    n_params : callable
+        Rank -> number of parameters.
+    """
+
+    spectrum: np.ndarray
+    factors: Callable[[int], tuple[Any, Any, Any]]
+    n_params: Callable[[int], int]
+
+
+@dataclass
+class Replacement:
+    """What stands in a layer's place."""
+
+    layer: Layer
+    down: torch.Tensor
+    up: torch.Tensor
+    bias: torch.Tensor | None
+
+    def layer_in_place_of(self, part: Any) -> Any:
+        """Return the new layer, in the precision, on the device and in the mode of the old."""
+        return factorised(part, self.layer.kind, self.down, self.up, self.bias)
+
+
+class BaseCompressor(ModuleEstimator):
+    """Common part of the compressors; each brings `_solve` and, where it needs data, `_watch`."""
+
+    # Annotations of what each __init__ stores.
+    rank: Any
+    energy: float
+    targets: Any
+    batch_size: int
+    mask_key: str | None
+    verbose: int
+
+    _kinds: tuple[str, ...] = MATRICES
+    _parameter_constraints: dict = {
+        "rank": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(RealNotInt, 0, 1, closed="right"),
+            StrOptions({"energy"}),
+            Mapping,
+        ],
+        "energy": [Interval(Real, 0, 1, closed="right")],
+        "targets": [str, "array-like", callable, None],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "mask_key": [str, None],
+        "verbose": ["verbose"],
+    }
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, module: Any, X: Any = None, y: Any = None) -> Any:
+        """Find what each layer becomes; the network itself is not changed.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            The trained network.
+        X : array-like, tensor, tuple, dict, list of batches, DataLoader or None
+            Inputs of the network, without labels; a few hundred are enough. An array or a tensor
+            has samples along its first axis; a tuple or a dict has an array for each argument. A
+            list, a DataLoader or another iterable has batches: tensors, tuples of arguments, or
+            dicts of named ones.
+        y : array-like or None
+            Not used; there for one signature in all compressors.
+
+        Returns
+        -------
+        self : object
+            The fitted compressor.
+        """
+        name = type(self).__name__
+        check_module(module, name)
+        if self._needs_data() and X is None:
+            raise ValueError(
+                f"{name}{self._of_setting()} needs X, inputs of the network: a few hundred of "
+                "those that it will get, without labels"
+            )
+        run = copy_to_run(module)
+        layers = find_layers(run)
+        chosen = choose_layers(layers, self.targets, self._kinds)
+        check_ranks_by_name(self.rank, chosen)
+        with plain_tensors():
+            seen = self._look(run, chosen, X, y) if self._needs_data() else {}
+            self._replace(run, layers, chosen, seen)
+        return self
+
+    def _needs_data(self) -> bool:
+        return False
+
+    def _of_setting(self) -> str:
+        """Return what of the parameters makes data necessary, for a message."""
+        return ""
+
+    def _watch(self, layer: Layer) -> Any:
+        """Return what sums up what a layer sees: called with it, with `side` and `n_rows`."""
+        raise NotImplementedError
+
+    def _solve(self, layer: Layer, part: Any, seen: Any) -> Solution:
+        """Return how a layer is approximated."""
+        raise NotImplementedError
+
+    def _look(self, run: Any, chosen: list[Layer], X: Any, y: Any) -> dict[str, Any]:
+        """Return what each layer saw of the data."""
+        name = type(self).__name__
+        seen = {layer.name: self._watch(layer) for layer in chosen}
+        record(
+            run,
+            {layer: (sums.side, sums) for layer, sums in seen.items()},
+            batches_of(run, X, None, self.batch_size),
+            mask_key=self.mask_key,
+            name=name,
+        )
+        if not any(sums.n_rows for sums in seen.values()):
+            names = [layer.name for layer in chosen[:10]]
+            raise ValueError(
+                f"{name}: no input of X reaches the layers {names}; "
+                "the network does not call them as modules, or another path is taken"
+            )
+        few = []
+        for layer in chosen:
+            n_rows = seen[layer.name].n_rows
+            if n_rows == 1:
+                raise ValueError(
+                    f"{name}: layer {layer.name!r} saw 1 row of X, which says nothing of how "
+                    "inputs vary; hand over a few hundred samples"
+                )
+            if 0 < n_rows < min(layer.shape):
+                few.append(f"{layer.name} ({n_rows} rows, {min(layer.shape)} directions)")
+        if few:
+            more = f" and {len(few) - 3} more" if len(few) > 3 else ""
+            warn_user(
+                f"{name}: X has fewer rows than a layer has directions, so that others count as "
+                f"unused: {', '.join(few[:3])}{more}. Hand over more samples."
+            )
+        return seen
+
+    def _replace(
+        self, run: Any, layers: list[Layer], chosen: list[Layer], seen: dict[str, Any]
+    ) -> None:
+        spectra, report, found = {}, {}, {}
+        for layer in layers:
+            reason = layer.reason or "it is not among the targets"
+            report[layer.name] = _row(layer, run.get_submodule(layer.name), "skipped", reason)
+        steps = progress(
+            chosen, total=len(chosen), description=type(self).__name__, verbose=self.verbose
+        )
+        for layer in steps:
+            part, row = run.get_submodule(layer.name), report[layer.name]
+            sums = seen.get(layer.name)
+            if sums is not None and not sums.n_rows:
+                row.update(status="kept", reason="no input of X reaches it")
+                continue
+            _check_finite(part, layer, type(self).__name__)
+            solution = self._solve(layer, part, sums)
+            spectra[layer.name] = solution.spectrum
+            r = self._rank_of(layer, solution)
+            total = float((solution.spectrum**2).sum())
+            if r is None or solution.n_params(r) >= row["params_before"]:
+                if isinstance(self.rank, Mapping) and r is None:
+                    why = "no rank is given for it"
+                elif r is None:
+                    why = "all of it is to be kept"
+                else:
+                    why = f"rank {r} would save nothing"
+                row.update(status="kept", reason=why)
+                continue
+            down, up, bias = solution.factors(r)
+            dropped = float((solution.spectrum[r:] ** 2).sum())
+            row.update(
+                status="compressed",
+                rank=len(down),
+                params_after=solution.n_params(len(down)),
+                relative_error=(dropped / total) ** 0.5 if total else 0.0,
+                reason="",
+            )
+            store = torch.float64 if part.weight.dtype == torch.float64 else torch.float32
+            down, up, bias = (None if v is None else v.to("cpu", store) for v in (down, up, bias))
+            found[layer.name] = Replacement(layer, down, up, bias)
+        self._found = self._selected(run, found, report)
+        found = self._found
+        self.report_ = list(report.values())
+        self.spectra_ = spectra
+        self.ranks_ = {name: len(item.down) for name, item in found.items()}
+        saved = sum(row["params_before"] - row["params_after"] for row in self.report_)
+        self.n_params_before_ = n_parameters(run)
+        self.n_params_after_ = self.n_params_before_ - saved
+        self.ratio_ = self.n_params_after_ / self.n_params_before_
+
+    def _selected(
+        self, run: Any, found: dict[str, Replacement], report: dict[str, dict[str, Any]]
+    ) -> dict[str, Replacement]:
+        """Return which of the replacements are made; the report says why others are not."""
+        return found
+
+    def _rank_of(self, layer: Layer, solution: Solution) -> int | None:
+        r = resolve_rank(self.rank, layer, solution.spectrum, energy=self.energy)
+        return None if r is None else min(r, len(solution.spectrum))
+
+    def transform(self, module: Any) -> Any:
+        """Return a smaller copy of a network.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            The network of ``fit``, or another one of the same make: layers that were not replaced
+            keep its own weights, such as those of a fresh network whose state is loaded later.
+
+        Returns
+        -------
+        compressed : torch.nn.Module
+            A deep copy on the same device, in the same precision, in which thin layers stand. It
+            is an ordinary network: it can be trained, pickled and exported.
+        """
+        check_is_fitted(self, "report_")
+        name = type(self).__name__
+        check_module(module, name)
+        there = {layer.name: layer for layer in find_layers(module)}
+        for item in self._found.values():
+            wanted, given = item.layer, there.get(item.layer.name)
+            makes = [(one.kind, one.shape, one.names) for one in (given, wanted) if one]
+            if given is None or makes[0] != makes[1]:
+                what = "nothing" if given is None else f"a {given.kind} of {given.shape}"
+                raise ValueError(
+                    f"{name}: layer {wanted.name!r} of the network that was fitted is a "
+                    f"{wanted.kind} of {wanted.shape} (outputs, inputs); the given network has "
+                    f"{what} there. Fit again for this network."
+                )
+            if given.reason:
+                raise ValueError(
+                    f"{name}: layer {wanted.name!r} cannot be replaced: {given.reason}"
+                )
+        return replaced(module, self._found)
+
+
+def replaced(module: Any, found: Mapping[str, Any]) -> Any:
+    """Return a deep copy of a network in which new layers stand under all names of the old."""
+    copied = copy_of(module)
+    with plain_tensors():
+        for item in found.values():
+            part = copied.get_submodule(item.layer.name)
+            new = item.layer_in_place_of(part)
+            for place in item.layer.names:
+                if not place:
+                    return new
+                above, _, own = place.rpartition(".")
+                setattr(copied.get_submodule(above), own, new)
+    return copied
+
+
+def _row(layer: Layer, part: Any, status: str, reason: str) -> dict[str, Any]:
+    n_params = n_parameters(part)
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "shape": layer.shape,
+        "rank": None,
+        "params_before": n_params,
+        "params_after": n_params,
+        "relative_error": 0.0,
+        "status": status,
+        "reason": reason,
+    }
+
+
+def _check_finite(part: Any, layer: Layer, name: str) -> None:
+    for what, value in part.named_parameters():
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{name}: the {what} of layer {layer.name!r} has NaN or infinity")
+
+
+def two_matrices(layer: Layer, bias: Any) -> Callable[[int], int]:
+    """Return the number of parameters of two thin matrices, by rank."""
+    m, n = layer.shape
+    return lambda rank: rank * (m + n) + (0 if bias is None else m)
+
+
+def matrix_and_bias(layer: Layer, part: Any) -> tuple[Any, Any]:
+    """Return a layer's matrix and bias in float64."""
+    return matrix_of(part, layer.kind), bias_of(part)
