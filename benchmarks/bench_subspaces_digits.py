@@ -1,4 +1,4 @@
-"""Digits by mixtures of subspaces and of Gaussians, k-means, spectral clustering: accuracy and time.
+"""Digits by mixtures of subspaces or Gaussians, k-means, spectral clustering: accuracy, time.
 
     python benchmarks/bench_subspaces_digits.py [--json FILE]
 
