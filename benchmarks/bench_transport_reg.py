@@ -4,10 +4,10 @@
 
 Sets, shifts, seeds and rules were written down before looking; the medians and the sets named HARD
 were added after the first look, since outliers spoil the other scales. Scale: the largest cost, the
-mean cost, the median of the rows' medians, that within the target (which does not know how far apart
-the domains are), or the target's own neighbourhood (the median cost between a target sample and its
-k-th nearest other one). A third of the samples is mapped onto a shifted third; a classifier by 5
-neighbours is fitted on the mapped samples and scored on the fitted target and on new target samples.
+mean cost, the median of the rows' medians, that within the target (which does not know how far
+apart the domains are), or the target's own neighbourhood (the median cost between a target sample
+and its k-th nearest other one). A third of the samples is mapped onto a shifted third; a classifier
+by 5 neighbours is fitted on the mapped samples and scored on the fitted and on new target samples.
 Beside: no adaptation, and `ot.da.EMDTransport` where POT is installed.
 """
 
@@ -156,9 +156,8 @@ def main():
         f"ramps/{shift}/{seed}": cell("digits", shift, seed) for shift in RAMPS for seed in SEEDS
     }
     rules = list(next(iter(found.values())))
-    print(
-        f"{'rule':12s} {'tune':>6s} {'test':>6s} {'hard':>6s} {'ramps':>6s}   by set: {(*TUNE, *TEST, *HARD)}"
-    )
+    heads = " ".join(f"{head:>6s}" for head in ("tune", "test", "hard", "ramps"))
+    print(f"{'rule':12s} {heads}   by set: {(*TUNE, *TEST, *HARD)}")
     for rule in rules:
         by_set = [
             np.mean([v[rule] for k, v in found.items() if k.split("/")[0] == name])
