@@ -70,13 +70,13 @@ def mapping(reg):
 
 strengths = [0.0, 0.5, 1.0, 1.5]
 weights = {"on_old": on_old, "sample_weight": on_new}
-scores = {"as it is": [], "reg = 0.02": [], "reg = 0.002": []}
+scores = {"as it is": [], "reg = 0.1": [], "reg = 0.01": []}
 for strength in strengths:
     Z = shifted(strength)
     scores["as it is"].append(
         cross_val_score(make_pipeline(classifier()), Z, y, cv=cv, params=weights)
     )
-    for reg in (0.02, 0.002):
+    for reg in (0.1, 0.01):
         pipe = make_pipeline(mapping(reg), classifier())
         scores[f"reg = {reg:g}"].append(
             cross_val_score(pipe, Z, y, cv=cv, params={**weights, "sample_domain": domain})
@@ -92,7 +92,7 @@ for name, values in scores.items():
 # mean of the new digits under the plan: softer than a digit, the more so the larger `reg`.
 
 Z = shifted(1.0)
-transport = EntropicTransport(0.002).fit(Z, sample_domain=domain)
+transport = EntropicTransport(0.01).fit(Z, sample_domain=domain)
 old = np.flatnonzero(domain > 0)[:7]
 new = np.flatnonzero(domain < 0)[:7]
 rows = {"old": Z[old], "mapped": transport.transform(Z[old]), "new": Z[new]}

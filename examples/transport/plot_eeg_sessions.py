@@ -49,7 +49,7 @@ def accuracies(subject, mixing):
     F1, F2 = features(X1, X2)
     clf = LogisticRegression(C=0.05, max_iter=1000).fit(F1, y1)
     # Fitted on the first half of the session, used on the second: the map is for new points.
-    adapt = EntropicTransport(reg=0.01).fit(F2[:40], X_target=F1)
+    adapt = EntropicTransport().fit(F2[:40], X_target=F1)
     return clf.score(F2[40:], y2[40:]), clf.score(adapt.transform(F2[40:]), y2[40:])
 
 
@@ -66,7 +66,7 @@ for mixing, row in zip(mixings, scores, strict=True):
 
 X1, y1, X2, y2 = sessions(1, 0.4)
 F1, F2 = features(X1, X2)
-mapped = EntropicTransport(reg=0.01).fit(F2, X_target=F1).transform(F2)
+mapped = EntropicTransport().fit(F2, X_target=F1).transform(F2)
 plane = PCA(2).fit(F1)
 
 fig, axes = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained", width_ratios=[1, 1, 1.1])

@@ -13,9 +13,13 @@ from sklr.decomposition._chebyshev import (
     cheb_values_to_coefficients,
     differentiate,
     integrals,
-    pad_rows,
     series,
     tail,
+)
+from sklr.decomposition._chebyshev_tucker_algebra import (
+    direct_sum,
+    product_format,
+    smallest_value,
 )
 from sklr.decomposition._chebyshev_tucker_build import (
     FIRST_DEGREE,
@@ -35,7 +39,7 @@ from sklr.decomposition._chebyshev_tucker_inputs import (
     are_chebyshev,
     call_terms,
     check_grid_axes,
-    ladder,
+    degrees_up_to,
     line,
     resolve,
     trim_factors,
@@ -108,25 +112,6 @@ def outside(X, box, mode):
             "nearest point), 'nan' or 'polynomial' (grows fast)."
         )
     return (X if mode == "polynomial" else np.clip(X, low, high)), rows
-
-
-def direct_sum(first, second):
-    """Return core and factors of the sum of two functions."""
-    (core, V), (core2, V2) = first, second
-    ranks = np.add(core.shape, core2.shape)
-    if np.prod(ranks, dtype=float) > MAX_CORE:
-        raise ValueError(
-            f"the sum has a core of {np.prod(ranks, dtype=float):.0f} entries, more than "
-            f"{MAX_CORE}: round the functions first."
-        )
-    both = np.zeros(ranks)
-    both[tuple(slice(r) for r in core.shape)] = core
-    both[tuple(slice(r, None) for r in core.shape)] = core2
-    factors = []
-    for A, B in zip(V, V2, strict=True):
-        m = max(len(A), len(B))
-        factors.append(np.hstack([pad_rows(A, m), pad_rows(B, m)]))
-    return both, factors
 
 
 class ChebyshevTucker:
@@ -251,6 +236,11 @@ class ChebyshevTucker:
         dtype=np.float64,
         verbose=0,
     ):
+        if callable(degree):
+            raise TypeError(
+                "degree must be 'auto' or integers, got a callable: write "
+                "ChebyshevTucker().fit_function(func, bounds)."
+            )
         self.degree = degree
         self.rank = rank
         self.tol = tol
@@ -411,7 +401,7 @@ class ChebyshevTucker:
         values : array-like of shape (n_1, .., n_d)
             The values.
         grid : list of array-like of shape (n_k,)
-            Ascending coordinates of the axes.
+            Coordinates of the axes, ascending or descending.
         bounds : array-like of shape (d, 2), default=None
             The box, by default that of the grid. Splines are continued, which is meant for half a
             cell.
@@ -422,7 +412,7 @@ class ChebyshevTucker:
             The compressed function.
         """
         values = np.asarray(values, dtype=np.float64)
-        grid = check_grid_axes(values, grid)
+        values, grid = check_grid_axes(values, grid)
         box = check_box([(x[0], x[-1]) for x in grid] if bounds is None else bounds)
         if len(box) != values.ndim:
             raise ValueError(f"bounds has {len(box)} rows, values {values.ndim} axes.")
@@ -444,7 +434,9 @@ class ChebyshevTucker:
                 m, cap = degrees[k], degrees[k]
                 if adaptive:  # more points than the grid has add nothing but the splines' kinks
                     cap = next(
-                        c for c in ladder(self.max_degree) if c >= min(len(x), self.max_degree)
+                        c
+                        for c in degrees_up_to(self.max_degree)
+                        if c >= min(len(x), self.max_degree)
                     )
                 while True:
                     coefficients = cheb_values_to_coefficients(spline(cheb_points(m, box[k])))
@@ -473,8 +465,8 @@ class ChebyshevTucker:
 
         Parameters
         ----------
-        X : array-like of shape (..., d)
-            Points.
+        X : array-like of shape (..., d) or tuple of d array-like
+            Points; or their coordinates, arrays that broadcast against each other.
 
         Returns
         -------
@@ -482,8 +474,10 @@ class ChebyshevTucker:
             Values; a float for one point.
         """
         self._check_fitted()
-        X = np.asarray(X, dtype=np.float64)
         d = len(self.bounds_)
+        if isinstance(X, tuple) and any(np.ndim(x) > 0 and hasattr(x, "dtype") for x in X):
+            X = np.stack(np.broadcast_arrays(*X), axis=-1)
+        X = np.asarray(X, dtype=np.float64)
         if X.ndim == 0 or X.shape[-1] != d:
             raise ValueError(
                 f"X must be points of {d} coordinates, shape (..., {d}), got shape {X.shape}."
@@ -624,6 +618,31 @@ class ChebyshevTucker:
         core = core.reshape([core.shape[k] for k in left])
         return self._like(*orthonormalize(core, [V[k] for k in left]), self.bounds_[left])
 
+    def minimum(self, n_starts=20):
+        """Return the smallest value that is found in the box, and where.
+
+        The best points of a sample (half of them denser near the sides) and of the box's corners
+        are starts of a bounded quasi-Newton method with the exact gradient. Of the maximum,
+        ``-(-function).minimum()[0]``.
+
+        Parameters
+        ----------
+        n_starts : int, default=20
+            How many starts. A minimum in a basin that no start is in is missed.
+
+        Returns
+        -------
+        value : float
+            The smallest value.
+        x : ndarray of shape (d,)
+            Where it is.
+        """
+        self._check_fitted()
+        if isinstance(n_starts, bool) or not isinstance(n_starts, Integral) or n_starts < 1:
+            raise ValueError(f"n_starts must be an integer >= 1, got {n_starts!r}.")
+        slopes = [self.derivative(k) for k in range(len(self.bounds_))]
+        return smallest_value(self.predict, slopes, self.bounds_, n_starts)
+
     def round(self, tol=None):
         """Lower degrees and ranks as far as a tolerance allows.
 
@@ -652,19 +671,15 @@ class ChebyshevTucker:
             other = self._constant(float(other))
         if not isinstance(other, ChebyshevTucker):
             return NotImplemented
-        self._check_fitted()
-        other._check_fitted()
-        if not np.array_equal(self.bounds_, other.bounds_):
-            raise ValueError(
-                "functions are added on one box: bounds_ are "
-                f"{self.bounds_.tolist()} and {other.bounds_.tolist()}."
-            )
+        self._check_box(other)
         both = direct_sum(self._format(), other._format())
         return self._like(*orthonormalize(*both), self.bounds_)
 
     __radd__ = __add__
 
     def __mul__(self, other):
+        if isinstance(other, ChebyshevTucker):
+            return self._product(other)
         if not isinstance(other, Real):
             return NotImplemented
         if not np.isfinite(other):
@@ -686,6 +701,21 @@ class ChebyshevTucker:
 
     def __rsub__(self, other):
         return -self + other
+
+    def _product(self, other):
+        """Return the product of two functions: degrees add, ranks multiply and are then cut."""
+        self._check_box(other)
+        both = product_format(self._format(), other._format())
+        return self._like(*orthonormalize(*both), self.bounds_).round()
+
+    def _check_box(self, other):
+        self._check_fitted()
+        other._check_fitted()
+        if not np.array_equal(self.bounds_, other.bounds_):
+            raise ValueError(
+                "functions are combined on one box: bounds_ are "
+                f"{self.bounds_.tolist()} and {other.bounds_.tolist()}."
+            )
 
     def _constant(self, value):
         self._check_fitted()

@@ -7,7 +7,8 @@ from sklr.decomposition._chebyshev_tucker_build import FIRST_DEGREE, next_degree
 from sklr.decomposition._tucker import moderate, orthonormalize, rank_of
 
 
-def ladder(cap):
+def degrees_up_to(cap):
+    """Yield the degrees that are tried, each about twice the one before."""
     m = FIRST_DEGREE
     while m < cap:
         yield m
@@ -76,15 +77,18 @@ def check_grid_axes(values, grid):
                 f"grid[{k}] must have as many coordinates as values along axis {k}, "
                 f"{values.shape[k]}, got shape {x.shape}."
             )
+        if len(x) > 1 and x[0] > x[-1]:
+            grid[k], values = x[::-1], np.flip(values, k)
+            x = grid[k]
         if not np.isfinite(x).all() or not (np.diff(x) > 0).all():
-            raise ValueError(f"grid[{k}] must be finite and ascending.")
+            raise ValueError(f"grid[{k}] must be finite and ascending, or descending.")
     if not np.isfinite(values).all():
         where = [int(i) for i in np.argwhere(~np.isfinite(values))[0]]
         point = tuple(float(x[i]) for x, i in zip(grid, where, strict=True))
         raise ValueError(
             f"values must be finite, values{where} is {values[tuple(where)]} at {point}."
         )
-    return grid
+    return values, grid
 
 
 def are_chebyshev(x, side):

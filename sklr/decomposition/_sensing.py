@@ -74,7 +74,9 @@ class MatrixSensingRegressor(RegressorMixin, BaseEstimator):
         step fails. For the absolute loss the first relative step: "auto" is 0.3,
         or with ``step="loss"`` a quarter of the largest stable step.
     decay : {"auto"} or float, default="auto"
-        Factor of the geometric steps. "auto" is as slow as it takes to grow out of the start.
+        Factor of the geometric steps. "auto" is as slow as it takes three equal singular values to
+        grow out of the start, whatever `n_components` is: slower steps let noise in. Raise it
+        where a matrix of high rank does not grow.
     max_iter : int or None, default=None
         Limit of the iterations. None is 2000, or for the absolute loss as many as the step sizes
         take to get negligible.

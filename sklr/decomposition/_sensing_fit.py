@@ -1,4 +1,4 @@
-"""The two descents of matrix sensing: starts, step sizes, and what is told of their end.
+"""The two descents of matrix sensing: starts, step sizes, and the warnings at their end.
 
 `given` is the estimator: its parameters are read, nothing is written to it.
 """
@@ -21,6 +21,14 @@ from sklr.utils._progress import progress
 # F starts at this many times the scale of G: the difference of their sizes, which the descent
 # keeps, is what makes the surplus of the rank vanish.
 _START_RATIO = 1 / 3
+# Quantiles of the absolute value of a normal variable: of a half and of a quarter.
+_UPPER_QUARTILE, _LOWER_QUARTILE = 0.6745, 0.3186
+# Steps shrink slowly enough for so many equal singular values to grow one after the other.
+_EXPECTED_RANK = 3
+# A matrix whose residuals are larger than the targets themselves explains nothing.
+_WORSE_THAN_ZERO = 1.2
+# Above this ratio of two estimates of scale, most of the targets are outliers.
+_MOST_SPREAD = 10.0
 
 
 def _iterations(given, max_iter):
@@ -95,11 +103,22 @@ def fit_squared(given, operator, y, k, rng, held):
     }
 
 
+def _scale(sizes, weights):
+    """Return the standard deviation of normal targets among outliers, and that by the median.
+
+    The median is an outlier's where they are half of all; then the lower quarter says more. It is
+    zero where many samples measure nothing.
+    """
+    spread = weighted_quantile(sizes, 0.5, weights) / _UPPER_QUARTILE
+    low = weighted_quantile(sizes, 0.25, weights) / _LOWER_QUARTILE
+    return (low if 0.0 < _MOST_SPREAD * low < spread else spread), spread
+
+
 def fit_absolute(given, operator, y, k, held):
     """Descend the absolute loss from a tiny spectral start; return factors and the course of it."""
     w = operator.weights
     middle = weighted_quantile(y, 0.5, w) if given.fit_intercept else 0.0
-    tau = weighted_quantile(np.abs(y - middle), 0.5, w) / 0.6745
+    tau, spread = _scale(np.abs(y - middle), w)
     if tau == 0:
         warnings.warn(
             f"At least half of y equals {middle:.6g}: the matrix that fits them is zero.",
@@ -120,7 +139,8 @@ def fit_absolute(given, operator, y, k, held):
             eta = 0.25 * np.sqrt(2 / np.pi) / np.linalg.norm(start, 2)
     decay = given.decay
     if decay == "auto":
-        rank = min(k, 10)
+        # Not the bound on the rank, which may be far too high: slow steps let noise in.
+        rank = min(k, _EXPECTED_RANK)
         decay = 1 - min(0.5, eta / (2.5 * np.sqrt(rank) * np.log(1 / min(alpha, 0.1))))
     max_iter = given.max_iter
     if max_iter is None:
@@ -146,10 +166,24 @@ def fit_absolute(given, operator, y, k, held):
     )
     grown = np.linalg.norm(out.F @ out.G.T)
     if grown < 0.1:
+        reason = (
+            f"The steps shrink too fast (decay={decay:.6g}) for init_scale={alpha:.3g}, or y does "
+            "not depend on X."
+            if spread == tau
+            else f"The median of |y| says that y is {spread / tau:.3g} times as large as its lower "
+            "quarter does: half of y or more are outliers, and the start knows nothing of the rest."
+        )
         warnings.warn(
             f"The matrix never grew out of its start: its size is {grown:.3g} of what the "
-            f"targets suggest, after {out.n_iter} iterations. The steps shrink too fast "
-            f"(decay={decay:.6g}) for init_scale={alpha:.3g}, or y does not depend on X.",
+            f"targets suggest, after {out.n_iter} iterations. {reason}",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    elif out.gradient > _WORSE_THAN_ZERO:
+        warnings.warn(
+            f"The lower quarter of the residuals is {out.gradient:.3g} times as large as that of y:"
+            " the matrix explains nothing. More than half of y may be outliers, or there are too "
+            "few samples.",
             ConvergenceWarning,
             stacklevel=3,
         )

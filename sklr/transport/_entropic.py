@@ -73,9 +73,10 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     metric : str or callable, default="sqeuclidean"
         Cost between samples: "sqeuclidean", "euclidean", "cityblock", or what
         :func:`sklearn.metrics.pairwise_distances` takes.
-    cost_norm : {"median", "mean", "max"} or None, default="median"
-        Scale of the costs that `reg` refers to: the median over source samples of their median
-        cost, the mean, the largest, or one. A few outliers decide over the last two.
+    cost_norm : {"target", "mean", "max"} or None, default="target"
+        Scale of the costs that `reg` refers to: the median cost within the target, the mean cost
+        between the domains, the largest, or one. Outliers, and how far apart the domains are, have
+        no say in the first.
     solver : {"auto", "sinkhorn-newton", "sinkhorn"}, default="sinkhorn-newton"
         Newton steps or plain sweeps. "auto" begins with `max_iter` sweeps where `reg` is at least
         5 % of the range of costs, which mostly do.
@@ -156,7 +157,7 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "reg": [Interval(Real, 0, None, closed="neither")],
         "metric": [StrOptions(set(_problem.METRICS)), Callable],
-        "cost_norm": [StrOptions({"median", "mean", "max"}), None],
+        "cost_norm": [StrOptions({"target", "mean", "max"}), None],
         "solver": [StrOptions({"auto", "sinkhorn-newton", "sinkhorn"})],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -170,7 +171,7 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         reg=0.1,
         metric="sqeuclidean",
         *,
-        cost_norm="median",
+        cost_norm="target",
         solver="sinkhorn-newton",
         tol=1e-9,
         max_iter=100,
@@ -258,7 +259,7 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 (source, target), self.metric, _problem.MAX_DENSE, threads.map
             )
             problem = _problem.make_problem(a, b, cost, 1.0, False)
-            scale = self._cost_scale(problem)
+            scale = self._cost_scale(problem, target, b, threads.map)
             problem = _problem.with_reg(problem, check_reg * scale)
             state = _problem.solve(problem, options, solver=self.solver, verbose=self.verbose)
             result = _problem.make_result(problem, state, self.tol, False)
@@ -388,16 +389,18 @@ class EntropicTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 )
         return out
 
-    def _cost_scale(self, problem):
+    def _cost_scale(self, problem, target, b, run):
         """Return what `reg` is multiplied by."""
         found = 1.0
         if self.cost_norm == "max":
             found = max(map(abs, problem.extent))
         elif self.cost_norm == "mean":
             found = abs(problem.cost.mean(problem.a, problem.b))
-        elif self.cost_norm == "median":
-            found = abs(problem.cost.median(problem.a, problem.b))
-            if found == 0.0:  # more than half of all samples are one point
+        elif self.cost_norm == "target":
+            b = np.full(len(target), 1.0 / len(target)) if b is None else b
+            kept = target[b > 0]
+            found = abs(PointCost(kept, kept, self.metric, run).median(b[b > 0], b[b > 0]))
+            if found == 0.0:  # half of the target or more is one point
                 found = abs(problem.cost.mean(problem.a, problem.b))
         return found if found > 0 else 1.0
 

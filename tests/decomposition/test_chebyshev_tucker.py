@@ -763,3 +763,53 @@ def test_values_at_chebyshev_points_go_to_any_degree_without_splines(degree):
     f = ChebyshevTucker(degree=degree, tol=1e-12).fit_grid(values, axes)
     assert f.degree_ == tuple(np.broadcast_to(degree, 2))
     assert relative_error(f, lambda x, y: np.exp(x) * np.sin(y), bounds) < 1e-10
+
+
+def test_products_are_products():
+    box = [(-1, 2), (0, 1), (-3, -1)]
+    f = ChebyshevTucker().fit_function(lambda x, y, z: np.cos(x + y * z), box)
+    g = ChebyshevTucker().fit_function(lambda x, y, z: 1 + x * z, box)
+    points = np.random.default_rng(0).uniform(*np.array(box).T, (200, 3))
+    # Both are within the tolerance of 1e-8 of their size.
+    assert_allclose((f * g)(points), f(points) * g(points), atol=1e-6)
+    assert (g * g).degree_[0] == 3 and max((g * g).rank_) <= 3
+    with pytest.raises(ValueError, match="on one box"):
+        f * ChebyshevTucker().fit_function(lambda x, y, z: x, [(0, 1)] * 3)
+
+
+def test_minimum_inside_and_at_the_sides():
+    f = ChebyshevTucker().fit_function(
+        lambda x, y: (x - 0.3) ** 2 + (y + 2) ** 2 + 0.1 * np.cos(9 * x), [(-1, 1), (-1, 1)]
+    )
+    value, where = f.minimum()
+    x = np.linspace(-1, 1, 4001)
+    wanted = ((x - 0.3) ** 2 + 1 + 0.1 * np.cos(9 * x)).min()
+    assert_allclose(value, wanted, atol=1e-6)  # of the grid that it is compared with
+    assert_allclose(where[1], -1.0)
+    assert_allclose(f(where), value)
+    with pytest.raises(ValueError, match="n_starts"):
+        f.minimum(n_starts=0)
+
+
+def test_coordinates_may_come_as_a_tuple_of_arrays():
+    f = ChebyshevTucker().fit_function(lambda x, y: np.exp(x) * y, [(-1, 1), (0, 2)])
+    x, y = np.linspace(-1, 1, 5), np.linspace(0, 2, 4)
+    assert_allclose(f((x[:, None], y)), f.to_grid(x, y), atol=1e-12)
+    assert_allclose(f((x, 1.0)), np.exp(x), atol=1e-7)
+    assert isinstance(f((0.5, 1.0)), float)
+    with pytest.raises(ValueError, match="points of 2 coordinates"):
+        f((x, x, x))
+
+
+def test_axes_of_a_grid_may_descend():
+    x, y = np.linspace(1, -1, 30), np.linspace(0, 1, 20)
+    values = np.sin(x)[:, None] * y
+    f = ChebyshevTucker(tol=1e-5).fit_grid(values, [x, y])
+    g = ChebyshevTucker(tol=1e-5).fit_grid(values[::-1], [x[::-1], y])
+    assert_allclose(f.core_, g.core_)
+    assert_allclose(f([0.3, 0.5]), np.sin(0.3) * 0.5, atol=1e-4)
+
+
+def test_a_function_in_place_of_the_degree_is_refused_at_once():
+    with pytest.raises(TypeError, match=r"fit_function\(func, bounds\)"):
+        ChebyshevTucker(lambda x: x, [(0, 1)])

@@ -645,3 +645,34 @@ def test_a_small_singular_value_is_found_beyond_the_saddle_point(seed):
         warnings.simplefilter("error", ConvergenceWarning)
         model.fit(X, y)
     assert np.linalg.norm(y - model.predict(X)) < 1.01 * least
+
+
+def test_more_than_half_of_the_targets_may_be_huge():
+    X, y, M = make_matrix_sensing(600, shape=(8, 8), rank=1, random_state=0)
+    rng = np.random.default_rng(0)
+    wrong = rng.choice(600, 320, replace=False)
+    y[wrong] = 1e7 * rng.standard_normal(320)
+    model = MatrixSensingRegressor(loss="absolute").fit(X, y)
+    assert np.linalg.norm(model.matrix_ - M) < 0.05 * np.linalg.norm(M)
+
+
+def test_a_matrix_that_explains_nothing_is_said_to():
+    X, y, _ = make_matrix_sensing(150, shape=(8, 8), rank=2, random_state=0)
+    rng = np.random.default_rng(0)
+    wrong = rng.choice(150, 105, replace=False)
+    y[wrong] = 1e7 * rng.standard_normal(105)
+    with pytest.warns(ConvergenceWarning, match="explains nothing"):
+        MatrixSensingRegressor(loss="absolute").fit(X, y)
+
+
+def test_steps_go_by_few_singular_values_where_the_bound_on_the_rank_is_high():
+    """As slow as that bound would ask for, they let more noise in."""
+    X, y, M = make_matrix_sensing(700, shape=(14, 14), rank=2, random_state=0)
+    y = y + 0.5 * y.std() * np.random.default_rng(0).standard_normal(700)
+    errors = [
+        np.linalg.norm(
+            MatrixSensingRegressor(14, loss="absolute", decay=decay).fit(X, y).matrix_ - M
+        )
+        for decay in ("auto", 0.9972)
+    ]
+    assert errors[0] < 0.85 * errors[1]
