@@ -5,7 +5,6 @@ from numbers import Integral, Real
 import numpy as np
 from scipy import sparse
 from sklearn.base import ClusterMixin
-from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -18,7 +17,7 @@ from sklr.manifold._amg._augmented_graph import codes_of_new
 from sklr.manifold._bootstrap_amg import _BaseBootstrapAMG
 from sklr.metrics._modularity import modularity_of_codes
 from sklr.utils._base import fit_context
-from sklr.utils._graph import check_adjacency, is_graph_object
+from sklr.utils._graph import check_adjacency
 from sklr.utils._validation import check_array, validate_data
 
 # Restarts of K-means, and coordinates, for what is chosen on the way.
@@ -346,8 +345,6 @@ class BootstrapAMGClustering(ClusterMixin, _BaseBootstrapAMG):
         if features is not None:
             self.feature_strength_ = float(strengths[-1])
         self._keep_model(adjacency, terms, strengths)
-        if self.affinity == "nearest_neighbors" and not is_graph_object(X):
-            self._neighbors = NearestNeighbors(n_neighbors=min(self.n_neighbors, n - 1)).fit(X)
         return self
 
     def _kmeans(self, rows, n_clusters, rng):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.neighbors import kneighbors_graph
+from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
@@ -81,7 +81,10 @@ class _BaseBootstrapAMG(BaseEstimator):
         if is_graph:
             return as_undirected(check_adjacency(X, name="X", symmetric=True))
         n_neighbors = clipped_neighbors(self.n_neighbors, X.shape[0])
-        graph = kneighbors_graph(X, n_neighbors, include_self=False)
+        neighbors = NearestNeighbors(n_neighbors=n_neighbors).fit(X)
+        if hasattr(self, "predict"):
+            self._neighbors = neighbors
+        graph = neighbors.kneighbors_graph()
         return as_undirected(check_adjacency(0.5 * (graph + graph.T)))
 
     def _fit_coordinates(self, X, attributes, n_components, rng, n_clusters=None):
