@@ -360,7 +360,18 @@ def imports_between_files():
     graph = {}
     for module, path in modules.items():
         targets = graph.setdefault(module, set())
-        for node, name, _ in imports_of(ast.parse(path.read_text())):
+        tree = ast.parse(path.read_text())
+        # Types are not there when a program runs; a warm-up calls kernels as their user does.
+        apart = {
+            id(node)
+            for block in ast.walk(tree)
+            if (isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test))
+            or (isinstance(block, ast.FunctionDef) and block.name == "_warm_up")
+            for node in ast.walk(block)
+        }
+        for node, name, _ in imports_of(tree):
+            if id(node) in apart:
+                continue
             names = {name}
             if isinstance(node, ast.ImportFrom):  # the name may be that of a file
                 names = {f"{name}.{alias.name}" for alias in node.names}
