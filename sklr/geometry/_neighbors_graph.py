@@ -317,7 +317,7 @@ def _pair_affinity(distances, indices, radius, kernel, bandwidth):
 
 
 def _ratio(r, scale):
-    """r / scale; zero over zero is zero, anything else over zero infinite."""
+    """R / scale; zero over zero is zero, anything else over zero infinite."""
     scale = np.broadcast_to(scale, r.shape)
     beyond = np.where(r > 0, np.inf, 0.0)
     return np.divide(r, scale, out=beyond, where=scale > 0)
