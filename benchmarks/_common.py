@@ -1,7 +1,10 @@
-"""What the benchmark scripts share: real or simulated trials, CPU time, the machine, JSON."""
+"""What the benchmark scripts share: a main, a timer, trials (real or simulated), the machine."""
 
+import argparse
+import inspect
 import json
 import os
+import pathlib
 import platform
 import statistics
 import time
@@ -51,14 +54,19 @@ def trials(n_channels, subject=1):
     return X, y, "simulated"
 
 
-def cpu(function, repeats=1):
-    """Median CPU seconds (all threads) of a call, and its last result."""
+def timed(function, repeats=1, clock=time.perf_counter):
+    """Median seconds of a call by the clock on the wall, or another, and its last result."""
     times = []
     for _ in range(repeats):
-        start = time.process_time()
+        start = clock()
         result = function()
-        times.append(time.process_time() - start)
+        times.append(clock() - start)
     return statistics.median(times), result
+
+
+def cpu(function, repeats=1):
+    """Median CPU seconds (all threads) of a call, and its last result."""
+    return timed(function, repeats, time.process_time)
 
 
 def machine():
@@ -77,3 +85,61 @@ def save(path, result):
     """Write results with the machine beside them."""
     if path:
         path.write_text(json.dumps({"machine": machine(), **result}, indent=1) + "\n")
+
+
+def saved(path):
+    """Return the results that other runs left in a file, without the machine."""
+    if not (path and path.is_file()):
+        return {}
+    return {key: value for key, value in json.loads(path.read_text()).items() if key != "machine"}
+
+
+class Several(dict):
+    """Results of one part that stand in the file under names of their own."""
+
+
+def run_parts(doc, parts, argv=None, add_options=None, before=None):
+    """Run the parts that the command line names (default all), in its order: a script's `main`.
+
+    Parameters
+    ----------
+    doc : str
+        The script's docstring, for ``--help``.
+    parts : dict of str to callable
+        A part is given the options that have the names of its parameters, unless they are None:
+        ``bench_step(repeats)`` gets ``--repeats``. A parameter `out` is a dictionary to fill, at
+        first what the file has of this part. What a part returns goes into the file under its
+        name, a `Several` under its own, and None (skipped) nowhere.
+    argv : list of str, default=None
+        Arguments, default those of the process.
+    add_options : callable, default=None
+        Is called with the parser, for options beside ``--json`` and ``--parts``.
+    before : callable, default=None
+        Is called with the parsed options before any part; it may return more results.
+
+    The file is written after each part, and keeps the other parts of earlier runs.
+    """
+    head, _, rest = doc.partition("\n")
+    parser = argparse.ArgumentParser(
+        description=head, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="file for the results")
+    parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
+    if add_options:
+        add_options(parser)
+    options = parser.parse_args(argv)
+    result = saved(options.json)
+    result |= (before(options) if before else None) or {}
+    known = {name: value for name, value in vars(options).items() if value is not None}
+    for name in options.parts:
+        part, out = parts[name], result.get(name, {})
+        about = (inspect.getdoc(getattr(part, "func", part)) or "").partition("\n")[0]
+        print(f"-- {name}: {about}" if about else f"-- {name}", flush=True)
+        taken = inspect.signature(part).parameters
+        found = part(**{key: v for key, v in {**known, "out": out}.items() if key in taken})
+        if found is None:
+            if "out" not in taken:
+                continue
+            found = out
+        result |= found if isinstance(found, Several) else {name: found}
+        save(options.json, result)

@@ -10,6 +10,7 @@ until the choice is made. Cora is looked at once, after that.
 """
 
 import argparse
+import os
 import pathlib
 import resource
 import subprocess
@@ -17,7 +18,7 @@ import sys
 import time
 import warnings
 
-from _common import one_blas_thread, save
+from _common import one_blas_thread, run_parts
 
 one_blas_thread()
 
@@ -210,7 +211,7 @@ def conjugate_gradients():
     return rows
 
 
-def cora(folder):
+def cora():
     """The citation graph; attributes are three K-means codes of the text, as in the sheet.
 
     The sheet does not say of which numbers the codes are made. Of two kinds, plain word counts and
@@ -221,7 +222,11 @@ def cora(folder):
     from sklearn.feature_extraction.text import TfidfTransformer
     from sklearn.preprocessing import normalize
 
-    data = np.load(folder / "graphs" / "cora.npz")
+    folder = os.environ.get("SKLR_TEST_DATA")
+    if not folder:
+        print("Cora skipped: set SKLR_TEST_DATA to the folder of test data")
+        return None
+    data = np.load(pathlib.Path(folder) / "graphs" / "cora.npz")
     n = len(data["adj_indptr"]) - 1
     adjacency = sp.csr_array(
         (np.ones(len(data["adj_indices"])), data["adj_indices"], data["adj_indptr"]), shape=(n, n)
@@ -249,35 +254,21 @@ def cora(folder):
     return result
 
 
-def main(argv=None):
-    """Print the tables."""
-    import os
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
-    parser.add_argument(
-        "--parts", nargs="+", default=["quality", "growth", "cg", "cora"],
-        choices=["quality", "growth", "cg", "cora"],
-    )  # fmt: skip
+def options(parser):
     parser.add_argument("--one-size", nargs=2, help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
+
+
+def child(args):
+    """Run one size where this process was started for that, and end."""
     if args.one_size:
         one_size(int(args.one_size[0]), args.one_size[1])
-        return
-    result = {}
-    if "quality" in args.parts:
-        result["quality"] = quality()
-    if "growth" in args.parts:
-        result["growth"] = growth()
-    if "cg" in args.parts:
-        result["cg"] = conjugate_gradients()
-    if "cora" in args.parts:
-        folder = os.environ.get("SKLR_TEST_DATA")
-        if folder:
-            result["cora"] = cora(pathlib.Path(folder))
-        else:
-            print("Cora skipped: set SKLR_TEST_DATA to the folder of test data")
-    save(args.json, result)
+        sys.exit()
+
+
+def main(argv=None):
+    """Print the tables."""
+    parts = {"quality": quality, "growth": growth, "cg": conjugate_gradients, "cora": cora}
+    run_parts(__doc__, parts, argv, options, child)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,8 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import time
 
-from _common import cpu, one_blas_thread, save, trials
+from _common import cpu, one_blas_thread, run_parts, timed, trials
 
 one_blas_thread()
 
@@ -227,30 +226,34 @@ def bench_mean(repeats):
     return rows
 
 
-def main(argv=None):
-    """Run the parts and print one line or table each."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
+def options(parser):
     parser.add_argument("--quick", action="store_true", help="a part of the grids, a minute")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
+
+
+def compile_kernels(args):
+    """Time the first calls; or measure memory where this process was started for that, and end."""
     if args.peak:
         peak_of_grid(args.peak)
-        return
+        sys.exit()
     from sklr.utils import warm_up
 
-    start = time.perf_counter()
-    warm_up()
-    result = {"first_calls_seconds": time.perf_counter() - start}
-    print(f"first calls of the kernels: {result['first_calls_seconds']:.2f} s")
-    result["mean"] = bench_mean(3)
-    result["single"] = [bench_single(c, args.repeats) for c in (9, 21)]
-    result["grid"] = [bench_grid(c, 3) for c in (9, 21)]
-    result["memory"] = [bench_memory(c) for c in (9, 21)]
-    grids = PART if args.quick else GRIDS
-    result["search"] = [bench_search(c, grids[c]) for c in (9, 21)]
-    save(args.json, result)
+    seconds, _ = timed(warm_up)
+    print(f"first calls of the kernels: {seconds:.2f} s")
+    return {"first_calls_seconds": seconds}
+
+
+def main(argv=None):
+    """Run the parts and print one line or table each."""
+    parts = {
+        "mean": lambda: bench_mean(3),
+        "single": lambda repeats: [bench_single(c, repeats) for c in (9, 21)],
+        "grid": lambda: [bench_grid(c, 3) for c in (9, 21)],
+        "memory": lambda: [bench_memory(c) for c in (9, 21)],
+        "search": lambda quick: [bench_search(c, (PART if quick else GRIDS)[c]) for c in (9, 21)],
+    }
+    run_parts(__doc__, parts, argv, options, compile_kernels)
 
 
 if __name__ == "__main__":

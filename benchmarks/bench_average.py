@@ -7,11 +7,10 @@ accuracy, every cell of the average alone beside it. Then the time of a fit. Cel
 subjects were written down before any run of this script; every setting is printed.
 """
 
-import argparse
 import os
 import pathlib
 
-from _common import cpu, one_blas_thread, save
+from _common import Several, cpu, one_blas_thread, run_parts
 
 one_blas_thread()
 
@@ -72,16 +71,20 @@ def imagery():
     times = {name: cpu(lambda p=p: p.fit(X, y), 5)[0] for name, p in pipelines().items()}
     ratio = times["average"] / times["TS+SVC"]
     print(f"fit on {what}: average {1e3 * times['average']:.0f} ms = {ratio:.1f} x TS+SVC")
-    return {"imagery": rows, "fit_seconds": times, "fit_ratio": ratio}
+    return Several(imagery=rows, fit_seconds=times, fit_ratio=ratio)
 
 
-def flicker(folder):
+def flicker():
     """Each session left out, on the average and on each of its cells."""
     from scipy.io import loadmat
     from sklearn.model_selection import LeaveOneGroupOut, cross_val_score
 
     from sklr.covariance import AugmentedCovarianceAverageSVC, AugmentedCovarianceSVC
 
+    folder = pathlib.Path(os.environ.get("SKLR_TEST_DATA", ""), "eeg", "mamem-ssvep2")
+    if not folder.is_dir():
+        print("flickering stimuli skipped: set SKLR_TEST_DATA")
+        return None
     rows = []
     for subject in ("U001", "U002"):
         content = loadmat(folder / f"{subject}.mat")
@@ -96,21 +99,12 @@ def flicker(folder):
             error = scores.std(ddof=1) / np.sqrt(len(scores))
             rows.append({"subject": subject, "what": name, "accuracy": scores.mean(), "se": error})
             print(f"{subject} {name:<10}{scores.mean():7.3f} +- {error:.3f}")
-    return {"flicker": rows}
+    return rows
 
 
 def main(argv=None):
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
-    args = parser.parse_args(argv)
-    result = imagery()
-    folder = pathlib.Path(os.environ.get("SKLR_TEST_DATA", ""), "eeg", "mamem-ssvep2")
-    if folder.is_dir():
-        result |= flicker(folder)
-    else:
-        print("flickering stimuli skipped: set SKLR_TEST_DATA")
-    save(args.json, result)
+    run_parts(__doc__, {"imagery": imagery, "flicker": flicker}, argv)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,12 @@ One thread for everybody. Settings are the defaults of the classes unless a row 
     python benchmarks/bench_bures_wasserstein.py --parts layer scaler --json FILE
 """
 
-import argparse
-import json
 import os
 import pathlib
 import time
 import warnings
 
-from _common import cpu, machine, one_blas_thread
+from _common import cpu, one_blas_thread, run_parts
 
 one_blas_thread()
 
@@ -237,16 +235,7 @@ PARTS = {"layer": layer, "scaler": scaler, "ssvep": ssvep, "conditioned": condit
 
 def main(argv=None):
     """Run the parts and add them to the file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
-    args = parser.parse_args(argv)
-    for part in args.parts:
-        rows = PARTS[part]()
-        if args.json and rows is not None:
-            known = json.loads(args.json.read_text()) if args.json.exists() else {}
-            known |= {"machine": machine(), part: rows}
-            args.json.write_text(json.dumps(known, indent=1) + "\n")
+    run_parts(__doc__, PARTS, argv)
 
 
 if __name__ == "__main__":

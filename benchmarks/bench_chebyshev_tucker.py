@@ -5,31 +5,19 @@ at the regression set of seed 0: 1/(1 + 5 r^2) has degree 21 and rank 8 instead 
 alpha 1e-6; seeds 1 and 2 were not looked at before. One thread for everybody, compile time apart.
 """
 
-import argparse
 import os
 import pathlib
 import statistics
-import time
 import tracemalloc
 import warnings
 
-from _common import one_blas_thread, save
+from _common import one_blas_thread, run_parts, timed
 
 one_blas_thread()
 
 import numpy as np  # noqa: E402
 
 warnings.simplefilter("ignore")  # tolerances that are out of reach are seen in the tables
-
-
-def timed(function, repeats=1):
-    """Median seconds and the last result."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times), result
 
 
 def peak(function):
@@ -434,32 +422,23 @@ def bench_samples():
     return rows
 
 
+def compile_kernels(_):
+    from sklr.decomposition._chebyshev_tucker_kernels import _warm_up
+
+    seconds, _ = timed(_warm_up)
+    print(f"first call of the kernel: {seconds:.2f} s")
+    return {"first_call_seconds": seconds}
+
+
 def main(argv=None):
     """Run the parts and print their tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
-    known = {
+    parts = {
         "grid": bench_grid, "callables": bench_callables, "newton": bench_newton,
         "large": bench_large,
         "dimension": bench_dimension, "degree": bench_degree, "scattered": bench_scattered,
         "samples": bench_samples,
     }  # fmt: skip
-    parser.add_argument("--parts", nargs="*", choices=known, default=list(known))
-    args = parser.parse_args(argv)
-    from sklr.decomposition._chebyshev_tucker_kernels import _warm_up
-
-    seconds, _ = timed(_warm_up)
-    result = {"first_call_seconds": seconds}
-    print(f"first call of the kernel: {seconds:.2f} s")
-    for name in args.parts:
-        print(f"-- {name}")
-        result[name] = known[name]()
-    if args.json and args.json.is_file():  # parts of one table may run apart
-        import json
-
-        result = json.loads(args.json.read_text()) | result
-        result.pop("machine")
-    save(args.json, result)
+    run_parts(__doc__, parts, argv, before=compile_kernels)
 
 
 if __name__ == "__main__":

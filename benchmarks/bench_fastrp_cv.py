@@ -15,15 +15,15 @@ models of `make_attributed_sbm`. Every embedding has 128 dimensions.
 - CPU seconds of one embedding, kernels compiled before; DeepWalk is ten walks of 80 steps a node,
   window 10, one epoch, with gensim (one thread); the walks are NumPy's and their time is counted.
 
-    python benchmarks/bench_fastrp_cv.py [--graphs cora ppi blogcatalog sbm sbm_hubs]
+    python benchmarks/bench_fastrp_cv.py [--parts cora ppi blogcatalog sbm sbm_hubs]
 """
 
-import argparse
 import pathlib
 import time
 import warnings
+from functools import partial
 
-from _common import one_blas_thread, save
+from _common import one_blas_thread, run_parts
 
 one_blas_thread()
 
@@ -184,16 +184,17 @@ def compare(name):
     return rows
 
 
-def main():
-    """Compare on the graphs named."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--graphs", nargs="+", choices=GRAPHS, default=list(GRAPHS))
-    parser.add_argument("--json", type=pathlib.Path)
-    args = parser.parse_args()
+def compile_kernels(_):
     warnings.simplefilter("ignore", ConvergenceWarning)
     warm = make_attributed_sbm(100, random_state=0)
     FastRPCV(8, affinity="precomputed").fit(warm[0], warm[2])
-    save(args.json, {name: compare(name) for name in args.graphs})
+
+
+def main(argv=None):
+    """Compare on the graphs named."""
+    run_parts(
+        __doc__, {name: partial(compare, name) for name in GRAPHS}, argv, before=compile_kernels
+    )
 
 
 if __name__ == "__main__":

@@ -5,13 +5,11 @@ GaussianProcessRegressor with one Matern 3/2 length scale a column and fitted no
 100 trees. One thread for everybody, compile time apart.
 """
 
-import argparse
 import pathlib
 import statistics
-import time
 import warnings
 
-from _common import one_blas_thread, save
+from _common import one_blas_thread, run_parts, timed
 
 one_blas_thread()
 
@@ -20,12 +18,6 @@ import os  # noqa: E402
 import numpy as np  # noqa: E402
 
 warnings.simplefilter("ignore")  # what does not converge in the limit is seen in the table
-
-
-def timed(function):
-    start = time.perf_counter()
-    result = function()
-    return time.perf_counter() - start, result
 
 
 def rmse(a, b):
@@ -167,7 +159,7 @@ def bench_sweep(repeats=15):
             for rank in (2, 3):
                 run = ascent(data[0], data[1], rank, nu)
                 run.sweep()
-                seconds = statistics.median(timed(run.sweep)[0] for _ in range(repeats))
+                seconds = timed(run.sweep, repeats)[0]
                 result[f"pm25 rank {rank} nu {nu}"] = seconds
                 print(f"PM2.5, rank {rank}, nu {nu}: {1e3 * seconds:.1f} ms a sweep")
         run = ascent(data[0], data[1], 3, 1.5, learn=True)
@@ -182,7 +174,7 @@ def bench_sweep(repeats=15):
         y = np.sin(6 * X[:, 0]) * X[:, 1] + X[:, 2] + 0.1 * rng.standard_normal(n)
         run = ascent(X, y, 3, 1.5)
         run.sweep()
-        seconds = statistics.median(timed(run.sweep)[0] for _ in range(5 if n < 500_000 else 3))
+        seconds = timed(run.sweep, 5 if n < 500_000 else 3)[0]
         result[f"n {n}"] = seconds
         print(f"{n:8d} samples, 3 x 1000 coordinates, rank 3: {seconds:.3f} s a sweep", flush=True)
     slope = np.polyfit(np.log(sizes[1:]), np.log([result[f"n {n}"] for n in sizes[1:]]), 1)[0]
@@ -216,27 +208,19 @@ def bench_starts(n_seeds=6):
     return result
 
 
-def main(argv=None):
-    """Run the parts and print their tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
-    known = {"synthetic": bench_synthetic, "pm25": bench_pm25, "sweep": bench_sweep,
-             "starts": bench_starts}  # fmt: skip
-    parser.add_argument("--parts", nargs="*", choices=known, default=list(known))
-    args = parser.parse_args(argv)
+def compile_kernels(_):
     from sklr.decomposition._functional_tucker_kernels import _warm_up
 
     seconds, _ = timed(_warm_up)
-    result = {"first_calls_seconds": seconds}
     print(f"first calls of the kernels: {seconds:.2f} s")
-    for name in args.parts:
-        result[name] = known[name]()
-    if args.json and args.json.is_file():  # parts of one table may run apart
-        import json
+    return {"first_calls_seconds": seconds}
 
-        result = json.loads(args.json.read_text()) | result
-        result.pop("machine")
-    save(args.json, result)
+
+def main(argv=None):
+    """Run the parts and print their tables."""
+    parts = {"synthetic": bench_synthetic, "pm25": bench_pm25, "sweep": bench_sweep,
+             "starts": bench_starts}  # fmt: skip
+    run_parts(__doc__, parts, argv, before=compile_kernels)
 
 
 if __name__ == "__main__":

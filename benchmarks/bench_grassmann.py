@@ -5,14 +5,12 @@ perceptron; sizes and seeds are those of the issue. Time: the same network with 
 the same loop, and one step on the manifold against the paper's by a batched SVD.
 """
 
-import argparse
 import os
-import pathlib
 import statistics
 import time
 import warnings
 
-from _common import save
+from _common import run_parts
 
 
 def union_of_subspaces(n, seed, C=6, D=24, k=3, noise=0.1):
@@ -245,25 +243,16 @@ def bench_step(repeats):
     return rows
 
 
-def main():
+def main(argv=None):
     """Run the parts."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=pathlib.Path)
-    parser.add_argument("--parts", default="subspaces,digits,epochs,step")
-    parser.add_argument("--repeats", type=int, default=7)
-    args = parser.parse_args()
-    warnings.simplefilter("ignore")
-    parts = args.parts.split(",")
-    result = {}
-    if "subspaces" in parts:
-        result["subspaces"] = bench_subspaces()
-    if "digits" in parts:
-        result["digits"] = bench_digits()
-    if "epochs" in parts:
-        result["epochs"] = bench_epochs(args.repeats)
-    if "step" in parts:
-        result["step"] = bench_step(10 * args.repeats)
-    save(args.json, result)
+    run_parts(
+        __doc__,
+        {"subspaces": bench_subspaces, "digits": bench_digits, "epochs": bench_epochs,
+         "step": lambda repeats: bench_step(10 * repeats)},
+        argv,
+        lambda parser: parser.add_argument("--repeats", type=int, default=7),
+        lambda _: warnings.simplefilter("ignore"),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

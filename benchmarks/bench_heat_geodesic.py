@@ -5,18 +5,15 @@ of embedded with true geodesic distances, averaged over points (DEMaP). Each par
 process of its own: a kernel compiled for one does not weigh on the other, and first calls are
 made on small data before anything is timed.
 
-    python benchmarks/bench_heat_geodesic.py --part roll tree noise times relations sizes large
-    python benchmarks/bench_heat_geodesic.py --part million      (needs 3 GB)
+    python benchmarks/bench_heat_geodesic.py --parts roll tree noise times relations sizes large
+    python benchmarks/bench_heat_geodesic.py --parts million     (needs 3 GB)
 """
 
-import argparse
-import json
-import pathlib
 import resource
 import time
 import warnings
 
-from _common import one_blas_thread, save
+from _common import one_blas_thread, run_parts
 
 one_blas_thread()
 
@@ -426,24 +423,17 @@ PARTS = {
 
 def main(argv=None):
     """Run the parts and keep what other runs left in the file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
-    parser.add_argument("--part", nargs="*", default=[p for p in PARTS], choices=[*PARTS])
-    parser.add_argument(
-        "--methods", nargs="*", help="of the parts 'defaults', 'large', 'noise' and 'tree'"
+    run_parts(
+        __doc__,
+        PARTS,
+        argv,
+        lambda parser: parser.add_argument(
+            "--methods",
+            dest="names",
+            nargs="+",
+            help="of the parts 'defaults', 'large', 'noise' and 'tree'",
+        ),
     )
-    args = parser.parse_args(argv)
-    results = {}
-    if args.json and args.json.is_file():
-        results = {k: v for k, v in json.loads(args.json.read_text()).items() if k in PARTS}
-    for name in args.part:
-        print(f"-- {PARTS[name].__doc__}", flush=True)
-        out = results.setdefault(name, {})
-        if name in ("large", "noise", "tree", "defaults") and args.methods:
-            PARTS[name](out, args.methods)
-        else:
-            PARTS[name](out)
-        save(args.json, results)
 
 
 if __name__ == "__main__":

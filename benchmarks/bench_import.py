@@ -5,13 +5,12 @@ statements taking turns so that a busy moment meets all of them. The ratio is to
 scikit-learn, which every user of sklr has anyway.
 """
 
-import argparse
-import json
-import pathlib
 import statistics
 import subprocess
 import sys
 import time
+
+from _common import Several, run_parts
 
 STATEMENTS = {
     "python alone": "pass",
@@ -45,19 +44,25 @@ def measure(runs):
     return {name: took - bare for name, took in medians.items()}
 
 
-def main(argv=None):
-    """Print a table; keep it as JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=7, help="interpreters per statement")
-    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
-    args = parser.parse_args(argv)
-    medians = measure(args.runs)
+def table(runs):
+    """Seconds of each import, and the ratio to scikit-learn's."""
+    medians = measure(runs)
     print(f"{'import':<18}{'seconds':>9}{'ratio to sklearn':>18}")
     for name, took in medians.items():
         print(f"{name:<18}{took:9.3f}{took / medians['sklearn']:18.2f}")
-    if args.json:
-        result = {"runs": args.runs, "seconds": medians}
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+    return Several(runs=runs, seconds=medians)
+
+
+def main(argv=None):
+    """Print a table; keep it as JSON where wanted."""
+    run_parts(
+        __doc__,
+        {"seconds": table},
+        argv,
+        lambda parser: parser.add_argument(
+            "--runs", type=int, default=7, help="interpreters per statement"
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -12,14 +12,12 @@ Tables, patterns, seeds, sizes and grids were fixed before anything was run. sta
 read from the files of statsmodels and skipped without it. Parts that are not run are kept.
 """
 
-import argparse
 import importlib.util
-import json
 import pathlib
 import time
 import warnings
 
-from _common import cpu, one_blas_thread, save
+from _common import cpu, one_blas_thread, run_parts
 
 one_blas_thread()
 
@@ -186,18 +184,13 @@ def large():
     return rows
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", default=["accuracy", "speed", "large"])
-    parser.add_argument("--json", type=pathlib.Path)
-    args = parser.parse_args()
-    warnings.simplefilter("ignore")
-    result = {}
-    if args.json and args.json.exists():
-        result = {k: v for k, v in json.loads(args.json.read_text()).items() if k != "machine"}
-    for part in args.parts:
-        result[part] = {"accuracy": accuracy, "speed": speed, "large": large}[part]()
-        save(args.json, result)
+def main(argv=None):
+    run_parts(
+        __doc__,
+        {"accuracy": accuracy, "speed": speed, "large": large},
+        argv,
+        before=lambda _: warnings.simplefilter("ignore"),
+    )
 
 
 if __name__ == "__main__":

@@ -5,12 +5,11 @@ peers: tensorly's CPRegressor, the nuclear norm by accelerated proximal gradient
 cvxpy, Ridge and HuberRegressor. One that is not installed is skipped with that reason.
 """
 
-import argparse
 import pathlib
 import time
 import warnings
 
-from _common import one_blas_thread, save
+from _common import one_blas_thread, run_parts
 
 one_blas_thread()
 
@@ -429,19 +428,7 @@ PARTS = {
 
 def main(argv=None):
     """Run the parts."""
-    import json
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
-    parser.add_argument("--parts", nargs="*", choices=list(PARTS), default=list(PARTS))
-    args = parser.parse_args(argv)
-    result = {}
-    if args.json and args.json.is_file():
-        result = {k: v for k, v in json.loads(args.json.read_text()).items() if k in PARTS}
-    for part in args.parts:
-        print(f"\n-- {part}")
-        result[part] = PARTS[part]()
-    save(args.json, result)
+    run_parts(__doc__, PARTS, argv)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,13 @@ three seeds, and labels of a half that was not trained on. Toys: two moons, a do
 circles in 50 dimensions. Growth: seconds and peak memory with the number of digits of MNIST.
 """
 
-import argparse
 import os
 import pathlib
 import resource
 import statistics
 import time
 
-from _common import one_blas_thread, save
+from _common import one_blas_thread, run_parts
 
 one_blas_thread()
 
@@ -162,24 +161,20 @@ def bench_growth(sizes):
     return rows
 
 
-def main(argv=None):
-    """Print a table for each part."""
-    parts = ["digits", "toys", "growth"]
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
+def options(parser):
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 2000, 4000])
-    parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
-    args = parser.parse_args(argv)
+
+
+def one_thread(_):
     torch.set_num_threads(1)
-    result = {"torch": torch.__version__, "threads": 1}
-    if "digits" in args.parts:
-        result["digits"] = bench_digits(args.seeds)
-    if "toys" in args.parts:
-        result["toys"] = bench_toys(args.seeds)
-    if "growth" in args.parts:
-        result["growth"] = bench_growth(args.sizes)
-    save(args.json, result)
+    return {"torch": torch.__version__, "threads": 1}
+
+
+def main(argv=None):
+    """Print a table for each part."""
+    parts = {"digits": bench_digits, "toys": bench_toys, "growth": bench_growth}
+    run_parts(__doc__, parts, argv, options, one_thread)
 
 
 if __name__ == "__main__":

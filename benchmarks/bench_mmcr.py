@@ -5,13 +5,12 @@ Probe: 1000 MNIST digits of 14 x 14 without labels, then a linear classifier on 
 steps. Step: loss and gradient for given embeddings, against InfoNCE over all pairs of views.
 """
 
-import argparse
 import os
 import pathlib
 import statistics
 import time
 
-from _common import one_blas_thread, save
+from _common import one_blas_thread, run_parts, timed
 
 one_blas_thread()
 
@@ -102,13 +101,14 @@ def bench_probe(seeds):
 
 
 def seconds_of(loss, z, n_views, repeats):
-    times = []
-    for _ in range(repeats + 1):
-        leaf = z.clone().requires_grad_()
-        began = time.perf_counter()
+    leaf = z.clone().requires_grad_()
+
+    def step():
+        leaf.grad = None
         loss(leaf, n_views).backward()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times[1:])
+
+    step()
+    return timed(step, repeats)[0]
 
 
 def bench_step(repeats=15):
@@ -125,20 +125,20 @@ def bench_step(repeats=15):
     return rows
 
 
+def one_thread(_):
+    torch.set_num_threads(1)
+    return {"torch": torch.__version__, "threads": 1, "temperature": TEMPERATURE}
+
+
 def main(argv=None):
     """Print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--parts", nargs="+", choices=["probe", "step"], default=["step", "probe"])
-    args = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    result = {"torch": torch.__version__, "threads": 1, "temperature": TEMPERATURE}
-    if "step" in args.parts:
-        result["step"] = bench_step()
-    if "probe" in args.parts:
-        result["probe"] = bench_probe(args.seeds)
-    save(args.json, result)
+    run_parts(
+        __doc__,
+        {"step": bench_step, "probe": bench_probe},
+        argv,
+        lambda parser: parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2]),
+        one_thread,
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Rankings from implicit feedback: ours beside implicit's ALS and cmfrec's CMF_implicit.
 
-    python benchmarks/bench_ranking.py [--data movielens cora ppi blogcatalog] [--json FILE]
+    python benchmarks/bench_ranking.py [--parts movielens cora ppi blogcatalog] [--json FILE]
 
 One choice in ten is held out (of MovieLens the ratings of 4 and more among them). NDCG@10 and
 recall@10 over the rows that have any, choices of the training part left out; CPU seconds of the
@@ -10,14 +10,13 @@ defaults were chosen on seed 0 of movielens, cora and ppi; seeds here are 1, 2, 
 Needs SKLR_TEST_DATA.
 """
 
-import argparse
-import json
 import os
 import pathlib
 import statistics
 import warnings
+from functools import partial
 
-from _common import cpu, one_blas_thread, save
+from _common import cpu, one_blas_thread, run_parts
 
 one_blas_thread()
 os.environ["NUMBA_NUM_THREADS"] = "1"
@@ -147,32 +146,32 @@ def one_split(name, seed):
     return result
 
 
-def main(argv=None):
-    """Run, print means, save."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", nargs="+", choices=SEEDS, default=list(SEEDS))
-    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
-    args = parser.parse_args(argv)
-    warnings.simplefilter("ignore")
+def one_set(name):
+    """Print and return the measures of each split, and their means."""
     if not os.environ.get("SKLR_TEST_DATA"):
         print("skipped: SKLR_TEST_DATA is not set")
-        return
-    ours(sp.random_array((300, 200), density=0.3, format="csr", rng=0), n_components=64)  # compiles
-    result = {}
-    if args.json and args.json.exists():
-        result = json.loads(args.json.read_text())
-        result.pop("machine", None)
-    for name in args.data:
-        splits = [one_split(name, seed) for seed in SEEDS[name]]
-        means = {
-            label: [statistics.mean(split[label][i] for split in splits) for i in range(3)]
-            for label in splits[0]
-            if not label.endswith("found")
-        }
-        result[name] = {"splits": splits, "means": means}
-        for label, row in means.items():
-            print(f"{name} mean {label:38} {row[0]:.4f} {row[1]:.4f} {row[2]:6.2f} s")
-        save(args.json, result)
+        return None
+    splits = [one_split(name, seed) for seed in SEEDS[name]]
+    means = {
+        label: [statistics.mean(split[label][i] for split in splits) for i in range(3)]
+        for label in splits[0]
+        if not label.endswith("found")
+    }
+    for label, row in means.items():
+        print(f"{name} mean {label:38} {row[0]:.4f} {row[1]:.4f} {row[2]:6.2f} s")
+    return {"splits": splits, "means": means}
+
+
+def compile_kernels(_):
+    warnings.simplefilter("ignore")
+    ours(sp.random_array((300, 200), density=0.3, format="csr", rng=0), n_components=64)
+
+
+def main(argv=None):
+    """Run, print means, save."""
+    run_parts(
+        __doc__, {name: partial(one_set, name) for name in SEEDS}, argv, before=compile_kernels
+    )
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ subjects, channels of the second mixed by ``I + 0.15 G`` and scaled by ``exp(0.3
 with pyRiemann's mean; a difference is that of the same pairs, with its standard error.
 """
 
-import argparse
 import os
 import pathlib
+from functools import partial
 
-from _common import CHANNELS, one_blas_thread, save
+from _common import CHANNELS, one_blas_thread, run_parts
 
 one_blas_thread()
 
@@ -100,31 +100,31 @@ def simulated_pairs():
         yield C[:60], y[:60], C[60:], y[60:]
 
 
+def table(name, pairs):
+    """Accuracy of each recipe, and its gain over nothing and over recentring by hand."""
+    scores = [score_all(*pair) for pair in pairs()]
+    if not scores:
+        print(f"{name}: skipped, set SKLR_TEST_DATA")
+        return None
+    print(f"{name}, {len(scores)} pairs of sessions{'':6}accuracy   - nothing     - by hand")
+    rows = {}
+    for recipe in scores[0]:
+        values = np.array([score[recipe] for score in scores])
+        rows[recipe] = {"mean": values.mean()}
+        text = f"{recipe:<34}{values.mean():9.3f}"
+        for other in ("nothing", "affine by hand"):
+            gain = values - [score[other] for score in scores]
+            error = gain.std(ddof=1) / np.sqrt(len(gain))
+            rows[recipe][f"minus {other}"] = [gain.mean(), error]
+            text += f"  {gain.mean():+.3f} ({error:.3f})"
+        print(text)
+    return rows
+
+
 def main(argv=None):
     """Print a table for each kind of data."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
-    args = parser.parse_args(argv)
-    result = {}
-    for name, pairs in (("SSVEP", ssvep_pairs()), ("simulated", simulated_pairs())):
-        scores = [score_all(*pair) for pair in pairs]
-        if not scores:
-            print(f"{name}: skipped, set SKLR_TEST_DATA")
-            continue
-        print(f"{name}, {len(scores)} pairs of sessions{'':6}accuracy   - nothing     - by hand")
-        rows = {}
-        for recipe in scores[0]:
-            values = np.array([score[recipe] for score in scores])
-            rows[recipe] = {"mean": values.mean()}
-            text = f"{recipe:<34}{values.mean():9.3f}"
-            for other in ("nothing", "affine by hand"):
-                gain = values - [score[other] for score in scores]
-                error = gain.std(ddof=1) / np.sqrt(len(gain))
-                rows[recipe][f"minus {other}"] = [gain.mean(), error]
-                text += f"  {gain.mean():+.3f} ({error:.3f})"
-            print(text)
-        result[name] = rows
-    save(args.json, result)
+    data = {"SSVEP": ssvep_pairs, "simulated": simulated_pairs}
+    run_parts(__doc__, {name: partial(table, name, pairs) for name, pairs in data.items()}, argv)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,9 @@ Nine channels, one thread; the growth exponent is the slope of log time on log l
 time apart.
 """
 
-import argparse
-import pathlib
 import sys
-import time
 
-from _common import cpu, one_blas_thread, save, trials
+from _common import Several, cpu, one_blas_thread, run_parts, timed, trials
 
 one_blas_thread()
 
@@ -53,17 +50,13 @@ def plain_mdop(S, w):
     return 50
 
 
-def main(argv=None):
-    """Print the table."""
+def table():
+    """CPU a trial by its length, ours and the plain version."""
     from sklr.covariance import select_embedding
     from sklr.utils import warm_up
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
-    args = parser.parse_args(argv)
-    start = time.perf_counter()
-    warm_up()
-    print(f"first calls of the kernels: {time.perf_counter() - start:.2f} s")
+    seconds, _ = timed(warm_up)
+    print(f"first calls of the kernels: {seconds:.2f} s")
     X, _, source = trials(9)
     long = np.concatenate(X[:8], axis=1)  # trials end to end, for lengths beyond one
     rows = []
@@ -89,11 +82,13 @@ def main(argv=None):
         f"{X.shape}: {1e3 * whole / len(X):.1f} ms a trial, MDOP chooses order {order}, lag {lag}; "
         f"aFNN {select_embedding(X, 'afnn')}"
     )
-    save(
-        args.json,
-        {"rows": rows, "exponent": exponent, "data": source, "a_trial": whole / len(X),
-         "mdop": [order, lag]},
-    )  # fmt: skip
+    return Several(
+        rows=rows, exponent=exponent, data=source, a_trial=whole / len(X), mdop=[order, lag]
+    )
+
+
+def main(argv=None):
+    run_parts(__doc__, {"rows": table}, argv)
 
 
 if __name__ == "__main__":

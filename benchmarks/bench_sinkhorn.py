@@ -26,7 +26,7 @@ import sys
 import time
 import warnings
 
-from _common import one_blas_thread, save
+from _common import one_blas_thread, save, saved
 
 one_blas_thread()
 os.environ.setdefault("NUMBA_NUM_THREADS", "2")
@@ -345,8 +345,7 @@ def main(argv=None):
     parser.add_argument("--solvers", nargs="*", choices=list(SOLVERS), help="peers; default all")
     parser.add_argument("--parts", nargs="*", choices=["images", "large", "memory"])
     args = parser.parse_args(argv)
-    result = json.loads(args.json.read_text()) if args.json and args.json.exists() else {}
-    result.pop("machine", None)
+    result = saved(args.json)
     everything = args.cells is None and args.parts is None
     cells = {(c["kind"], c["n"], c["reg"]): c for c in result.get("cells", [])}
     for n in [500, 2000, 5000] if everything else args.cells or []:

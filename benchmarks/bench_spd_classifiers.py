@@ -5,10 +5,7 @@ numbers of matrices and repeats were fixed before the first run: Wishart matrice
 freedom around two centres, 80 to fit and 80 to predict, d = 20, 50, 100, 160, 220.
 """
 
-import argparse
-import pathlib
-
-from _common import cpu, one_blas_thread, save, trials
+from _common import cpu, one_blas_thread, run_parts, trials
 
 one_blas_thread()
 
@@ -106,14 +103,12 @@ def bench_latency(repeats):
 
 def main(argv=None):
     """Run the parts and print a table each."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
-    parser.add_argument("--repeats", type=int, default=7)
-    args = parser.parse_args(argv)
-    result = {"transform": bench_transform(args.repeats)}
-    result["latency"] = bench_latency(args.repeats)
-    result["mdm"] = bench_mdm(args.repeats)
-    save(args.json, result)
+    run_parts(
+        __doc__,
+        {"transform": bench_transform, "latency": bench_latency, "mdm": bench_mdm},
+        argv,
+        lambda parser: parser.add_argument("--repeats", type=int, default=7),
+    )
 
 
 if __name__ == "__main__":

@@ -5,19 +5,18 @@ Needs SKLR_TEST_DATA, the folder that holds ``eeg/mamem-ssvep2``. Two protocols:
 whose standard error over sessions is given. All settings are reported; none is chosen.
 """
 
-import argparse
 import os
 import pathlib
 
-from _common import one_blas_thread, save
+from _common import one_blas_thread, run_parts
 
 one_blas_thread()
 
 import numpy as np  # noqa: E402
 
 
-def main(argv=None):
-    """Print the table."""
+def table():
+    """Accuracy by subject, order and lag."""
     from scipy.io import loadmat
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import LeaveOneGroupOut, cross_val_score
@@ -25,13 +24,10 @@ def main(argv=None):
 
     from sklr.covariance import AugmentedCovariance, TangentSpace
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
-    args = parser.parse_args(argv)
     folder = pathlib.Path(os.environ.get("SKLR_TEST_DATA", ""), "eeg", "mamem-ssvep2")
     if not folder.is_dir():
         print("skipped: set SKLR_TEST_DATA to the folder that holds eeg/mamem-ssvep2")
-        return
+        return None
     rows = []
     print(f"{'subject':<9}{'order':>6}{'lag':>5}{'split':>8}{'sessions':>10}{'se':>7}")
     for subject in ("U001", "U002"):
@@ -52,7 +48,11 @@ def main(argv=None):
                  "sessions": scores.mean(), "standard_error": error}
             )  # fmt: skip
             print(f"{subject:<9}{order:6d}{lag:5d}{split:8.2f}{scores.mean():10.3f}{error:7.3f}")
-    save(args.json, {"rows": rows})
+    return rows
+
+
+def main(argv=None):
+    run_parts(__doc__, {"rows": table}, argv)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,10 @@ Settings were decided before looking: defaults everywhere, dimensions and number
 given; one thread for everybody; every method gets the same seeds.
 """
 
-import argparse
-import pathlib
 import statistics
-import time
 import warnings
 
-from _common import one_blas_thread, save
+from _common import one_blas_thread, run_parts, timed
 
 one_blas_thread()
 
@@ -93,15 +90,6 @@ def bench_noise():
     return rows
 
 
-def clocked(function, repeats):
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times), result
-
-
 def bench_speed(repeats=5):
     """Seconds of a fit at 5000 samples of 500 features, noise 0.1; growth with both."""
     from sklr.datasets import make_molrg
@@ -110,8 +98,8 @@ def bench_speed(repeats=5):
     for n_clusters, dim in ((2, 7), (5, 8), (10, 10)):
         X, y = make_molrg(5000, 500, n_clusters, dim, orthogonal=False, noise=0.1, random_state=0)
         ours(n_clusters, dim).fit(X[:300])
-        a, model = clocked(lambda: ours(n_clusters, dim).fit(X), repeats)
-        b, peer = clocked(lambda: GaussianMixture(n_clusters, random_state=0).fit(X), 1)
+        a, model = timed(lambda: ours(n_clusters, dim).fit(X), repeats)
+        b, peer = timed(lambda: GaussianMixture(n_clusters, random_state=0).fit(X), 1)
         scores = [adjusted_rand_score(y, labels) for labels in (model.labels_, peer.predict(X))]
         rows.append((n_clusters, dim, a, b, *scores))
         print(f"K={n_clusters} d={dim}: ours {a:.3f} s (Rand index {scores[0]:.3f}), mixture "
@@ -121,7 +109,7 @@ def bench_speed(repeats=5):
     for n, p in ((1000, 100), (2000, 100), (4000, 100), (8000, 100), (16000, 100), (32000, 100),
                  (4000, 200), (4000, 400), (4000, 800)):  # fmt: skip
         X, y = make_molrg(n, p, 5, 8, orthogonal=False, noise=0.1, random_state=0)
-        a, model = clocked(lambda: ours(5, 8).fit(X), 3)
+        a, model = timed(lambda: ours(5, 8).fit(X), 3)
         growth.append((n, p, a, adjusted_rand_score(y, model.labels_)))
         print(f"N={n:6d} p={p:4d}: {a:.3f} s, Rand index {growth[-1][3]:.3f}")
     return {"peer": rows, "growth": growth}
@@ -147,7 +135,7 @@ def bench_digits():
     }.items():
         scores, times = [], []
         for seed in range(3):
-            seconds, labels = clocked(lambda: make(seed).fit_predict(X), 1)
+            seconds, labels = timed(lambda: make(seed).fit_predict(X), 1)
             scores.append(accuracy(y, labels))
             times.append(seconds)
         rows.append((name, scores, statistics.median(times)))
@@ -158,19 +146,9 @@ def bench_digits():
 
 def main(argv=None):
     """Run the parts and print their tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
-    known = {"transition": bench_transition, "noise": bench_noise, "speed": bench_speed,
+    parts = {"transition": bench_transition, "noise": bench_noise, "speed": bench_speed,
              "digits": bench_digits}  # fmt: skip
-    parser.add_argument("--parts", nargs="*", choices=known, default=list(known))
-    args = parser.parse_args(argv)
-    result = {name: known[name]() for name in args.parts}
-    if args.json and args.json.is_file():  # parts of one table may run apart
-        import json
-
-        result = json.loads(args.json.read_text()) | result
-        result.pop("machine")
-    save(args.json, result)
+    run_parts(__doc__, parts, argv)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,7 @@ No method is tuned; seeds 0 to 4 (three for the slow ones). The Gaussian mixture
 covariances on 30 principal components.
 """
 
-import argparse
-from pathlib import Path
-
-from _common import cpu, one_blas_thread, save
+from _common import cpu, one_blas_thread, run_parts
 
 one_blas_thread()
 
@@ -30,13 +27,10 @@ def accuracy(y, labels):
     return float(table[linear_sum_assignment(-table)].sum() / len(y))
 
 
-def main():
-    """Print a row a method."""
+def digits():
+    """Accuracy and CPU seconds, a row a method."""
     from sklr.cluster import DiffusionSubspaceClustering
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
     X, y = load_digits(return_X_y=True)
     small = PCA(30, random_state=0).fit_transform(X)
     methods = {
@@ -58,7 +52,11 @@ def main():
         found[name] = {"accuracy": scores, "seconds": times}
         each = " ".join(f"{s:.3f}" for s in scores)
         print(f"{name:32s} {np.mean(scores):.3f} ({each}) {np.median(times):.2f} s", flush=True)
-    save(args.json, {"digits": found})
+    return found
+
+
+def main(argv=None):
+    run_parts(__doc__, {"digits": digits}, argv)
 
 
 if __name__ == "__main__":

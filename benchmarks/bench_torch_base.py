@@ -4,7 +4,6 @@ Conformance (scikit-learn's suite), lines of code, and overhead on digits over a
 one run on one thread. skorch is skipped, with the reason, where it is not installed.
 """
 
-import argparse
 import ast
 import io
 import os
@@ -14,7 +13,7 @@ import time
 import tokenize
 import warnings
 
-from _common import save
+from _common import run_parts
 
 ROOT = pathlib.Path(__file__).parents[1]
 EPOCHS, BATCH, RATE, HIDDEN = 20, 64, 0.05, 128
@@ -235,18 +234,15 @@ def bench_lines():
     return found
 
 
-def main():
+def main(argv=None):
     """Run the parts."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=pathlib.Path)
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--skip-conformance", action="store_true")
-    args = parser.parse_args()
-    warnings.simplefilter("ignore")
-    result = {"lines": bench_lines(), "overhead": bench_overhead(args.repeats)}
-    if not args.skip_conformance:
-        result["conformance"] = bench_conformance()
-    save(args.json, result)
+    run_parts(
+        __doc__,
+        {"lines": bench_lines, "overhead": bench_overhead, "conformance": bench_conformance},
+        argv,
+        lambda parser: parser.add_argument("--repeats", type=int, default=9),
+        lambda _: warnings.simplefilter("ignore"),
+    )
 
 
 if __name__ == "__main__":

@@ -11,10 +11,7 @@ by 5 neighbours is fitted on the mapped samples and scored on the fitted and on 
 Beside: no adaptation, and `ot.da.EMDTransport` where POT is installed.
 """
 
-import argparse
-from pathlib import Path
-
-from _common import one_blas_thread, save
+from _common import one_blas_thread, run_parts
 
 one_blas_thread()
 
@@ -141,11 +138,8 @@ def cell(name, shift, seed):
     return out
 
 
-def main():
-    """Print the mean accuracy of each rule on both groups of sets."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
+def accuracies():
+    """Mean accuracy of each rule on both groups of sets."""
     found = {
         f"{name}/{shift}/{seed}": cell(name, shift, seed)
         for name in (*TUNE, *TEST, *HARD)
@@ -166,7 +160,11 @@ def main():
         parts = [np.mean(by_set[i:j]) for i, j in ((0, 4), (4, 8), (8, 11), (11, 12))]
         means, each = (" ".join(f"{v:6.3f}" for v in values) for values in (parts, by_set))
         print(f"{rule:12s} {means}   {each}")
-    save(args.json, {"accuracy": found})
+    return found
+
+
+def main(argv=None):
+    run_parts(__doc__, {"accuracy": accuracies}, argv)
 
 
 if __name__ == "__main__":

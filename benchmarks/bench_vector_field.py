@@ -4,14 +4,12 @@ Positions and vectors of a sheet rolled up to a spiral with a gap of .75, height
 field that turns by one radian per unit of arc length. Seconds of the clock, the same threads.
 """
 
-import argparse
 import os
-import pathlib
 import resource
 import time
 import warnings
 
-from _common import save
+from _common import run_parts
 
 
 def spiral(n, seed):
@@ -145,27 +143,38 @@ def bench_accuracy(surface, noises, shares, n=1500, n_eigenpairs=(100, 300), see
     return rows
 
 
-def main(argv=None):
-    """Print speed by size, and accuracy (alignment) by noise and share of labels."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--part", choices=("all", "speed", "accuracy"), default="all")
-    args = parser.parse_args(argv)
+def use_threads(args):
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(args.threads)
     warnings.simplefilter("ignore")
-    result = {"threads": args.threads}
-    if args.part in ("all", "speed"):
-        # 2000 points are 6000 numbers to learn, 6000 points are 6000 rows of the peer's matrix
-        # (three outputs share it). There its optimiser is stopped after four likelihoods.
-        parts = [(1000, None), (2000, None), (5000, 0), (6000, 4), (20000, 0)]
-        result["speed"] = bench_speed(parts)
-    if args.part in ("all", "accuracy"):
-        shares = (0.05, 0.1, 0.2, 0.4)
-        result["accuracy"] = bench_accuracy(spiral, (0.1, 0.4), shares)
-        result["accuracy"] += bench_accuracy(sphere, (0.0, 0.1, 0.3), shares)
-    save(args.json, result)
+    return {"threads": args.threads}
+
+
+def all_sizes():
+    """Seconds by size.
+
+    2000 points are 6000 numbers to learn, 6000 points are 6000 rows of the peer's matrix (three
+    outputs share it). There its optimiser is stopped after four likelihoods.
+    """
+    return bench_speed([(1000, None), (2000, None), (5000, 0), (6000, 4), (20000, 0)])
+
+
+def both_surfaces():
+    """Alignment by noise and share of labels."""
+    shares = (0.05, 0.1, 0.2, 0.4)
+    rows = bench_accuracy(spiral, (0.1, 0.4), shares)
+    return rows + bench_accuracy(sphere, (0.0, 0.1, 0.3), shares)
+
+
+def main(argv=None):
+    """Print speed by size, and accuracy (alignment) by noise and share of labels."""
+    run_parts(
+        __doc__,
+        {"speed": all_sizes, "accuracy": both_surfaces},
+        argv,
+        lambda parser: parser.add_argument("--threads", type=int, default=2),
+        use_threads,
+    )
 
 
 if __name__ == "__main__":
