@@ -190,7 +190,8 @@ def bench_step(repeats):
     """Microseconds of one step of an optimiser without momentum, interleaved."""
     import torch
 
-    from sklr.nn import RiemannianSGD, _riemannian
+    from sklr.nn import RiemannianSGD
+    from sklr.nn._grassmann import _riemannian
 
     torch.set_num_threads(1)
     rows = {}
