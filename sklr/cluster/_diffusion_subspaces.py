@@ -285,12 +285,9 @@ class DiffusionSubspaceClustering(
             check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         )
         with single_blas_thread():
-            found = self._fit_inside(inside, rng)
-        labels = np.zeros(len(X), dtype=np.int64)
-        labels[~zero] = found.pop("labels")
-        self.labels_, self.mean_ = labels, mean
-        for name, value in found.items():
-            setattr(self, name, value)
+            of_inside = self._fit_inside(inside, rng)
+        self.labels_, self.mean_ = np.zeros(len(X), dtype=np.int64), mean
+        self.labels_[~zero] = of_inside
         self._n_features_out = int(self.n_components_.sum())
         return self
 
@@ -592,7 +589,7 @@ class DiffusionSubspaceClustering(
         return X[~zero]
 
     def _fit_inside(self, X, rng):
-        """Fit rows that are not zero; returns the attributes."""
+        """Fit rows that are not zero, set the attributes, return the rows' labels."""
         settings = {"joint": self.orthogonal, "max_iter": self.max_iter, "tol": self.tol}
         part, name, penalty = fit_partition(
             X,
@@ -638,21 +635,16 @@ class DiffusionSubspaceClustering(
         inside, outside, sizes = found
         captured = np.array([values.sum() for values in inside]) * sizes
         same = len({len(basis) for basis in bases}) == 1
-        return {
-            "labels": labels,
-            "components_": np.stack(bases) if same else bases,
-            "n_components_": np.array([len(basis) for basis in bases]),
-            "weights_": mixture.weights,
-            "signal_variances_": variances,
-            "noise_variance_": noise,
-            "objective_": float(captured.sum()),
-            "objective_history_": np.array(history),
-            "explained_variance_ratio_": captured / np.maximum(captured + outside, 1e-300),
-            "init_": name,
-            "n_iter_": len(history),
-            "_handicap": handicap,
-            "_floor": noise_floor(X, [len(basis) for basis in bases]),
-        }
+        self.components_ = np.stack(bases) if same else bases
+        self.n_components_ = np.array([len(basis) for basis in bases])
+        self.weights_ = mixture.weights
+        self.signal_variances_, self.noise_variance_ = variances, noise
+        self.objective_, self.objective_history_ = float(captured.sum()), np.array(history)
+        self.explained_variance_ratio_ = captured / np.maximum(captured + outside, 1e-300)
+        self.init_, self.n_iter_ = name, len(history)
+        self._handicap = handicap
+        self._floor = noise_floor(X, [len(basis) for basis in bases])
+        return labels
 
     def _warn(self, part, converged, history):
         if not converged:

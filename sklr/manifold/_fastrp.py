@@ -306,7 +306,7 @@ or array-like of shape (n_samples, n_features)
                     args = (power, float(weight), self.normalize_powers, started, threads)
                     total = core.merge_into(total, *args)
                     started = True
-            vars(other).update(other._finished(total, self.degrees_, threads))
+            other._finish(total, self.degrees_, threads)
         return other
 
     def fit_transform_blocks(self, graph, out, *, column_block=16, overwrite=False):
@@ -355,8 +355,10 @@ or array-like of shape (n_samples, n_features)
         )
 
     def _embed(self, X):
-        adjacency, kept = self._graph(X)
-        vars(self).update(kept)
+        adjacency, made = self._graph(X)
+        if made:
+            self.adjacency_, self.n_neighbors_ = made["adjacency_"], made["n_neighbors_"]
+            self._neighbors = made["_neighbors"]
         self._embed_graph(adjacency)
 
     def _embed_graph(self, adjacency):
@@ -394,7 +396,7 @@ or array-like of shape (n_samples, n_features)
                 threads=threads,
                 progress=self._progress,
             )
-            vars(self).update(self._finished(total, operator.degrees, threads))
+            self._finish(total, operator.degrees, threads)
         self.projection_ = projection
         self.degrees_ = operator.degrees
         self.weights_ = weights
@@ -418,18 +420,16 @@ or array-like of shape (n_samples, n_features)
             powers, total=len(powers), description="powers of the graph", verbose=self.verbose
         )
 
-    def _finished(self, total, degrees, threads):
-        """Return the fitted attributes that come of the sum of the powers, which is written to."""
-        found = {"embedding_": total}
+    def _finish(self, total, degrees, threads):
+        """Set the attributes that come of the sum of the powers, which is written to."""
         if self.standardize:
-            mean, scale = core.column_moments(total, threads)
-            core.standardize_in_place(total, mean, scale, threads)
-            found |= {"mean_": mean, "scale_": scale}
+            self.mean_, self.scale_ = core.column_moments(total, threads)
+            core.standardize_in_place(total, self.mean_, self.scale_, threads)
         else:
             core.check_range(total, total.dtype)
         if self.isolated == "zero":
             total[degrees == 0] = 0
-        return found
+        self.embedding_ = total
 
 
 def _rows_of(power):
