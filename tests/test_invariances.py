@@ -230,6 +230,8 @@ def test_results_change_as_declared(name):
     promises = {k: v for k, v in DECLARED.get(name, {}).items() if k != "why_not"}
     if not promises:
         return  # why is in DECLARED, and another test asks for it
+    unknown = sorted(set(promises) - set(CHANGES))
+    assert not unknown, f"DECLARED[{name!r}] has {unknown}; the changes are {sorted(CHANGES)}"
     kind = kind_of(CLASSES[name])
 
     @settings(
@@ -256,10 +258,14 @@ def test_results_change_as_declared(name):
                 value = in_order(value, change.order, n)
             of = promise if isinstance(promise, dict) else dict.fromkeys(value, promise)
             for result, its in of.items():
+                assert result in value, f"{name} has no {result!r}; its results are {set(value)}"
                 try:
                     check(its, (name, changed, result), got[result], value[result], change)
                 except AssertionError as exc:
-                    raise AssertionError(f"{changed}: {result}: {exc}") from None
+                    raise AssertionError(
+                        f"{changed}: {result}: {exc}; DECLARED is in {home_of(CLASSES[name])}, and "
+                        "tests/promises.py has other promises"
+                    ) from None
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -275,7 +281,8 @@ def test_every_class_says_something_of_every_change(name):
     cls = CLASSES[name]
     wanted, said = set(applicable(cls)), DECLARED.get(name)
     assert said is not None, (
-        f"add {name} to DECLARED in {home_of(cls)}: for each of {sorted(wanted)} a promise, or a "
+        f"add {name} to DECLARED in {home_of(cls)} (make the file where there is none; "
+        f"tests/promises.py has the words): for each of {sorted(wanted)} a promise, or a "
         "reason in why_not; the other entries there show how"
     )
     why_not = said.get("why_not", {})
@@ -284,12 +291,14 @@ def test_every_class_says_something_of_every_change(name):
     missing, surplus = wanted - promised - set(why_not), (promised | set(why_not)) - wanted
     assert not missing, f"DECLARED[{name!r}] in {home_of(cls)} says nothing of {sorted(missing)}"
     assert not surplus, f"DECLARED[{name!r}] in {home_of(cls)}: {sorted(surplus)} do not apply"
-    assert all(len(reason.split()) >= 4 for reason in why_not.values()), name
+    for change, reason in why_not.items():
+        assert len(reason.split()) >= 4, f"{name}, {change}: {reason!r} is no reason (four words)"
 
 
 def test_declarations_are_of_classes_that_there_are():
     for what in (DECLARED, PARAMS, MAKERS, KINDS):
-        assert set(what) <= set(CLASSES), sorted(set(what) - set(CLASSES))
+        unknown = sorted(set(what) - set(CLASSES))
+        assert not unknown, f"a tests/*/declarations.py names {unknown}, which are not public"
 
 
 def test_a_broken_promise_is_found():
