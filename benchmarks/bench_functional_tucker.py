@@ -136,13 +136,13 @@ def bench_pm25():
 def ascent(X, y, rank, nu, learn=False):
     """Return one run of the ascent as `fit` sets it up, before its first sweep."""
     from sklr.decomposition import FunctionalTuckerRegressor
-    from sklr.decomposition._functional_tucker_fit import Ascent
+    from sklr.decomposition._functional_tucker_fit import CoordinateAscent
 
     model = FunctionalTuckerRegressor(rank, nu=nu)
     model._set_scales(X, y, np.ones(len(y)))
     modes, rows = model._make_modes(X)
     rng = np.random.default_rng(0)
-    run = Ascent(
+    run = CoordinateAscent(
         modes, rows, (y - y.mean()) / y.std(), np.ones(len(y)), [np.arange(len(y))],
         core="tucker", noise_prior=(1.0, 1.0), scales=[0.25] * len(modes), learn=learn,
     )  # fmt: skip

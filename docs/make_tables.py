@@ -1,4 +1,6 @@
-"""Write the tables of methods in README.md and docs/papers.md from docs/methods/*.toml.
+"""Write the tables of methods in README.md, docs/index.md and docs/papers.md.
+
+They are made from docs/methods/*.toml.
 
 And the API page, from what each public module names in ``__all__``.
 
@@ -6,11 +8,14 @@ And the API page, from what each public module names in ``__all__``.
 
 One file a method, so that those who add methods at the same time edit no common list. A file has
 
-- ``number`` (its place in the table), ``method``, ``paper`` (a link), ``homes``, ``tests`` of the
-  paper's claim, and ``status``: "in", or "planned" for what users do not see yet;
+- ``number`` (its place in the table: the next free one), ``method``, ``paper`` (a link),
+  ``homes``, ``tests`` of the paper's claim, and ``status``: "in", or "planned" for what users
+  do not see yet;
 - ``[claim]``: ``name``, ``holds``, ``does_not``: what was measured of the claim;
-- ``[readme]``, where the method has a row there: ``row`` (its place), ``you_have``, ``you_want``,
-  ``take``, ``guide``.
+- ``[readme]``, where the method has a row there and on the index page: ``row`` (its place),
+  ``you_have``, ``you_want``, ``take``, ``guide``.
+
+What is missing in a file, or stands twice, is an error that says what to add.
 
 Homes in packages on torch get their star here. ``tests/test_api_index.py`` says when a table is
 not what its sources say.
@@ -22,13 +27,53 @@ import tomllib
 
 ROOT = pathlib.Path(__file__).parents[1]
 METHODS = ROOT / "docs" / "methods"
-TABLES = {"README.md": ("readme",), "docs/papers.md": ("methods", "claims")}
+TABLES = {
+    "README.md": ("readme",),
+    "docs/index.md": ("index",),
+    "docs/papers.md": ("methods", "claims"),
+}
+# What a file has to have, and its sections where they are there.
+NEEDED = {
+    "planned": ("number", "method", "homes"),
+    "in": ("number", "method", "homes", "paper", "tests", "claim"),
+    "[claim]": ("name", "holds", "does_not"),
+    "[readme]": ("row", "you_have", "you_want", "take", "guide"),
+}
 
 
 def methods() -> list[dict]:
     """Return what the files say, in the order of their numbers."""
-    found = [tomllib.loads(path.read_text(encoding="utf-8")) for path in METHODS.glob("*.toml")]
-    return sorted(found, key=lambda method: method["number"])
+    found = {
+        f"docs/methods/{path.name}": tomllib.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(METHODS.glob("*.toml"))
+    }
+    for where, method in found.items():
+        _check_complete(method, where)
+    numbers = [method["number"] for method in found.values()]
+    free = sorted(set(range(1, len(found) + 1)) - set(numbers))
+    for where, method in found.items():
+        number = method["number"]
+        if free and (numbers.count(number) > 1 or not 1 <= number <= len(found)):
+            raise ValueError(
+                f"{where}: number = {number}, which is taken or leaves a gap; the numbers go "
+                f"from 1 to {len(found)}, the number of files, and free are {free}"
+            )
+    return sorted(found.values(), key=lambda method: method["number"])
+
+
+def _check_complete(method: dict, where: str) -> None:
+    status = method.get("status")
+    if status not in ("in", "planned"):
+        raise ValueError(f'{where}: status = "in" or "planned" is needed, found {status!r}')
+    parts = [("", status, method)]
+    parts += [(f"[{p}]", f"[{p}]", method[p]) for p in ("claim", "readme") if p in method]
+    for part, kind, there in parts:
+        missing = [key for key in NEEDED[kind] if key not in there]
+        if missing:
+            raise ValueError(
+                f"{where}: {part or 'the file'} lacks {missing}; another file of the folder shows "
+                "how, and the docstring of docs/make_tables.py says what each means"
+            )
 
 
 def _home(home: str) -> str:
@@ -44,6 +89,11 @@ def _rows(name: str, there: list[dict]) -> list[tuple[str, ...]]:
         columns = ("you_have", "you_want", "take", "guide")
         return [("you have", "you want", "take", "guide")] + [
             tuple(row[column] for column in columns) for row in rows
+        ]
+    if name == "index":  # the same rows for a reader who is inside docs/
+        return [("you have", "you want", "read")] + [
+            (have, want.replace(r"\*", ""), guide.replace("](docs/", "]("))
+            for have, want, _, guide in _rows("readme", there)[1:]
         ]
     if name == "claims":
         columns = ("name", "holds", "does_not")
@@ -61,7 +111,7 @@ def _rows(name: str, there: list[dict]) -> list[tuple[str, ...]]:
 
 
 def table(name: str) -> str:
-    """Return a table in Markdown: ``readme``, ``methods`` or ``claims``."""
+    """Return a table in Markdown: ``readme``, ``index``, ``methods`` or ``claims``."""
     head, *rows = _rows(name, [method for method in methods() if method["status"] == "in"])
     lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
     lines.insert(1, "|" + "---|" * len(head))

@@ -109,7 +109,7 @@ def check(promise, where, got, value, change):
     size = max(np.abs(expected).max(initial=0.0), np.finfo(float).tiny)
     off = np.abs(got - expected).max(initial=0.0) / size
     WORST[where] = max(WORST[where], off)
-    assert off <= promise.tol, f"off by {off:.1e} of the largest, promised are {promise.tol:.0e}"
+    assert off <= promise.tol, f"off by {off:.1e} of the largest, {promise.tol:.0e} is promised"
 
 
 def a_rotation(n, rng):

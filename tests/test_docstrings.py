@@ -59,6 +59,11 @@ def errors_of(path, ignored):
     return [f"{code}: {message}" for code, message in found if code not in ignored]
 
 
+def source(item):
+    """Return the file of a class or function, for messages."""
+    return item.__module__.replace(".", "/") + ".py"
+
+
 def dotted(item):
     return f"{item.__module__}.{item.__qualname__}"
 
@@ -70,7 +75,7 @@ def test_numpydoc_of_classes_and_functions(name):
     if not (inspect.isclass(item) and issubclass(item, BaseEstimator)):
         ignored |= set(IGNORED_IN_FUNCTIONS)
     errors = errors_of(dotted(item), ignored)
-    assert not errors, "\n".join([name, *errors])
+    assert not errors, "\n".join([f"{name} ({source(item)})", *errors])
 
 
 @pytest.mark.parametrize("cls, name", list(public_methods()))
@@ -79,7 +84,7 @@ def test_numpydoc_of_methods(cls, name):
     if isinstance(inspect.getattr_static(cls, name), property):
         ignored |= set(IGNORED_IN_PROPERTIES)
     errors = errors_of(f"{dotted(cls)}.{name}", ignored)
-    assert not errors, "\n".join([f"{cls.__name__}.{name}", *errors])
+    assert not errors, "\n".join([f"{cls.__name__}.{name} ({source(cls)})", *errors])
 
 
 def sections(item):
@@ -90,7 +95,7 @@ def sections(item):
 def test_example_runs(name):
     """Everything public has an example; it is run here, so also against an installed copy."""
     item = OBJECTS[name]
-    assert sections(item)["Examples"], f"{name} has no Examples section"
+    assert sections(item)["Examples"], f"{name} has no Examples section: add one to {source(item)}"
     module = inspect.getmodule(item)
     tests = doctest.DocTestFinder(recurse=False).find(item, name, module=module, globs={})
     examples = [example for test in tests for example in test.examples]
@@ -113,10 +118,19 @@ def test_example_runs(name):
 def test_estimators_give_references(name):
     """Each estimator comes from a paper: DOI or arXiv number, and See Also with its peers."""
     text = "\n".join(sections(OBJECTS[name])["References"]).lower()
-    assert text, f"{name} has no References section"
-    assert "doi" in text or "arxiv" in text, f"{name}: neither a DOI nor an arXiv number"
+    assert text, (
+        f"{name} has no References section: add one with the paper and its DOI or arXiv number to "
+        f"{source(OBJECTS[name])}"
+    )
+    assert "doi" in text or "arxiv" in text, (
+        f"{name}: neither a DOI nor an arXiv number in References"
+    )
     parameters = [p.name for p in sections(OBJECTS[name])["Parameters"]]
-    assert parameters == list(inspect.signature(OBJECTS[name]).parameters)
+    wanted = list(inspect.signature(OBJECTS[name]).parameters)
+    assert parameters == wanted, (
+        f"{name} documents {parameters}; __init__ has {wanted}: the same names in the same order, "
+        "one an entry"
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,7 +161,10 @@ def test_fitted_attributes_are_documented(name):
         estimator.fit(X, y) if y is not None else estimator.fit(X)
     fitted = {a for a in vars(estimator) if a.endswith("_") and not a.startswith("_")}
     undocumented = fitted - documented
-    assert not undocumented, f"{name} does not document {sorted(undocumented)}"
+    assert not undocumented, (
+        f"{name} does not document {sorted(undocumented)}: name them under Attributes in "
+        f"{source(OBJECTS[name])}, or let names of what is private begin with an underscore"
+    )
     # An attribute may be there for some parameters only, or for input with column names.
     of_some_input = {a for a in documented if not hasattr(estimator, a)} - {"feature_names_in_"}
     text = {
@@ -190,4 +207,4 @@ def test_pytest_collects_the_doctests_of_every_public_object():
     assert done.returncode == 0, done.stdout + done.stderr
     collected = {line.partition("::")[2] for line in done.stdout.splitlines() if "::" in line}
     missing = {dotted(item) for item in OBJECTS.values()} - collected
-    assert not missing, sorted(missing)
+    assert not missing, f"no example with >>> in the docstrings of {sorted(missing)}"

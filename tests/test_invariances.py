@@ -230,6 +230,8 @@ def test_results_change_as_declared(name):
     promises = {k: v for k, v in DECLARED.get(name, {}).items() if k != "why_not"}
     if not promises:
         return  # why is in DECLARED, and another test asks for it
+    unknown = sorted(set(promises) - set(CHANGES))
+    assert not unknown, f"DECLARED[{name!r}] has {unknown}; the changes are {sorted(CHANGES)}"
     kind = kind_of(CLASSES[name])
 
     @settings(
@@ -263,7 +265,12 @@ def test_results_change_as_declared(name):
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        holds()
+        try:
+            holds()
+        except (AssertionError, KeyError) as exc:  # KeyError: a result that there is not
+            home = home_of(CLASSES[name])
+            exc.add_note(f"DECLARED[{name!r}] is in {home}; tests/promises.py has other promises")
+            raise
 
 
 def home_of(cls):
@@ -275,7 +282,8 @@ def test_every_class_says_something_of_every_change(name):
     cls = CLASSES[name]
     wanted, said = set(applicable(cls)), DECLARED.get(name)
     assert said is not None, (
-        f"add {name} to DECLARED in {home_of(cls)}: for each of {sorted(wanted)} a promise, or a "
+        f"add {name} to DECLARED in {home_of(cls)} (make the file where there is none; "
+        f"tests/promises.py has the words): for each of {sorted(wanted)} a promise, or a "
         "reason in why_not; the other entries there show how"
     )
     why_not = said.get("why_not", {})
@@ -284,12 +292,14 @@ def test_every_class_says_something_of_every_change(name):
     missing, surplus = wanted - promised - set(why_not), (promised | set(why_not)) - wanted
     assert not missing, f"DECLARED[{name!r}] in {home_of(cls)} says nothing of {sorted(missing)}"
     assert not surplus, f"DECLARED[{name!r}] in {home_of(cls)}: {sorted(surplus)} do not apply"
-    assert all(len(reason.split()) >= 4 for reason in why_not.values()), name
+    for change, reason in why_not.items():
+        assert len(reason.split()) >= 4, f"{name}, {change}: {reason!r} is no reason (four words)"
 
 
 def test_declarations_are_of_classes_that_there_are():
     for what in (DECLARED, PARAMS, MAKERS, KINDS):
-        assert set(what) <= set(CLASSES), sorted(set(what) - set(CLASSES))
+        unknown = sorted(set(what) - set(CLASSES))
+        assert not unknown, f"a tests/*/declarations.py names {unknown}, which are not public"
 
 
 def test_a_broken_promise_is_found():

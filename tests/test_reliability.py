@@ -62,7 +62,7 @@ def test_pickle_of_another_version_says_so(estimator, monkeypatch):
 class InterruptAt:
     """Raise KeyboardInterrupt before the n-th line of sklr that this thread runs, and count lines.
 
-    Where a signal arrives hangs on the load of the machine, a count of lines does not. Compiled
+    Where a signal arrives depends on the load of the machine, a count of lines does not. Compiled
     code is never interrupted in its middle by either of them.
     """
 

@@ -50,7 +50,7 @@ def _bounded(X, max_norm):
     return X
 
 
-def _upright(bases, variances):
+def _with_fixed_signs(bases, variances):
     """Give each row the sign that makes its largest entry positive."""
     out = []
     for basis in bases:
@@ -307,7 +307,7 @@ class DiffusionSubspaceClustering(
         X = self._checked(X)
         if self.soft:
             return self._mixture().posterior(X, self.noise_variance_).argmax(axis=1)
-        return (energies(X, list(self.components_)) - self._handicap).argmax(axis=1)
+        return (energies(X, list(self.components_)) - self._dim_penalty).argmax(axis=1)
 
     def predict_proba(self, X, sigma=None):
         """Return the probability of each cluster given noisy samples.
@@ -603,7 +603,7 @@ class DiffusionSubspaceClustering(
             **settings,
         )
         labels, bases, history, converged = part.labels, part.bases, part.history, part.converged
-        handicap = penalty * np.array([len(basis) for basis in bases])
+        dim_penalty = penalty * np.array([len(basis) for basis in bases])
         if self.solver == "sgd":
             scale = np.sqrt((X**2).sum() / (len(X) * len(bases[0])))
             bases, history, converged = denoising_descent(
@@ -614,7 +614,7 @@ class DiffusionSubspaceClustering(
                 n_epochs=self.max_iter,
                 tol=self.tol,
             )
-            labels = (energies(X, bases) - handicap).argmax(axis=1)
+            labels = (energies(X, bases) - dim_penalty).argmax(axis=1)
         found = spectra(X, labels, bases)
         mixture, noise = hard_mixture(
             X, labels, bases, spectrum=self.spectrum, noise=self.noise_variance, found=found
@@ -631,7 +631,7 @@ class DiffusionSubspaceClustering(
             labels = mixture.posterior(X, noise).argmax(axis=1)
             found = spectra(X, labels, mixture.bases)
         self._warn(part, converged, history)
-        bases, variances = _upright(mixture.bases, mixture.variances)
+        bases, variances = _with_fixed_signs(mixture.bases, mixture.variances)
         inside, outside, sizes = found
         captured = np.array([values.sum() for values in inside]) * sizes
         same = len({len(basis) for basis in bases}) == 1
@@ -642,7 +642,7 @@ class DiffusionSubspaceClustering(
         self.objective_, self.objective_history_ = float(captured.sum()), np.array(history)
         self.explained_variance_ratio_ = captured / np.maximum(captured + outside, 1e-300)
         self.init_, self.n_iter_ = name, len(history)
-        self._handicap = handicap
+        self._dim_penalty = dim_penalty
         self._floor = noise_floor(X, [len(basis) for basis in bases])
         return labels
 
@@ -651,7 +651,7 @@ class DiffusionSubspaceClustering(
             gain = abs(history[-1] - history[-2]) / abs(history[-2]) if len(history) > 1 else np.inf
             warnings.warn(
                 f"No convergence in max_iter={self.max_iter} iterations: the last one changed the "
-                f"objective by a share of {gain:.2g}, tol={self.tol:g} was asked.",
+                f"objective by a share of {gain:.2g}, more than tol={self.tol:g}. Raise max_iter.",
                 ConvergenceWarning,
                 stacklevel=5,
             )

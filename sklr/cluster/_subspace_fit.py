@@ -171,7 +171,8 @@ def fit_partition(X, n_clusters, rule, *, init, n_init, rng, n_jobs, verbose, jo
         energy = float(np.vdot(X, X))
     if not np.isfinite(energy):
         raise ValueError(
-            f"X has entries up to {np.abs(X).max():.2g}, whose squares are no numbers: divide X."
+            f"X has entries up to {np.abs(X).max():.2g}, whose squares overflow: divide X by a "
+            "constant."
         )
     some = X  # starts need not see all rows
     enough = int(np.clip(10 * np.sum(dims), *N_LANDMARKS))
@@ -209,8 +210,8 @@ def fit_partition(X, n_clusters, rule, *, init, n_init, rng, n_jobs, verbose, jo
                 labels = energies(X, bases).argmax(axis=1)
             else:
                 part, penalty = _fitted(some, labels, dims, rule, settings)
-                handicap = penalty * np.array([len(basis) for basis in part.bases])
-                labels = (energies(X, part.bases) - handicap).argmax(axis=1)
+                dim_penalty = penalty * np.array([len(basis) for basis in part.bases])
+                labels = (energies(X, part.bases) - dim_penalty).argmax(axis=1)
         found = _fitted(X, labels, dims, rule, settings)
         merit = _merit(X, found[0], rule)
         if best is None or merit > best_merit + 1e-9 * abs(best_merit):

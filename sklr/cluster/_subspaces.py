@@ -151,7 +151,7 @@ def k_subspaces(X, labels, dims, *, joint, penalty, max_iter, tol):
     fall, and there are finitely many partitions, so that this ends.
     """
     n_clusters = len(dims)
-    handicap = penalty * np.asarray(dims)
+    dim_penalty = penalty * np.asarray(dims)
     bases, exact, n_reseeds, grams = None, True, 0, []
     history, converged = [], False
     for _ in range(max_iter):
@@ -170,7 +170,7 @@ def k_subspaces(X, labels, dims, *, joint, penalty, max_iter, tol):
             ]
             if joint:
                 bases = _joint_rows(X, groups, bases)
-        E = energies(X, bases) - handicap
+        E = energies(X, bases) - dim_penalty
         new = E.argmax(axis=1)
         history.append(float(E[np.arange(len(X)), new].sum()))
         stable = np.array_equal(new, labels)
@@ -181,7 +181,7 @@ def k_subspaces(X, labels, dims, *, joint, penalty, max_iter, tol):
             n_reseeds += 1
             total = np.einsum("ij,ij->i", X, X)
             for k in empty:
-                moved |= _reseed(E + handicap, labels, total, k, dims[k])
+                moved |= _reseed(E + dim_penalty, labels, total, k, dims[k])
         if (stable or small) and exact and not moved:
             converged = True
             break
@@ -222,7 +222,7 @@ def spectra(X, labels, bases):
 
 
 def noise_floor(X, dims):
-    """Return the smallest noise variance that is told from rounding."""
+    """Return the smallest noise variance that can be distinguished from rounding."""
     return 1e-8 * max(float(np.vdot(X, X)) / (len(X) * float(np.mean(dims))), 1e-300)
 
 

@@ -66,7 +66,7 @@ _SLACK = 1e-12
 
 
 def check_box(bounds):
-    """Return bounds (d, 2), or say which side of the box is none."""
+    """Return bounds (d, 2), or raise an error that names the bad side of the box."""
     try:
         box = np.asarray(bounds, dtype=np.float64)
     except (TypeError, ValueError):
@@ -282,8 +282,8 @@ class ChebyshevTucker:
         Raises
         ------
         ValueError
-            A side of the box that is none, a function that is not finite on the box (the point is
-            named) or returns another shape, a grid of more than 2e7 points.
+            A side of the box that is empty or not finite, a function that is not finite on the box
+            (the point is named) or returns another shape, a grid of more than 2e7 points.
 
         Warns
         -----

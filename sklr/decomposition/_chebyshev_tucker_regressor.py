@@ -342,7 +342,7 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
             return box, np.zeros(X.shape[1], dtype=bool)
         low, high = X.min(axis=0), X.max(axis=0)
         span = high - low
-        # A range that rounding could have made is none.
+        # A range that rounding could have made counts as zero.
         constant = span <= 1e-13 * np.maximum(np.abs(low), np.abs(high))
         margin = np.where(constant, np.maximum(1.0, np.abs(low)), _MARGIN * span)
         return np.column_stack([low - margin, high + margin]), constant

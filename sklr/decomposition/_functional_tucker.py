@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklr.decomposition._functional_tucker_fit import (
-    Ascent,
+    CoordinateAscent,
     Mode,
     chunks,
     gaps_of,
@@ -276,8 +276,8 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
             gain = best.bounds[-1] - best.bounds[-2] if len(best.bounds) > 1 else np.inf
             warnings.warn(
                 f"No convergence in max_iter={self.max_iter} sweeps: the last one raised the "
-                f"evidence bound {best.bounds[-1]:.6g} by {gain:.3g}, tol={self.tol:g} of it or a "
-                f"sample (of {len(y)}) was asked.",
+                f"evidence bound {best.bounds[-1]:.6g} by {gain:.3g}, more than tol={self.tol:g} "
+                f"of it and of a sample (of {len(y)}). Raise max_iter.",
                 ConvergenceWarning,
                 stacklevel=3,
             )
@@ -536,7 +536,7 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
             core = rng.standard_normal([mode.rank for mode in modes])
             for centred in self._centrings():
                 target = (y - self._mean * centred) / self.y_std_
-                ascent = Ascent(
+                ascent = CoordinateAscent(
                     modes, rows, target, weights, groups, core=self.core,
                     noise_prior=np.asarray(self.noise_prior, dtype=float), scales=scales,
                     learn=auto,

@@ -109,7 +109,7 @@ def chunks(n, width):
         yield slice(first, min(first + step, n))
 
 
-class Ascent:
+class CoordinateAscent:
     """One run of coordinate ascent on fixed data, from one start."""
 
     def __init__(self, modes, rows, y, weights, groups, *, core, noise_prior, scales, learn):

@@ -49,7 +49,8 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
         entries that are set aside, where there are 40 rows for each.
     n_neighbors : int or "auto", default="auto"
         How many near rows a hole gets a correction from: the weighted mean of their residuals in
-        its column, shrunk. 0 is none. "auto" is 5 where it helps on entries that are set aside.
+        its column, shrunk. 0 turns it off. "auto" is 5 where it helps on entries that are set
+        aside.
     min_value : {"auto", "observed"}, float or array-like of shape (n_features,), default="auto"
         What is filled in is not below. "observed" is the smallest value of the column in `fit`;
         "auto" is "observed" for factor analysis, unless `held_out_error_` is below 0.1, and no

@@ -145,7 +145,7 @@ def run_benchmark(
     Raises
     ------
     ValueError
-        An unknown dataset, subject, evaluation, pipeline or channel, a band that is none for the
+        An unknown dataset, subject, evaluation, pipeline or channel, a band that does not fit the
         sampling rate, or a dataset that does not allow the evaluation or paradigm. All options are
         checked before any subject is read.
     OSError
@@ -232,7 +232,7 @@ def _check_options(evaluation, paradigm, subjects, channels, fmin, fmax, orders,
 
 
 def _frequencies(data):
-    """Stimulus frequencies of a dataset of flickering stimuli, None where names are no numbers."""
+    """Stimulus frequencies of a dataset of flickering stimuli, None where names are not numbers."""
     try:
         return sorted(float(name) for name in data.event_id if name != "rest")
     except ValueError:

@@ -35,7 +35,7 @@ _WINDOW_BYTES = 16_000_000
 
 @dataclass(frozen=True)
 class _Job:
-    """What every task is told; arrays are in files of the folder `parts`."""
+    """What every task gets; arrays are in files of the folder `parts`."""
 
     graph: str
     parts: str

@@ -14,7 +14,7 @@ from sklr.utils._warnings import warn_user
 AFFINITIES = {"adaptive": "adaptive", "alpha": "alpha", "gaussian": "gaussian", "knn": "binary"}
 
 _TINY = np.finfo(float).tiny
-# A heat kernel whose entries differ by less than this share is told.
+# A heat kernel whose entries differ by less than this share gets a warning.
 _EVEN = 1e-7
 # Columns from which the entropy is estimated when there are many.
 _ENTROPY_COLUMNS = 32
@@ -29,7 +29,7 @@ def build_graph(
     Returns
     -------
     W : csr_array of shape (n_samples, n_samples)
-        Connected: components are joined, and that is told by a warning.
+        Connected: components are joined, with a warning.
     labels : ndarray of shape (n_samples,)
         Connected component of each point before that.
     """

@@ -27,7 +27,7 @@ from sklr.metrics._kernel_spectrum import (
 from sklr.utils._validation import check_array
 
 SOLVERS = ("exact", "lanczos", "landmark")
-# Share of the powered trace outside the landmarks that is told.
+# Share of the powered trace outside the landmarks above which a warning is given.
 _MUCH_OUTSIDE = 0.05
 
 # Constraints of what the functions and the estimator take.

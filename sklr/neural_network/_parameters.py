@@ -1,7 +1,7 @@
 """Parameters that mean the same in every estimator with a network inside.
 
 Their constraints, their defaults where an estimator leaves them out, and their texts: a docstring
-names them in braces on a line of their own, ``{batch_size}``, and the text with the default of the
+names them in braces on a line of their own, ``{max_iter}``, and the text with the default of the
 signature takes its place.
 """
 
@@ -167,7 +167,10 @@ def training_constraints(*names: str) -> dict[str, list[Any]]:
     """Return the ``_parameter_constraints`` of parameters that mean the same everywhere."""
     for name in names:
         if name not in _CONSTRAINTS:
-            raise KeyError(f"there is no training parameter {name!r}{_meant(name)}")
+            raise ValueError(
+                f"there is no training parameter {name!r}{_meant(name)}; there are "
+                f"{sorted(_CONSTRAINTS)}, and an estimator adds what is its own to the dict"
+            )
     return {name: _CONSTRAINTS[name] for name in names}
 
 
@@ -202,7 +205,11 @@ def fill_docstring(cls: type) -> None:
     def text(match: re.Match[str]) -> str:
         indent, name = match.groups()
         if name not in TEXTS:
-            raise KeyError(f"the docstring of {cls.__name__} names {name!r}, which has no text")
+            raise ValueError(
+                f"the docstring of {cls.__name__} has {{{name}}} on a line, and TEXTS of "
+                f"sklr/neural_network/_parameters.py has no such text: write the entry out, or "
+                f"take one of {sorted(TEXTS)}"
+            )
         found = textwrap.dedent(TEXTS[name]).strip()
         if name in signature:
             default = signature[name].default

@@ -4,9 +4,8 @@ scikit-learn yields no check at all for an estimator that takes 3-D input. `as_t
 twin that takes (n_samples, n_features) tables and lifts them to what the estimator wants, so
 that the whole suite runs on the estimator's own code.
 
-HOUSE's first idea, one time sample per trial, gives covariances of one sample: rank one, or zero
-after centring. The lift here has more time samples than channels instead, so that what is
-checked is what users call.
+One time sample per trial would give covariances of rank one, or zero after centring. So the lift
+has more time samples than channels, and what is checked is what users call.
 """
 
 import functools

@@ -15,7 +15,7 @@ def points_on_lines(estimator, n, p, rng):
 
 DECLARED = {
     "BootstrapAMGClustering": dict(
-        # Two blobs in three clusters: where the third is taken from hangs on the starts of k-means.
+        # Two blobs in three clusters: which is split depends on the starts of k-means.
         rows={"embedding_": same(1e-9)},
         **of_distances(same(1e-9)),
         why_not={"units": NEIGHBOURS},

@@ -14,7 +14,7 @@ from sklearn.preprocessing import OrdinalEncoder
 
 from sklr.decomposition import FunctionalTuckerRegressor, LatentFunctionsDisplay
 from sklr.decomposition._functional_tucker_fit import (
-    Ascent,
+    CoordinateAscent,
     Mode,
     gaps_of,
     log_evidence,
@@ -153,7 +153,7 @@ def test_messages_equal_brute_force():
     modes = [Mode(np.arange(4.0), np.full(4, 0.25), r, 0.5, 1.0) for r in ranks]
     rows = [rng.integers(0, 4, n) for _ in ranks]
     y, weights = rng.standard_normal(n), rng.uniform(0.5, 2, n)
-    run = Ascent(
+    run = CoordinateAscent(
         modes, rows, y, weights, [np.arange(n)], core="tucker", noise_prior=(1.0, 1.0),
         scales=[0.3] * 3, learn=False,
     )  # fmt: skip

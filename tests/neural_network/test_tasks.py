@@ -403,7 +403,7 @@ def test_a_misspelt_training_parameter_is_an_error_when_the_class_is_made():
             namespace = {}
             exec(f"def __init__(self, {name}=1): pass", namespace)
             type("Misspelt", (TorchEstimator,), {"__init__": namespace["__init__"]})
-    with pytest.raises(KeyError, match="no training parameter 'early_stop'; 'early_stopping'"):
+    with pytest.raises(ValueError, match="no training parameter 'early_stop'; 'early_stopping'"):
         training_constraints("early_stop")
 
 

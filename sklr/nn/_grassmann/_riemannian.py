@@ -234,7 +234,7 @@ def has_kernel(parameter: torch.Tensor) -> bool:
 
 @functools.cache
 def load_kernels() -> Any:
-    """Import the compiled kernels once; None where Numba is told not to compile."""
+    """Import the compiled kernels once; None where NUMBA_DISABLE_JIT is set."""
     from numba import config
 
     if config.DISABLE_JIT:
