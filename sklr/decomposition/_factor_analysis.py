@@ -338,7 +338,7 @@ def _without_weak(model, energies):
     )
 
 
-def improve(model, table, max_iter, tol, *, prune=True):
+def improve(model, table, max_iter, tol, *, prune=True, stop=None):
     """Sweep over the table until the values of holes hardly change.
 
     Parameters
@@ -354,6 +354,8 @@ def improve(model, table, max_iter, tol, *, prune=True):
         up to a thousand rows, by which a sweep is the last.
     prune : bool
         Whether factors that explain nothing are removed.
+    stop : callable, optional
+        Gets the expected values of these rows before each sweep; true: the sweep is the last.
 
     Yields
     ------
@@ -379,7 +381,7 @@ def improve(model, table, max_iter, tol, *, prune=True):
         change = np.inf if before is None else np.sqrt(np.mean((now - before) ** 2))
         before = now
         yield model, change
-        if change <= tol:
+        if change <= tol or (stop is not None and stop(now)):
             return
 
 
