@@ -104,6 +104,17 @@ def _pack(k):
     return i, j, where
 
 
+@lru_cache(maxsize=64)
+def _pack_with_one(k):
+    """As `_pack` of k + 1, the triangle of the first k before everything else."""
+    i, j, inner = _pack(k)
+    last = np.arange(k + 1)
+    where = np.empty((k + 1, k + 1), dtype=np.intp)
+    where[:k, :k] = inner
+    where[k] = where[:, k] = len(i) + last
+    return np.append(i, last), np.append(j, np.full(k + 1, k)), where
+
+
 def invert(A, compiled=False):
     """Invert positive definite matrices of shape (k, k, n) in place; return log determinants.
 
@@ -131,7 +142,20 @@ def invert(A, compiled=False):
     return np.log(pivots).sum(axis=0)
 
 
-def row_posterior(model, table):
+def _coefficients(model):
+    """What the rows' systems are made of, in each group; the same for all rows."""
+    i, j, _ = _pack(model.n_factors)
+    out = []
+    for c in range(model.n_groups):
+        W, mean, precision = model.loadings[c], model.means[c], 1.0 / model.noise[c]
+        second = _second_moments(model, c)[i, j] * precision
+        of_means = (W.T * mean + model.cov[c, :, :-1, -1].T) * precision
+        far = (mean * mean + model.cov[c, :, -1, -1]) * precision - np.log(precision)
+        out.append((second, W.T * precision, of_means, precision, 2.0 * mean * precision, far))
+    return out
+
+
+def row_posterior(model, table, coefficients=None):
     """Posterior of the scores of rows given what is observed of them.
 
     Parameters
@@ -140,6 +164,8 @@ def row_posterior(model, table):
         The parameters.
     table : Table
         The rows.
+    coefficients : list, optional
+        Of `_coefficients`, where there are many parts of a table.
 
     Returns
     -------
@@ -148,7 +174,7 @@ def row_posterior(model, table):
     """
     k = model.n_factors
     Z, M = table.values, table.observed
-    i, j, where = _pack(k)
+    _, _, where = _pack(k)
     squares = Z * Z if model.n_groups > 1 else None
     seen, of_row = M, None
     if table.pattern is not None:
@@ -158,13 +184,13 @@ def row_posterior(model, table):
         else:
             of_row = None
     scores, covariances, logs = [], [], []
-    for c in range(model.n_groups):
-        W, mean, precision = model.loadings[c], model.means[c], 1.0 / model.noise[c]
-        second = _second_moments(model, c)[i, j] * precision
+    if coefficients is None:
+        coefficients = _coefficients(model)
+    for c, (second, of_values, of_means, precision, twice, alone) in enumerate(coefficients):
         A = (second @ seen)[where]
         A[range(k), range(k)] += 1.0
-        h = (W.T * precision) @ Z
-        h -= ((W.T * mean + model.cov[c, :, :-1, -1].T) * precision) @ M
+        h = of_values @ Z
+        h -= of_means @ M
         log_det = invert(A, table.compiled)
         if of_row is not None:
             A, log_det = A[:, :, of_row], log_det[of_row]
@@ -172,8 +198,7 @@ def row_posterior(model, table):
         scores.append(u)
         covariances.append(A)
         if model.n_groups > 1:
-            of_mean = (mean * mean + model.cov[c, :, -1, -1]) * precision - np.log(precision)
-            far = precision @ squares - (2.0 * mean * precision) @ Z + of_mean @ M
+            far = precision @ squares - twice @ Z + alone @ M
             logs.append(np.log(model.weights[c]) - 0.5 * (far - (h * u).sum(axis=0) + log_det))
     if model.n_groups == 1:
         return Scores(scores, covariances, np.ones((1, table.n_rows)))
@@ -251,7 +276,7 @@ class _Sums:
 
     def __init__(self, model):
         p, k = model.loadings.shape[1:]
-        i, j, self.where = _pack(k + 1)
+        i, j, self.where = _pack_with_one(k)
         self.index = i, j
         self.second = np.zeros((model.n_groups, len(i), p))  # of (scores, 1), by column
         self.first = np.zeros((model.n_groups, k + 1, p))  # times the values
@@ -262,17 +287,16 @@ class _Sums:
         i, j = self.index
         Z, M = table.values, table.observed
         k = len(posterior.scores[0])
+        inner = k * (k + 1) // 2
+        where = _pack(k)[:2]
         for c, share in enumerate(posterior.shares):
             u = np.vstack([posterior.scores[c], np.ones(table.n_rows)])
             both = u[i] * u[j]
-            inner = j < k
-            both[inner] += posterior.covariances[c][i[inner], j[inner]]
-            if len(posterior.shares) > 1:
-                both *= share
-                u *= share
-            self.second[c] += both @ M.T
-            self.total[c] += both.sum(axis=1)
-            self.first[c] += u @ Z.T
+            both[:inner] += posterior.covariances[c][where]
+            alone = len(posterior.shares) == 1
+            self.second[c] += both @ (M if alone else M * share).T
+            self.total[c] += both @ share
+            self.first[c] += u @ (Z if alone else Z * share).T
             self.squares[c] += share @ (Z * Z).T
 
 
@@ -368,8 +392,9 @@ def improve(model, table, max_iter, tol, *, prune=True, stop=None):
         sums = _Sums(model)
         seen = []
         done = 0
+        coefficients = _coefficients(model)
         for chunk in table.chunks(model.n_factors):
-            posterior = row_posterior(model, chunk)
+            posterior = row_posterior(model, chunk, coefficients)
             if done < n_seen:
                 seen.append(expected(model, posterior))
                 done += chunk.n_rows
