@@ -10,7 +10,7 @@ over entries are then products with the 0/1 table of what is observed.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -46,6 +46,14 @@ class Table:
     def n_rows(self):
         """Number of rows."""
         return self.values.shape[1]
+
+    @cached_property
+    def shared(self):
+        """First row of each pattern and the pattern of each row; None where few are shared."""
+        if self.pattern is None:
+            return None
+        _, first, of_row = np.unique(self.pattern, return_index=True, return_inverse=True)
+        return (first, of_row) if len(first) < 0.7 * len(of_row) else None
 
     def rows(self, which):
         """Return some rows."""
@@ -177,12 +185,9 @@ def row_posterior(model, table, coefficients=None):
     _, _, where = _pack(k)
     squares = Z * Z if model.n_groups > 1 else None
     seen, of_row = M, None
-    if table.pattern is not None:
-        _, first, of_row = np.unique(table.pattern, return_index=True, return_inverse=True)
-        if len(first) < 0.7 * len(of_row):
-            seen = M[:, first]
-        else:
-            of_row = None
+    if table.shared is not None:
+        first, of_row = table.shared
+        seen = M[:, first]
     scores, covariances, logs = [], [], []
     if coefficients is None:
         coefficients = _coefficients(model)
@@ -387,13 +392,16 @@ def improve(model, table, max_iter, tol, *, prune=True, stop=None):
         After each sweep.
     """
     n_seen = min(table.n_rows, 1000)
-    before = None
+    before, chunks = None, []
     for _ in range(max_iter):
+        if not chunks or n_factors != model.n_factors:
+            n_factors = model.n_factors
+            chunks = list(table.chunks(n_factors))  # views
         sums = _Sums(model)
         seen = []
         done = 0
         coefficients = _coefficients(model)
-        for chunk in table.chunks(model.n_factors):
+        for chunk in chunks:
             posterior = row_posterior(model, chunk, coefficients)
             if done < n_seen:
                 seen.append(expected(model, posterior))
