@@ -11,10 +11,9 @@ from sklr.decomposition._factor_analysis import (
     improve,
     leave_one_out,
     row_posterior,
-    split,
-    start,
     variances,
 )
+from sklr.decomposition._factor_analysis_start import split, start
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread
 
