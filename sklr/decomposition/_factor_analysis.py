@@ -10,7 +10,7 @@ over entries are then products with the 0/1 table of what is observed.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -46,6 +46,14 @@ class Table:
     def n_rows(self):
         """Number of rows."""
         return self.values.shape[1]
+
+    @cached_property
+    def shared(self):
+        """First row of each pattern and the pattern of each row; None where few are shared."""
+        if self.pattern is None:
+            return None
+        _, first, of_row = np.unique(self.pattern, return_index=True, return_inverse=True)
+        return (first, of_row) if len(first) < 0.7 * len(of_row) else None
 
     def rows(self, which):
         """Return some rows."""
@@ -104,6 +112,17 @@ def _pack(k):
     return i, j, where
 
 
+@lru_cache(maxsize=64)
+def _pack_with_one(k):
+    """As `_pack` of k + 1, the triangle of the first k before everything else."""
+    i, j, inner = _pack(k)
+    last = np.arange(k + 1)
+    where = np.empty((k + 1, k + 1), dtype=np.intp)
+    where[:k, :k] = inner
+    where[k] = where[:, k] = len(i) + last
+    return np.append(i, last), np.append(j, np.full(k + 1, k)), where
+
+
 def invert(A, compiled=False):
     """Invert positive definite matrices of shape (k, k, n) in place; return log determinants.
 
@@ -131,7 +150,20 @@ def invert(A, compiled=False):
     return np.log(pivots).sum(axis=0)
 
 
-def row_posterior(model, table):
+def _coefficients(model):
+    """What the rows' systems are made of, in each group; the same for all rows."""
+    i, j, _ = _pack(model.n_factors)
+    out = []
+    for c in range(model.n_groups):
+        W, mean, precision = model.loadings[c], model.means[c], 1.0 / model.noise[c]
+        second = _second_moments(model, c)[i, j] * precision
+        of_means = (W.T * mean + model.cov[c, :, :-1, -1].T) * precision
+        far = (mean * mean + model.cov[c, :, -1, -1]) * precision - np.log(precision)
+        out.append((second, W.T * precision, of_means, precision, 2.0 * mean * precision, far))
+    return out
+
+
+def row_posterior(model, table, coefficients=None):
     """Posterior of the scores of rows given what is observed of them.
 
     Parameters
@@ -140,6 +172,8 @@ def row_posterior(model, table):
         The parameters.
     table : Table
         The rows.
+    coefficients : list, optional
+        Of `_coefficients`, where there are many parts of a table.
 
     Returns
     -------
@@ -148,23 +182,20 @@ def row_posterior(model, table):
     """
     k = model.n_factors
     Z, M = table.values, table.observed
-    i, j, where = _pack(k)
+    _, _, where = _pack(k)
     squares = Z * Z if model.n_groups > 1 else None
     seen, of_row = M, None
-    if table.pattern is not None:
-        _, first, of_row = np.unique(table.pattern, return_index=True, return_inverse=True)
-        if len(first) < 0.7 * len(of_row):
-            seen = M[:, first]
-        else:
-            of_row = None
+    if table.shared is not None:
+        first, of_row = table.shared
+        seen = M[:, first]
     scores, covariances, logs = [], [], []
-    for c in range(model.n_groups):
-        W, mean, precision = model.loadings[c], model.means[c], 1.0 / model.noise[c]
-        second = _second_moments(model, c)[i, j] * precision
+    if coefficients is None:
+        coefficients = _coefficients(model)
+    for c, (second, of_values, of_means, precision, twice, alone) in enumerate(coefficients):
         A = (second @ seen)[where]
         A[range(k), range(k)] += 1.0
-        h = (W.T * precision) @ Z
-        h -= ((W.T * mean + model.cov[c, :, :-1, -1].T) * precision) @ M
+        h = of_values @ Z
+        h -= of_means @ M
         log_det = invert(A, table.compiled)
         if of_row is not None:
             A, log_det = A[:, :, of_row], log_det[of_row]
@@ -172,8 +203,7 @@ def row_posterior(model, table):
         scores.append(u)
         covariances.append(A)
         if model.n_groups > 1:
-            of_mean = (mean * mean + model.cov[c, :, -1, -1]) * precision - np.log(precision)
-            far = precision @ squares - (2.0 * mean * precision) @ Z + of_mean @ M
+            far = precision @ squares - twice @ Z + alone @ M
             logs.append(np.log(model.weights[c]) - 0.5 * (far - (h * u).sum(axis=0) + log_det))
     if model.n_groups == 1:
         return Scores(scores, covariances, np.ones((1, table.n_rows)))
@@ -251,7 +281,7 @@ class _Sums:
 
     def __init__(self, model):
         p, k = model.loadings.shape[1:]
-        i, j, self.where = _pack(k + 1)
+        i, j, self.where = _pack_with_one(k)
         self.index = i, j
         self.second = np.zeros((model.n_groups, len(i), p))  # of (scores, 1), by column
         self.first = np.zeros((model.n_groups, k + 1, p))  # times the values
@@ -262,17 +292,16 @@ class _Sums:
         i, j = self.index
         Z, M = table.values, table.observed
         k = len(posterior.scores[0])
+        inner = k * (k + 1) // 2
+        where = _pack(k)[:2]
         for c, share in enumerate(posterior.shares):
             u = np.vstack([posterior.scores[c], np.ones(table.n_rows)])
             both = u[i] * u[j]
-            inner = j < k
-            both[inner] += posterior.covariances[c][i[inner], j[inner]]
-            if len(posterior.shares) > 1:
-                both *= share
-                u *= share
-            self.second[c] += both @ M.T
-            self.total[c] += both.sum(axis=1)
-            self.first[c] += u @ Z.T
+            both[:inner] += posterior.covariances[c][where]
+            alone = len(posterior.shares) == 1
+            self.second[c] += both @ (M if alone else M * share).T
+            self.total[c] += both @ share
+            self.first[c] += u @ (Z if alone else Z * share).T
             self.squares[c] += share @ (Z * Z).T
 
 
@@ -338,7 +367,7 @@ def _without_weak(model, energies):
     )
 
 
-def improve(model, table, max_iter, tol, *, prune=True):
+def improve(model, table, max_iter, tol, *, prune=True, stop=None):
     """Sweep over the table until the values of holes hardly change.
 
     Parameters
@@ -354,6 +383,8 @@ def improve(model, table, max_iter, tol, *, prune=True):
         up to a thousand rows, by which a sweep is the last.
     prune : bool
         Whether factors that explain nothing are removed.
+    stop : callable, optional
+        Gets the expected values of these rows before each sweep; true: the sweep is the last.
 
     Yields
     ------
@@ -361,13 +392,17 @@ def improve(model, table, max_iter, tol, *, prune=True):
         After each sweep.
     """
     n_seen = min(table.n_rows, 1000)
-    before = None
+    before, n_factors, chunks = None, None, []
     for _ in range(max_iter):
+        if n_factors != model.n_factors:
+            n_factors = model.n_factors
+            chunks = list(table.chunks(n_factors))  # views
         sums = _Sums(model)
         seen = []
         done = 0
-        for chunk in table.chunks(model.n_factors):
-            posterior = row_posterior(model, chunk)
+        coefficients = _coefficients(model)
+        for chunk in chunks:
+            posterior = row_posterior(model, chunk, coefficients)
             if done < n_seen:
                 seen.append(expected(model, posterior))
                 done += chunk.n_rows
@@ -379,107 +414,5 @@ def improve(model, table, max_iter, tol, *, prune=True):
         change = np.inf if before is None else np.sqrt(np.mean((now - before) ** 2))
         before = now
         yield model, change
-        if change <= tol:
+        if change <= tol or (stop is not None and stop(now)):
             return
-
-
-def start(table, n_factors):
-    """One group: factors of the zero-filled table.
-
-    Parameters
-    ----------
-    table : Table
-        The rows.
-    n_factors : int
-        Number of factors.
-
-    Returns
-    -------
-    model : Mixture
-        A start for `improve`.
-    """
-    p, n = table.values.shape
-    share = max(table.observed.mean(), 1e-3)
-    # Pairs of columns are seen together in share^2 of the rows, a column with itself in share.
-    moments = table.values @ table.values.T / n
-    moments /= share**2
-    moments[range(p), range(p)] *= share
-    energy, V = np.linalg.eigh(moments)
-    W = V[:, ::-1][:, :n_factors] * np.sqrt(np.maximum(energy[::-1][:n_factors], 1e-3))
-    return _one_group(W, np.zeros(p), np.maximum(1.0 - (W**2).sum(axis=1), 0.1))
-
-
-def _one_group(W, mean, noise):
-    p, k = W.shape
-    return Mixture(
-        np.ones(1), mean[None], W[None].copy(), noise[None], np.zeros((1, p, k + 1, k + 1))
-    )
-
-
-def split(model, table, n_groups):
-    """Start a mixture from one group.
-
-    Rows are completed and bisected along the first principal direction of the group with the
-    largest spread, then k-means: no seed, and no matter in which order rows come.
-
-    Parameters
-    ----------
-    model : Mixture
-        One group, fitted.
-    table : Table
-        The rows.
-    n_groups : int
-        Number of groups.
-
-    Returns
-    -------
-    model : Mixture
-        A start for `improve`.
-    """
-    k = model.n_factors
-    filled = np.hstack(
-        [
-            np.where(chunk.observed > 0, chunk.values, expected(model, row_posterior(model, chunk)))
-            for chunk in table.chunks(k)
-        ]
-    )
-    labels = _cluster(filled, n_groups)
-    groups = []
-    for c in range(n_groups):
-        part = filled[:, labels == c]
-        mean = part.mean(axis=1)
-        part = part - mean[:, None]
-        energy, V = np.linalg.eigh(part @ part.T / part.shape[1])
-        W = V[:, ::-1][:, :k] * np.sqrt(np.maximum(energy[::-1][:k], 1e-6))
-        noise = np.maximum((part**2).mean(axis=1) - (W**2).sum(axis=1), 0.05)
-        groups.append(_one_group(W, mean, noise))
-    sizes = np.bincount(labels, minlength=n_groups)
-    return Mixture(
-        sizes / sizes.sum(),
-        *(
-            np.concatenate([getattr(g, name) for g in groups])
-            for name in ("means", "loadings", "noise", "cov")
-        ),
-    )
-
-
-def _cluster(X, n_groups):
-    labels = np.zeros(X.shape[1], dtype=np.intp)
-    for new in range(1, n_groups):
-        spread = [
-            ((X[:, labels == c] - X[:, labels == c].mean(axis=1, keepdims=True)) ** 2).sum()
-            for c in range(new)
-        ]
-        widest = np.flatnonzero(labels == np.argmax(spread))
-        part = X[:, widest] - X[:, widest].mean(axis=1, keepdims=True)
-        _, V = np.linalg.eigh(part @ part.T)
-        along = V[:, -1] @ part
-        labels[widest[along > np.median(along)]] = new
-        for _ in range(20):
-            centres = np.array([X[:, labels == c].mean(axis=1) for c in range(new + 1)])
-            far = (centres**2).sum(axis=1)[:, None] - 2.0 * centres @ X
-            nearest = far.argmin(axis=0)
-            if (nearest == labels).all() or np.bincount(nearest, minlength=new + 1).min() < 2:
-                break
-            labels = nearest
-    return labels

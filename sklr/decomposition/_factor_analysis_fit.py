@@ -11,10 +11,9 @@ from sklr.decomposition._factor_analysis import (
     improve,
     leave_one_out,
     row_posterior,
-    split,
-    start,
     variances,
 )
+from sklr.decomposition._factor_analysis_start import split, start
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread
 
@@ -23,6 +22,9 @@ _HIDDEN, _SMALL, _SPLITS = 0.1, 10_000, 4
 # Rows that choices are made on, that sweeps begin with, and whose residuals are kept.
 _CHOICE_ROWS, _FIRST_ROWS, _DONORS = 1000, 20_000, 2000
 _CHOICE_SWEEPS, _CHOICE_TOL = 15, 5e-3
+# Groups that fit better and better predict worse after some sweeps: as soon as the error on the
+# entries set aside is above that of so many sweeps before, their last sweep is done.
+_PATIENCE = 3
 # What is more complicated must be better by this.
 _GAIN = 0.985
 # Numbers of groups that are worse by this on so many entries are not tried on further splits.
@@ -124,7 +126,9 @@ def fit_table(X, mask, *, n_components, n_clusters, n_neighbors, max_iter, tol, 
     table.compiled = fitted.compiled = n * k**3 > _COMPILED
 
     chosen = _choose(table, k, prune, n_clusters, n_neighbors, rng)
-    n_groups, fitted.neighbours, fitted.inflation, fitted.held_out = chosen
+    n_groups, fitted.neighbours, fitted.inflation, fitted.held_out, n_sweeps = chosen
+    # The more rows, the later do groups fit what is accidental.
+    n_sweeps = int(min(max_iter, np.ceil(n_sweeps * max(1.0, n / _CHOICE_ROWS))))
     if n_groups == 0:
         fitted.model = _nothing(p)
         return fitted
@@ -137,13 +141,13 @@ def fit_table(X, mask, *, n_components, n_clusters, n_neighbors, max_iter, tol, 
         if n_groups > 1:
             model = split(model, first, n_groups)
             if n > _FIRST_ROWS:
-                model = _last(improve(model, first, max_iter, tol, prune=prune))
-    sweeps = improve(model, table, max_iter, tol, prune=prune)
+                model = _last(improve(model, first, n_sweeps, tol, prune=prune))
+    sweeps = improve(model, table, n_sweeps, tol, prune=prune)
     for fitted.model, fitted.change in progress(
         sweeps, total=max_iter, description="factor analysis, at most", verbose=verbose
     ):
         fitted.n_iter += 1
-    fitted.converged = fitted.change <= tol
+    fitted.converged = fitted.change <= tol or fitted.n_iter < max_iter
     if fitted.neighbours:
         some = table.rows(rng.permutation(n)[:_DONORS] if n > _DONORS else slice(None))
         fitted.donors, fitted.residuals = _donors(fitted.model, some)
@@ -173,8 +177,11 @@ def _nothing(p):
 
 
 def _choose(table, k, prune, n_clusters, n_neighbors, rng):
-    """Number of groups (0: column means are better), neighbours, inflation and held-out error."""
-    kept = (n_clusters or 1, n_neighbors or 0, 1.0, np.nan)
+    """Number of groups (0: column means are better), neighbours, inflation, held-out error, sweeps.
+
+    Sweeps are the most that a mixture should have, infinity for one group.
+    """
+    kept = (n_clusters or 1, n_neighbors or 0, 1.0, np.nan, np.inf)
     if table.n_rows > _CHOICE_ROWS:
         table = table.rows(rng.permutation(table.n_rows)[:_CHOICE_ROWS])
     enough = table.observed.sum(axis=1) >= 5
@@ -206,7 +213,11 @@ def _choose(table, k, prune, n_clusters, n_neighbors, rng):
             if g == _GROUPS[-1] and g != groups[0] and _best(trials) != _GROUPS[-2]:
                 del trials[g]
                 continue
-            model = base if g == 1 else _last(improve(split(base, rest, g), rest, **options))
+            model = base
+            if g > 1:
+                stop = _Worse(table.values, hidden)
+                model = _last(improve(split(base, rest, g), rest, **options, stop=stop))
+                trials[g].sweeps.append(len(stop.errors))
             trials[g].add(model, rest, table.values, hidden)
         if trials[groups[0]].size() < _ENOUGH:
             continue
@@ -225,12 +236,25 @@ def _choose(table, k, prune, n_clusters, n_neighbors, rng):
         else:
             trial.corrections = []
     if n_clusters is None and prune and error >= np.sqrt(plain / n_splits):
-        return 0, 0, 1.0, float(np.sqrt(plain / n_splits))
-    return chosen, near, trial.inflation(), error
+        return 0, 0, 1.0, float(np.sqrt(plain / n_splits)), np.inf
+    sweeps = float(np.mean(trial.sweeps)) if trial.sweeps else np.inf
+    return chosen, near, trial.inflation(), error, sweeps
 
 
 def _best(trials):
     return min(trials, key=lambda g: trials[g].error())
+
+
+class _Worse:
+    """Whether the error at the entries that were set aside has begun to grow."""
+
+    def __init__(self, values, hidden):
+        self.values, self.hidden, self.errors = values, hidden, []
+
+    def __call__(self, filled):
+        """Note the error; true if it is above that of some sweeps before."""
+        self.errors.append(float(np.mean((filled - self.values)[self.hidden] ** 2)))
+        return len(self.errors) > _PATIENCE and self.errors[-1] > self.errors[-1 - _PATIENCE]
 
 
 class _Trial:
@@ -238,6 +262,7 @@ class _Trial:
 
     def __init__(self):
         self.fits, self.gaps, self.variances, self.corrections = [], [], [], []
+        self.sweeps = []
 
     def add(self, model, rest, values, hidden):
         """Note the errors of a fit."""

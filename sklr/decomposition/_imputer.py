@@ -46,7 +46,8 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
         `fit_bias`) is given.
     n_clusters : int or "auto", default="auto"
         Groups of rows with means, factors and noise of their own. "auto" tries 1, 2, 3, and 5 on
-        entries that are set aside, where there are 40 rows for each.
+        entries that are set aside, where there are 40 rows for each. Sweeps over several groups
+        end before they converge where the error at these entries grows.
     n_neighbors : int or "auto", default="auto"
         How many near rows a hole gets a correction from: the weighted mean of their residuals in
         its column, shrunk. 0 turns it off. "auto" is 5 where it helps on entries that are set
