@@ -12,7 +12,7 @@ def table_graph(X, n_neighbors, n_jobs=None):
     """Return the graph of nearest neighbours of a checked table, and the search that made it.
 
     Where a row is there so often that its neighbours are all copies of it, the copies would make a
-    component of their own. These rows get the next copy and the nearest other positions instead.
+    component of their own. If there are more than `n_neighbors` positions, these rows get the next copy and the nearest other positions instead.
 
     Returns
     -------
@@ -30,7 +30,7 @@ def table_graph(X, n_neighbors, n_jobs=None):
     rows, place, size = np.unique(X, axis=0, return_inverse=True, return_counts=True)
     place = place.ravel()
     heaped = np.flatnonzero(size[place] > k)
-    if not len(heaped) or len(rows) == 1:
+    if not len(heaped) or len(rows) <= k:  # few positions are the clusters
         return graph, neighbors
     order = np.argsort(place, kind="stable")
     start = np.cumsum(size) - size
