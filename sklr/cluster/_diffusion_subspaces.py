@@ -38,6 +38,7 @@ _OFFSET = 0.9
 
 def _tell_offset(X):
     """Warn where nearly all the energy of the rows is that of their mean."""
+    X = X / np.abs(X).max()  # squares neither vanish nor overflow
     energy = float((X**2).sum())
     share = len(X) * float((X.mean(axis=0) ** 2).sum()) / energy if energy else 0.0
     if len(X) >= _MANY and share > _OFFSET:

@@ -12,7 +12,8 @@ def table_graph(X, n_neighbors, n_jobs=None):
     """Return the graph of nearest neighbours of a checked table, and the search that made it.
 
     Where a row is there so often that its neighbours are all copies of it, the copies would make a
-    component of their own. If there are more than `n_neighbors` positions, these rows get the next copy and the nearest other positions instead.
+    component of their own. If there are more than `n_neighbors` positions, these rows get the next
+    copy and the nearest other positions instead.
 
     Returns
     -------
