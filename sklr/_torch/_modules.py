@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -86,6 +87,16 @@ def own_module(module: Any, n_in: int | tuple[int, ...]) -> nn.Module:
     if isinstance(module, nn.Module):
         return copy.deepcopy(module)
     if callable(module):
+        try:
+            inspect.signature(module).bind(n_in)
+        except ValueError:  # it has no signature
+            pass
+        except TypeError as exc:
+            raise TypeError(
+                f"the callable given as module is called with {n_in}, the number of features or "
+                f"the shape of a sample, and does not take it ({exc}): use lambda n_in: ..., or "
+                "give the module itself"
+            ) from exc
         made = module(n_in)
         if isinstance(made, nn.Module):
             # It may return one network each time, which must not carry one fit into the next.

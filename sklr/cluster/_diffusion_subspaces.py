@@ -29,6 +29,24 @@ from sklr.cluster._subspaces import (
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._threads import single_blas_thread
 from sklr.utils._validation import validate_data
+from sklr.utils._warnings import warn_user
+
+# Rows and share of the mean in their energy from which an offset is warned about.
+_MANY = 20
+_OFFSET = 0.9
+
+
+def _tell_offset(X):
+    """Warn where nearly all the energy of the rows is that of their mean."""
+    X = X / np.abs(X).max()  # squares neither vanish nor overflow
+    energy = float((X**2).sum())
+    share = len(X) * float((X.mean(axis=0) ** 2).sum()) / energy if energy else 0.0
+    if len(X) >= _MANY and share > _OFFSET:
+        warn_user(
+            f"{share:.0%} of the energy of X is that of its mean, and subspaces go through the "
+            "origin: all of them are then near one direction. Set center=True, or drop constant "
+            "columns, unless the subspaces do go through the origin.",
+        )
 
 
 def _bounded(X, max_norm):
@@ -281,6 +299,8 @@ class DiffusionSubspaceClustering(
             X -= mean
         zero = ~(X != 0).any(axis=1)
         inside = _bounded(self._without_zero_rows(X, zero), self.max_norm)
+        if not self.center and self.n_clusters > 1:
+            _tell_offset(inside)
         rng = np.random.default_rng(
             check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         )

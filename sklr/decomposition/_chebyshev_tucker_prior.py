@@ -34,6 +34,22 @@ def prior_covariance(points, degrees, degree_penalty):
     return K
 
 
+def _without_copies(points, y, weights):
+    """Return distinct rows, weights of mean one, and by what the weights were divided.
+
+    A row that is there again, target and all, is a copy and no second measurement, and taken for
+    one it would say that there is no noise. Where a point has several targets they are
+    measurements, and nothing is changed.
+    """
+    rows, index = np.unique(np.column_stack([points, y]), axis=0, return_inverse=True)
+    if len(np.unique(rows[:, :-1], axis=0)) < len(rows):
+        return points, y, weights, 1.0
+    if len(rows) < len(y):
+        points, y, weights = rows[:, :-1], rows[:, -1], np.bincount(index.ravel(), weights)
+    size = float(weights.mean())
+    return points, y, weights / size, size
+
+
 def choose_ridge(points, y, weights, degrees, degree_penalties=DEGREE_PENALTIES):
     """Return the ridge and the penalty of degrees under which the data are most likely.
 
@@ -44,7 +60,7 @@ def choose_ridge(points, y, weights, degrees, degree_penalties=DEGREE_PENALTIES)
     y : ndarray of shape (n,)
         Targets of size one.
     weights : ndarray of shape (n,)
-        Weights of the samples; they count like repetitions.
+        Weights of the samples; they count like repetitions, and copies of a row like a weight.
     degrees : sequence of int
         Numbers of coefficients.
     degree_penalties : sequence of float
@@ -55,6 +71,7 @@ def choose_ridge(points, y, weights, degrees, degree_penalties=DEGREE_PENALTIES)
     alpha, degree_penalty : float
         As the regressor takes them.
     """
+    points, y, weights, size = _without_copies(points, y, weights)
     if len(y) > _MOST_ROWS:  # spread evenly over the targets: the order of the rows has no say
         order = np.lexsort((*points.T, y))
         chosen = order[np.linspace(0, len(y) - 1, _MOST_ROWS).astype(int)]
@@ -76,5 +93,5 @@ def choose_ridge(points, y, weights, degrees, degree_penalties=DEGREE_PENALTIES)
                 + (total - n) * np.log(alpha)
             )
             if evidence > best[0]:
-                best = evidence, float(alpha), degree_penalty
+                best = evidence, float(alpha) * size, degree_penalty
     return best[1:]

@@ -208,7 +208,7 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Targets; each column is fitted by itself.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the squared residuals.
+            Weights of the squared residuals. Only their ratios matter for ``alpha="auto"``.
 
         Returns
         -------

@@ -15,6 +15,7 @@ from sklr.decomposition._sensing_fit import fit_absolute, fit_squared
 from sklr.decomposition._sensing_operator import SensingOperator, is_symmetric, samples_entries
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._validation import as_trials_array, check_sample_weight, validate_data
+from sklr.utils._warnings import warn_user
 
 # Share of a median absolute deviation that is a standard deviation of normal errors.
 _MAD = 1.4826
@@ -25,6 +26,8 @@ _EXACT = 1e-6
 _RANK_TOL = 1e-3
 # Noise moves singular values by up to its own largest one; above twice that they are signal.
 _NOISE = 2.0
+# Samples from which a mean of residuals is looked at.
+_MANY = 20
 
 
 class MatrixSensingRegressor(RegressorMixin, BaseEstimator):
@@ -262,7 +265,7 @@ sparse of shape (n_samples, n_features)
             The iterations ended too early, never left the start, or `n_components` is too small.
         UserWarning
             The samples are entries of a matrix, or flat without a shape, or `n_components` is
-            larger than the matrix.
+            larger than the matrix, or a constant would explain most of what is left of y.
         """
         X, y, shape = self._check(X, y)
         if sample_weight is not None:
@@ -320,6 +323,8 @@ sparse of shape (n_samples, n_features)
         else:
             result = fit_absolute(self, operator, b, k, validation)
         self._store(result, X, y, operator, b, rng)
+        if self.loss == "squared" and not self.fit_intercept:
+            self._tell_constant(A, b, weights)
         return self
 
     def predict(self, X):
@@ -454,6 +459,18 @@ sparse of shape (n_samples, n_features)
         if self.loss == "absolute":
             residual = y - (X @ self.coef_ + X.dtype.type(self.intercept_))
             self.outlier_mask_ = _outliers(residual, self.scale_ * operator.scale)
+
+    def _tell_constant(self, A, y, weights):
+        """Warn where a constant would explain most of what the fit leaves of y."""
+        error = y - A @ self.coef_.astype(A.dtype, copy=False)
+        mean = np.average(error, weights=weights)
+        left, size = np.average(error**2, weights=weights), np.average(y**2, weights=weights)
+        if len(y) >= _MANY and mean**2 > 0.5 * left and left > 1e-4 * size:
+            warn_user(
+                f"A constant explains {mean**2 / left:.0%} of what the fit leaves of y (mean "
+                f"{mean:.3g}, root mean square {np.sqrt(left):.3g}): set fit_intercept=True, or "
+                "subtract the mean of y.",
+            )
 
     def _noise_level(self, error, operator, k, rng):
         """Spectral norm of the matrix that errors of these sizes and random signs give."""

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
@@ -18,7 +17,8 @@ from sklr.manifold._amg._augmented_graph import (
 from sklr.manifold._amg._embeddings import eigen_coordinates, ritz_coordinates, singular_coordinates
 from sklr.manifold._amg._hierarchy import FineMatrix, Hierarchy, as_multilevel_solver, bootstrap
 from sklr.utils._base import BaseEstimator, fit_context
-from sklr.utils._graph import check_adjacency, clipped_neighbors, graph_as_matrix, index_dtype
+from sklr.utils._graph import check_adjacency, graph_as_matrix, index_dtype
+from sklr.utils._table_graph import table_graph
 from sklr.utils._validation import validate_data
 
 # Hierarchies where `max_hierarchies` is None. The paper's number where the smooth vectors are the
@@ -78,13 +78,12 @@ class _BaseBootstrapAMG(BaseEstimator):
         X = validate_data(
             self, X, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_min_samples=2
         )
+        self._made_graph = not is_graph
         if is_graph:
             return as_undirected(check_adjacency(X, name="X", symmetric=True))
-        n_neighbors = clipped_neighbors(self.n_neighbors, X.shape[0])
-        neighbors = NearestNeighbors(n_neighbors=n_neighbors).fit(X)
+        graph, neighbors = table_graph(X, self.n_neighbors)
         if hasattr(self, "predict"):
             self._neighbors = neighbors
-        graph = neighbors.kneighbors_graph()
         return as_undirected(check_adjacency(0.5 * (graph + graph.T)))
 
     def _fit_coordinates(self, X, attributes, n_components, rng, n_clusters=None):
@@ -115,9 +114,12 @@ class _BaseBootstrapAMG(BaseEstimator):
         )
         if n_found > 1:
             what = "with its attributes " if categories else ""
+            remedy = "Attributes that components share would connect them."
+            if self._made_graph:
+                remedy = "A larger n_neighbors may connect them."
             warnings.warn(
                 f"The graph {what}has {n_found} connected components, which are clusters of their "
-                "own in a spectral sense. Attributes that components share would connect them.",
+                f"own in a spectral sense. {remedy}",
                 UserWarning,
                 stacklevel=3,
             )

@@ -1,16 +1,15 @@
 """What FastRP and its tuner take: a graph, or a table whose neighbours make one."""
 
-import warnings
 from numbers import Integral
 
 import numpy as np
 from scipy import sparse
 from sklearn.base import TransformerMixin
-from sklearn.neighbors import NearestNeighbors
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklr.utils._base import BaseEstimator
-from sklr.utils._graph import check_adjacency, clipped_neighbors, graph_as_matrix
+from sklr.utils._graph import check_adjacency, graph_as_matrix
+from sklr.utils._table_graph import table_graph
 from sklr.utils._validation import validate_data
 
 
@@ -39,18 +38,13 @@ class GraphInput(TransformerMixin, BaseEstimator):
                 adjacency = check_adjacency(adjacency + adjacency.T, dtype=None)
             return adjacency, {}
         X = validate_data(self, X, accept_sparse=("csr",), ensure_min_samples=2)
-        if sparse.issparse(X) and X.shape[0] == X.shape[1] and (X != X.T).nnz == 0:
-            warnings.warn(
-                f"X is a sparse symmetric matrix of shape {X.shape}: an adjacency? It is taken "
-                'as a table of features; pass affinity="precomputed" for a graph.',
-                UserWarning,
-                stacklevel=4,
-            )
-        n_neighbors = clipped_neighbors(self.n_neighbors, X.shape[0])
-        neighbors = NearestNeighbors(n_neighbors=n_neighbors, n_jobs=self.n_jobs).fit(X)
-        graph = sparse.csr_array(neighbors.kneighbors_graph(mode="connectivity"))
+        graph, neighbors = table_graph(X, self.n_neighbors, self.n_jobs)
         adjacency = check_adjacency(graph.maximum(graph.T))
-        kept = {"adjacency_": adjacency, "n_neighbors_": n_neighbors, "_neighbors": neighbors}
+        kept = {
+            "adjacency_": adjacency,
+            "n_neighbors_": neighbors.n_neighbors,
+            "_neighbors": neighbors,
+        }
         return adjacency, kept
 
     def _new_edges(self, X):

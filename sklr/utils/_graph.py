@@ -141,7 +141,7 @@ def clipped_neighbors(n_neighbors: int, n_samples: int) -> int:
         f"n_neighbors={n_neighbors} is not below n_samples={n_samples}: {n_samples - 1} neighbours "
         "are used, which are all.",
         UserWarning,
-        stacklevel=5,
+        stacklevel=6,
     )
     return n_samples - 1
 

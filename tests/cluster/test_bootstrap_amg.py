@@ -598,3 +598,17 @@ def test_new_samples_of_a_table():
     got = model.predict([[0.0, 0.0], [9.0, 9.0]])
     assert_array_equal(got, [np.bincount(model.labels_[:60]).argmax(),
                              np.bincount(model.labels_[60:]).argmax()])  # fmt: skip
+
+
+def test_every_row_many_times_gives_the_clusters_of_each_row_once():
+    X, y = make_blobs(60, centers=3, cluster_std=2.0, random_state=0)
+    once = BootstrapAMGClustering(3, n_neighbors=5, random_state=0).fit_predict(X)
+    again = BootstrapAMGClustering(3, n_neighbors=5, random_state=0).fit_predict(np.repeat(X, 8, 0))
+    assert adjusted_rand_score(once, again[::8]) > 0.9
+    assert_array_equal(again, np.repeat(again[::8], 8))
+
+
+def test_components_of_a_table_ask_for_more_neighbours():
+    X, _ = make_blobs(60, centers=[[0, 0], [99, 99]], random_state=0)
+    with pytest.warns(UserWarning, match="larger n_neighbors"):
+        BootstrapAMGClustering(2, n_neighbors=5, random_state=0).fit(X)

@@ -493,3 +493,15 @@ def test_information_criteria_find_the_number_of_subspaces(spectrum):
     gap = model.bic(X) - model.aic(X)
     n_parameters = 3 * 3 * (48 - 3) + 2 + 1 + (18 if spectrum == "full" else 0)
     assert_allclose(gap, n_parameters * (np.log(400) - 2))
+
+
+def test_data_far_from_the_origin_are_said_to_be():
+    X, y = make_molrg(n_samples=120, n_clusters=2, dim=3, noise=0.05, random_state=0)
+    for far in (X + 100, np.c_[X, np.full(120, 30.0)]):
+        with pytest.warns(UserWarning, match="center=True"):
+            DiffusionSubspaceClustering(2, 3, random_state=0).fit(far)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        DiffusionSubspaceClustering(2, 3, random_state=0).fit(X)
+        model = DiffusionSubspaceClustering(2, 3, center=True, random_state=0).fit(X + 100)
+    assert adjusted_rand_score(y, model.labels_) == 1

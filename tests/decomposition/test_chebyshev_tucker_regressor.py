@@ -294,14 +294,32 @@ def test_the_ridge_is_where_the_evidence_of_the_gaussian_process_is_largest():
     rows = np.repeat(np.arange(25), weights.astype(int))
     assert choose_ridge(points[rows], y[rows], np.ones(len(rows)), (4, 3)) == (alpha, penalty)
 
-    def evidence(alpha, penalty):
-        K = prior_covariance(points[rows], (4, 3), penalty) + alpha * np.eye(len(rows))
-        size = y[rows] @ np.linalg.solve(K, y[rows]) / len(rows)
-        return multivariate_normal(np.zeros(len(rows)), size * K).logpdf(y[rows])
+    def evidence(alpha, penalty):  # the weight of a row is its precision
+        K = prior_covariance(points, (4, 3), penalty) + alpha * np.diag(1 / weights)
+        size = y @ np.linalg.solve(K, y) / len(y)
+        return multivariate_normal(np.zeros(len(y)), size * K).logpdf(y)
 
     best = evidence(alpha, penalty)
     assert all(evidence(alpha * c, penalty) <= best for c in (0.3, 3.0))
     assert all(evidence(alpha, other) <= best for other in (1.6, 3.0, 6.0, 16.0, 64.0))
+
+
+def test_copies_of_rows_are_no_proof_that_there_is_no_noise():
+    X, y, fresh, truth = noisy(100, 0.5)
+    once = ChebyshevTuckerRegressor(5, random_state=0).fit(X, y)
+    again = ChebyshevTuckerRegressor(5, random_state=0).fit(np.repeat(X, 4, 0), np.repeat(y, 4))
+    weighted = ChebyshevTuckerRegressor(5, random_state=0).fit(X, y, np.full(100, 4.0))
+    for model in (again, weighted):
+        assert model.alpha_ == pytest.approx(4 * once.alpha_)
+        assert_allclose(model.predict(fresh), once.predict(fresh), atol=1e-6)
+
+
+def test_repeated_measurements_still_say_how_noisy_they_are():
+    points = np.repeat(uniform(30, 2), 4, axis=0)
+    y = points[:, 0] + 0.5 * np.random.default_rng(1).standard_normal(120)
+    repeated, _ = choose_ridge(points, y, np.ones(120), (4, 3))
+    exact, _ = choose_ridge(points, points[:, 0], np.ones(120), (4, 3))
+    assert repeated > 1e-3 > exact
 
 
 def test_full_rank_is_the_posterior_mean_of_the_gaussian_process():

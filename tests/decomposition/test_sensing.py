@@ -676,3 +676,18 @@ def test_steps_go_by_few_singular_values_where_the_bound_on_the_rank_is_high():
         for decay in ("auto", 0.9972)
     ]
     assert errors[0] < 0.85 * errors[1]
+
+
+@pytest.mark.parametrize("shift", [100.0, 1e9])
+def test_targets_with_a_mean_ask_for_an_intercept(shift):
+    rng = np.random.default_rng(0)
+    M = np.outer(rng.standard_normal(6), rng.standard_normal(5))
+    X = rng.standard_normal((150, 6, 5))
+    y = np.tensordot(X, M, 2) + 0.1 * rng.standard_normal(150)
+    with pytest.warns(UserWarning, match="fit_intercept=True"):
+        MatrixSensingRegressor(random_state=0).fit(X, y + shift)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MatrixSensingRegressor(random_state=0).fit(X, y)
+        model = MatrixSensingRegressor(fit_intercept=True, random_state=0).fit(X, y + shift)
+    assert model.score(X, y + shift) > 0.99

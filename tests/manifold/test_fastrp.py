@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse, stats
+from scipy.sparse.csgraph import connected_components
 from sklearn.base import clone
-from sklearn.datasets import make_blobs
+from sklearn.datasets import load_iris, make_blobs
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -697,3 +698,19 @@ def test_progress_is_shown(capsys):
     assert "powers of the graph" in capsys.readouterr().err
     estimator().fit(random_graph())
     assert capsys.readouterr().err == ""
+
+
+def test_heaps_of_equal_rows_stay_joined_to_the_rest():
+    X, y = load_iris(return_X_y=True)
+    for table in (np.repeat(X, 12, axis=0), np.r_[np.repeat(X[:1], 100, axis=0), X]):
+        graph = FastRP(8, random_state=0).fit(table).adjacency_
+        whole = FastRP(8, random_state=0).fit(X).adjacency_
+        assert connected_components(graph)[0] == connected_components(whole)[0] == 2
+    one = FastRP(8, random_state=0).fit(np.ones((30, 2)))
+    assert np.isfinite(one.embedding_).all()
+
+
+def test_a_dense_adjacency_that_is_taken_as_a_table_is_said():
+    A = np.random.default_rng(0).random((30, 30)) < 0.2
+    with pytest.warns(UserWarning, match="affinity=.precomputed. for a graph"):
+        FastRP(8, random_state=0).fit((A | A.T).astype(float))

@@ -372,6 +372,8 @@ def test_a_given_module_is_copied_and_a_wrong_one_refused():
         Perceptron(lambda n: nn.LSTM(n, 3)).fit(X, Y)
     with pytest.raises(TypeError, match="must return a torch.nn.Module"):
         Perceptron(lambda n: n).fit(X, Y)
+    with pytest.raises(TypeError, match="called with 6, the number of features"):
+        Perceptron(lambda: nn.Linear(6, 3)).fit(X, Y)
 
 
 def test_images_by_a_callable_that_gets_their_shape():
