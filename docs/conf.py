@@ -70,7 +70,8 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "parallel": False,
 }
-suppress_warnings = ["config.cache"]
+# Attributes of one name in several classes ("bias") are no references to any of them.
+suppress_warnings = ["config.cache", "ref.python"]
 
 # An example's own warnings are for its author; a page does not show them.
 warnings.filterwarnings("ignore", message="Matplotlib is currently using agg")

@@ -412,8 +412,9 @@ def test_graph_objects_are_taken():
     graph = nx.karate_club_graph()
     emb = embedding(3).fit(graph)
     assert_allclose(emb.embedding_, embedding(3).fit(nx.to_numpy_array(graph)).embedding_)
-    with pytest.raises(ValueError, match="affinity='precomputed'"):
-        BootstrapAMGEmbedding().fit(graph)
+    # A graph is a graph, whatever the affinity says.
+    other = BootstrapAMGEmbedding(**embedding(3).get_params() | {"affinity": "nearest_neighbors"})
+    assert_allclose(other.fit(graph).embedding_, emb.embedding_)
 
 
 def test_verbose_says_how_far_it_is(capsys):

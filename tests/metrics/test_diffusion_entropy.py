@@ -413,7 +413,7 @@ def test_what_becomes_an_array_is_taken():
         ({"anisotropy": 1.5}, "anisotropy"),
         ({"solver": "slq"}, "solver"),
         ({"n_landmarks": 0}, "n_landmarks"),
-        ({"n_neighbors": 20}, "n_neighbors must be between 1 and n_samples - 1 = 19, got 20"),
+        ({"n_neighbors": 0}, "n_neighbors"),
         ({"base": 1}, "base"),
         ({"solver": "lanczos", "return_eigenvalues": True}, "return_eigenvalues"),
     ],
@@ -421,6 +421,13 @@ def test_what_becomes_an_array_is_taken():
 def test_bad_parameters_are_refused_in_words(change, message):
     with pytest.raises(ValueError, match=message):
         diffusion_spectral_entropy(np.random.default_rng(0).standard_normal((20, 2)), **change)
+
+
+def test_more_neighbours_than_there_are_others_are_all_of_them():
+    X = np.random.default_rng(0).standard_normal((20, 2))
+    with pytest.warns(UserWarning, match="n_neighbors=20"):
+        value = diffusion_spectral_entropy(X, n_neighbors=20)
+    assert value == diffusion_spectral_entropy(X, n_neighbors=19)
 
 
 @pytest.mark.parametrize(
