@@ -11,6 +11,7 @@ import inspect
 import io
 import os
 import pickle
+import random
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -634,6 +635,8 @@ def check_global_state(estimator: Any) -> None:
     # else sets shows what is left changed.
     number = torch.get_num_threads()
     torch.set_num_threads(number + 1)
+    # The first fit may have left generators where the second would leave them.
+    torch.rand(1), np.random.random_sample(), random.random()  # noqa: NPY002
     try:
         before = _torch_state()
         fitted = _fitted(estimator, network, X, _labels(estimator, case))
