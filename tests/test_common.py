@@ -94,7 +94,7 @@ def what_to_do(estimator, check):
     if subpackage in TORCH_PACKAGES and "sample_weight_equivalence" in str(check):
         note += (
             ". Weights are compared with repeated samples to 1e-7, below the rounding of float32: "
-            "let the class have the parameter dtype and check it with {'dtype': 'float64'}"
+            "let the class have the parameter dtype='auto', and the checks run in float64"
         )
     return note
 

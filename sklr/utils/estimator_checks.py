@@ -26,6 +26,7 @@ from sklearn.utils.estimator_checks import _enforce_estimator_tags_X, _enforce_e
 from sklearn.utils.validation import _check_feature_names
 
 import sklr
+from sklr.utils._imports import TORCH_PACKAGES
 
 __all__ = [
     "CHECK_PARAMS",
@@ -332,7 +333,8 @@ def instance_for_checks(estimator_class: type, *, tabular: bool = False) -> Any:
     Returns
     -------
     estimator : estimator instance
-        With the parameters of ``CHECK_PARAMS``, and with ``random_state=0`` where it has one. A
+        With the parameters of ``CHECK_PARAMS``, with ``random_state=0`` where it has one, and in
+        float64 where it has a network inside and the parameter ``dtype`` to choose. A
         class whose ``fit`` needs more than samples and labels has a static method
         ``_arguments_for_checks(n_features, given)`` that completes the arguments of ``fit``; it
         comes as a twin that calls it.
@@ -351,8 +353,15 @@ def instance_for_checks(estimator_class: type, *, tabular: bool = False) -> Any:
     if hasattr(estimator_class, "_arguments_for_checks"):
         estimator_class = _supplied_class(estimator_class)
     estimator = estimator_class(**CHECK_PARAMS.get(estimator_class.__name__, {}))
-    if "random_state" in estimator.get_params(deep=False):
+    parameters = estimator.get_params(deep=False)
+    if "random_state" in parameters:
         estimator.set_params(random_state=0)
+    of_torch = estimator_class.__module__.startswith(
+        tuple(f"sklr.{package}." for package in TORCH_PACKAGES)
+    )
+    if of_torch and parameters.get("dtype") == "auto":
+        # Weights are compared with repeated samples to 1e-7, below the rounding of float32.
+        estimator.set_params(dtype="float64")
     if tabular and not get_tags(estimator).input_tags.two_d_array:
         return as_tabular(estimator)
     return estimator

@@ -474,3 +474,25 @@ def test_a_dataset_is_for_its_own_paradigm(tmp_path):
 
     with pytest.raises(ValueError, match="is a dataset for paradigm='ssvep', not 'p300'"):
         run_benchmark(SimulatedSSVEP(n_subjects=1), paradigm="p300", out=tmp_path)
+
+
+@pytest.mark.parametrize("evaluation", ["cross-session", "cross-subject"])
+def test_recentring_runs_between_sessions_and_subjects(evaluation, tmp_path):
+    """MOABB passes no groups: what is asked about is recentred by itself."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    from sklr.covariance import AugmentedCovariance, GroupRecentering, TangentSpace
+
+    pipeline = make_pipeline(
+        AugmentedCovariance(1, estimator="oas"),
+        GroupRecentering(),
+        TangentSpace(),
+        LogisticRegression(max_iter=1000),
+    )
+    data = SimulatedMotorImagery(**TINY, n_sessions=2)
+    result = run_benchmark(
+        data, pipelines={"recentred": pipeline}, evaluation=evaluation, out=tmp_path
+    )
+    assert len(result.scores) == 4 and not result.failures
+    assert result.scores["score"].mean() > 0.55

@@ -502,6 +502,16 @@ def test_missing_extra_is_named():
     assert missing_extra(TorchPower()) == "torch"
 
 
+def test_networks_are_checked_in_double_precision_where_they_can_be():
+    class Inside(BaseEstimator):
+        def __init__(self, dtype="auto"):
+            self.dtype = dtype
+
+    assert instance_for_checks(Inside).dtype == "auto"
+    Inside.__module__ = "sklr.neural_network._inside"
+    assert instance_for_checks(Inside).dtype == "float64"
+
+
 def test_instance_for_checks_seeds():
     from sklearn.cluster import KMeans
 
