@@ -89,7 +89,7 @@ fig.colorbar(image, ax=axes, shrink=0.85, label="covariance")
 # resonances are close to each other. Five-fold cross-validation is repeated five times with other
 # folds; the bars are the standard deviation between repetitions, and say how much the folds matter,
 # not how another recording would come out. Order 1 is at chance for both. The spectrum of an
-# autoregression of order two is told by two delays, that is by order 3.
+# autoregression of order two is identified by two delays, that is by order 3.
 
 repeats = 5
 cv = RepeatedStratifiedKFold(n_splits=5, n_repeats=repeats, random_state=0)

@@ -13,10 +13,10 @@ from scipy import sparse
 
 from sklr.geometry._diffusion import graph_laplacian, heat_kernel
 from sklr.geometry._neighbors_graph import (
-    clip_n_neighbors,
     nearest_neighbors,
     neighbors_graph,
 )
+from sklr.utils._graph import clipped_neighbors
 from sklr.utils._validation import check_array, check_positive_int
 
 # Neighbourhoods are decomposed in batches of about this many numbers.
@@ -25,7 +25,7 @@ _BATCH = 4_000_000
 
 def check_n_neighbors(n_neighbors, n_points):
     """Return the number of neighbours as int, at most all other points."""
-    return clip_n_neighbors(check_positive_int(n_neighbors, "n_neighbors"), n_points)
+    return clipped_neighbors(check_positive_int(n_neighbors, "n_neighbors"), n_points)
 
 
 def principal_axes(points):

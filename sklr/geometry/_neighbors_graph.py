@@ -6,8 +6,8 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
+from sklr.utils._graph import clipped_neighbors
 from sklr.utils._imports import import_optional
-from sklr.utils._warnings import warn_user
 
 # Entries beyond it, or below one over it, have squares that are no good numbers.
 _LARGEST = 1e140
@@ -27,17 +27,6 @@ def check_extent(X, name="X"):
         raise ValueError(
             f"{name} is too small, squares vanish: the largest entry is {largest:.3g}. Scale it."
         )
-
-
-def clip_n_neighbors(n_neighbors, n_points):
-    """Return the number of neighbours, with a warning at most all other points."""
-    if n_neighbors < n_points:
-        return n_neighbors
-    warn_user(
-        f"n_neighbors={n_neighbors} is not less than the number of distinct points, n_samples = "
-        f"{n_points}; all {n_points - 1} others are taken as neighbours."
-    )
-    return n_points - 1
 
 
 def nearest_neighbors(
@@ -233,7 +222,7 @@ def neighbors_graph(
             f"n_neighbors must be at least 1, and there must be 2 samples; got {n_neighbors} "
             f"neighbours of {n} samples."
         )
-    n_neighbors = clip_n_neighbors(n_neighbors, n)
+    n_neighbors = clipped_neighbors(n_neighbors, n)
     if kernel not in KERNELS:
         raise ValueError(f"kernel must be one of {list(KERNELS)}, got {kernel!r}.")
     if not isinstance(decay, Real) or not decay > 0:

@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.sparse as sp
 
-from sklr.geometry._neighbors_graph import clip_n_neighbors
+from sklr.utils._graph import clipped_neighbors
 from sklr.utils._warnings import warn_user
 
 # A point is far when its nearest neighbour is so many times as far as that one's own
@@ -44,7 +44,7 @@ def usable_neighbors(n_neighbors, n_points):
     the most that is taken, with a warning; up to 100 points :func:`few_points_affinity` stands
     for such a graph.
     """
-    n_neighbors = clip_n_neighbors(n_neighbors, n_points)
+    n_neighbors = clipped_neighbors(n_neighbors, n_points)
     most = max(2, (n_points - 1) // 3)
     if n_points <= FEW or n_neighbors <= most:
         return n_neighbors

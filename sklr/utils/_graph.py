@@ -1,6 +1,5 @@
 """Graphs as people have them in, a checked CSR adjacency out."""
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from sklr.utils._node_ids import (
     node_ids,
     sorted_ids,
 )
+from sklr.utils._warnings import warn_user
 
 # The largest number that an int32 index holds. A name of the module, so that a test can lower it:
 # nobody tests with 2**31 edges.
@@ -137,11 +137,9 @@ def clipped_neighbors(n_neighbors: int, n_samples: int) -> int:
     """Return the number of neighbours that there can be; warn where it is below the wanted one."""
     if n_neighbors < n_samples:
         return n_neighbors
-    warnings.warn(
-        f"n_neighbors={n_neighbors} is not below n_samples={n_samples}: {n_samples - 1} neighbours "
-        "are used, which are all.",
-        UserWarning,
-        stacklevel=6,
+    warn_user(
+        f"n_neighbors={n_neighbors} is not less than the number of distinct points, n_samples = "
+        f"{n_samples}; all {n_samples - 1} others are taken as neighbours."
     )
     return n_samples - 1
 

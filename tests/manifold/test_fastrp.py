@@ -622,7 +622,7 @@ def test_nearest_neighbours():
     assert_array_equal(both, np.r_[E[4:5], rp.embedding_[7:8], E[5:6]])
     assert_array_equal(FastRP(16, n_neighbors=5, random_state=0).fit(sparse.csr_array(X)).transform(
         sparse.csr_array(X)), rp.embedding_)  # fmt: skip
-    with pytest.warns(UserWarning, match="3 neighbours are used"):
+    with pytest.warns(UserWarning, match="all 3 others are taken as neighbours"):
         assert FastRP(4, random_state=0).fit(X[:4]).n_neighbors_ == 3
     assert_array_equal(pickle.loads(pickle.dumps(rp)).transform(X), rp.embedding_)
 
