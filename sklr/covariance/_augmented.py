@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklr.covariance._delays import (
     ESTIMATORS,
+    PLAIN,
     STRUCTURES,
     WINDOWS,
     cell_covariances,
@@ -24,9 +25,6 @@ from sklr.covariance._matrix_output import MatrixTransformerMixin
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._spd_checks import require_definite
 from sklr.utils._validation import check_trials
-
-# Estimators without shrinkage that are checked trial by trial.
-_PLAIN = ("cov", "scm", "corr")
 
 
 class AugmentedCovariance(MatrixTransformerMixin, BaseEstimator):
@@ -233,7 +231,7 @@ class AugmentedCovariance(MatrixTransformerMixin, BaseEstimator):
 
     def _is_checked(self):
         """Whether matrices must be definite already here, and not only where a later step says."""
-        plain = not callable(self.estimator) and self.estimator in _PLAIN
+        plain = not callable(self.estimator) and self.estimator in PLAIN
         return self.rank_deficient == "raise" and self.structure == "sample" and plain
 
     def _check_cell(self, X):

@@ -17,16 +17,13 @@ from sklearn.utils.validation import check_is_fitted
 from sklr.covariance._delays import (
     ESTIMATORS,
     WINDOWS,
-    check_no_flat_channel,
-    is_rank_deficient,
     iterate_cells,
     lag_in_samples,
     rate_of,
     warn_of_unlike_units,
-    window_length,
 )
-from sklr.covariance._svc import check_labels, drop_weightless
 from sklr.covariance._tangent import check_for_metric, reference_matrix, tangent_vectors
+from sklr.covariance._training import check_signals, check_training, possible_cells
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._progress import progress
 from sklr.utils._validation import check_positive_int, check_trials
@@ -204,10 +201,8 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
         UserWarning
             Some cells are not possible with these trials.
         """
-        X, y = check_trials(self, X, y)
-        classes = check_labels(self, y)
-        X, y, weights, kept = drop_weightless(self, X, y, sample_weight)
-        check_no_flat_channel(X)
+        X, y, classes, weights, kept = check_training(self, X, y, sample_weight)
+        check_signals(self, X, kept)
         # Kernels do not depend on the unit, but squares of 1e200 overflow.
         self._unit = np.abs(X).max()
         X = X / self._unit
@@ -299,19 +294,7 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
 
     def _possible(self, cells, n_channels, n_times):
         """Return the cells that fit into the trials; warn of others."""
-        left = [
-            (order, lag)
-            for order, lag in cells
-            if window_length(n_times, order, lag, self.window) >= 2
-            and not is_rank_deficient(n_channels, n_times, order, lag, self.estimator, self.window)
-        ]
-        if not left:
-            raise ValueError(
-                f"None of the cells {cells} is possible with {n_channels} channels, {n_times} "
-                f"samples a trial and estimator={self.estimator!r}: order * lag must be below "
-                f"{n_times - 1}, and order * n_channels below the samples that are left unless "
-                "the estimator shrinks ('oas', 'lwf', 'sch')."
-            )
+        left = possible_cells(self, cells, n_channels, n_times)
         if len(left) < len(cells):
             warnings.warn(
                 f"{len(cells) - len(left)} of {len(cells)} cells (order, lag) are left out, since "
@@ -335,7 +318,7 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
     def _pair_scores(self, X):
         check_is_fitted(self)
         X = check_trials(self, X, reset=False)
-        check_no_flat_channel(X)
+        check_signals(self, X, together=False)
         X = X / self._unit
         scores = np.tile(self.intercept_, (len(X), 1))
         eps = np.finfo(np.float64).eps

@@ -20,6 +20,8 @@ _UNLIKE = 1e3
 _SHRINKAGE = ("lwf", "oas", "sch")
 ESTIMATORS = ("corr", "cov", "hub", "lwf", "mcd", "oas", "sch", "scm", "stu", "tyl")
 WINDOWS = ("paper", "full")
+#: Estimators without shrinkage, whose matrices are checked trial by trial.
+PLAIN = ("cov", "scm", "corr")
 STRUCTURES = ("sample", "toeplitz")
 
 
@@ -117,19 +119,27 @@ def check_independent_channels(X, estimator):
     )
 
 
-def check_no_flat_channel(X, channels=None, first=0):
-    """Refuse a channel that is constant in one trial, by the numbers of both."""
+def check_no_flat_channel(X, channels=None, first=0, numbers=None, remedy=None):
+    """Refuse a channel that is constant in one trial, by the numbers of both.
+
+    `numbers` are those of the trials where some were left out before; `remedy` is what to do
+    beside rejecting trials or channels.
+    """
     flat = X.max(axis=2) == X.min(axis=2)
     if flat.any():
         trial, channel = (int(place) for place in np.argwhere(flat)[0])
         called = str(channel) if channels is None else channels[channel]
         if flat[:, channel].all():
             raise ValueError(NOT_SPD.format(what=f"channel {called} is constant: the covariance"))
+        trial = first + trial if numbers is None else int(numbers[trial])
+        remedy = remedy or (
+            "use a shrinkage estimator ('oas', 'lwf'), or rank_deficient='keep' with shrinkage "
+            "after it"
+        )
         raise ValueError(
-            f"Channel {called} is constant in trial {first + trial} "
+            f"Channel {called} is constant in trial {trial} "
             f"({int(flat.any(axis=1).sum())} of {len(X)} trials have such channels), so that its "
-            "covariance is not positive definite. Reject these trials or channels, use a "
-            "shrinkage estimator ('oas', 'lwf'), or rank_deficient='keep' with shrinkage after it."
+            f"covariance is not positive definite. Reject these trials or channels, or {remedy}."
         )
 
 

@@ -7,7 +7,7 @@ from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Trans
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
-from sklr.covariance._svc import check_labels, drop_weightless
+from sklr.covariance._training import check_training
 from sklr.geometry._spd import class_means, distances_to
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._spd_checks import require_definite, rounding
@@ -101,9 +101,7 @@ class MDM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, Ba
             Matrices that are not SPD, a single class, or a class without weight.
         """
         eps = rounding(X)
-        X, y = check_spd_stack(self, X, y)
-        classes = check_labels(self, y)
-        X, y, weights, kept = drop_weightless(self, X, y, sample_weight)
+        X, y, classes, weights, kept = check_training(self, X, y, sample_weight, check_spd_stack)
         require_definite(X, eps=eps, numbers=kept)
         members = [np.flatnonzero(y == label) for label in classes]
         self.means_ = class_means(X, members, weights, tol=self.tol, n_jobs=self.n_jobs)

@@ -20,22 +20,19 @@ from sklearn.utils.validation import check_is_fitted
 from sklr.covariance._delays import (
     ESTIMATORS,
     WINDOWS,
-    check_independent_channels,
-    check_no_flat_channel,
     grid_cells,
-    is_rank_deficient,
     iterate_cells,
     lag_in_samples,
     rate_of,
-    window_length,
 )
-from sklr.covariance._svc import AugmentedCovarianceSVC, check_labels, drop_weightless
+from sklr.covariance._svc import AugmentedCovarianceSVC
 from sklr.covariance._tangent import (
     METRICS,
     check_for_metric,
     reference_matrix,
     tangent_vectors,
 )
+from sklr.covariance._training import check_signals, check_training, possible_cells
 from sklr.geometry._spd import logs_at_fold_means
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._progress import progress
@@ -235,37 +232,25 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
         ConvergenceWarning
             Some means did not reach `tol`.
         """
-        X, y = check_trials(self, X, y)
-        classes = check_labels(self, y)
         if groups is not None:
             groups = check_array(groups, ensure_2d=False, dtype=None, input_name="groups")
             check_consistent_length(X, groups)
-        X, y, weights, kept = drop_weightless(self, X, y, sample_weight)
+        X, y, classes, weights, kept = check_training(self, X, y, sample_weight)
         if groups is not None and kept is not None:
             groups = groups[kept]
         grid = self._grid()
-        if not callable(self.estimator) and self.estimator in ("cov", "scm", "corr"):
-            # Before the work: the final fit would refuse these as well.
-            check_no_flat_channel(X, getattr(self, "feature_names_in_", None))
-            check_independent_channels(X, self.estimator)
+        check_signals(self, X, kept)  # before the work: the final fit would refuse them as well
         folds = list(self._splitter(y, groups).split(X, y, groups))
         samples = dict(zip(grid["lag"], self._lags_in_samples(grid["lag"])))
         wanted = list(grid_cells(grid["order"], samples.values()))
         n_channels, n_times = X.shape[1:]
-        cells = [
-            (order, lag)
-            for order, lag in wanted
-            if window_length(n_times, order, lag, self.window) >= 2
-            and not is_rank_deficient(n_channels, n_times, order, lag, self.estimator, self.window)
-        ]
-        if not cells:
-            raise ValueError(
-                f"None of the {len(wanted)} cells of orders={list(grid['order'])} and "
-                f"lags={list(grid['lag'])} is possible with {n_channels} channels, {n_times} "
-                f"samples a trial and estimator={self.estimator!r}: order * lag must be below "
-                f"{n_times - 1}, and order * n_channels below the samples that are left unless "
-                "the estimator shrinks ('oas', 'lwf', 'sch')."
-            )
+        cells = possible_cells(
+            self,
+            wanted,
+            n_channels,
+            n_times,
+            f"{len(wanted)} cells of orders={list(grid['order'])} and lags={list(grid['lag'])}",
+        )
         scores, failures, unconverged = self._search(X, y, weights, folds, cells, grid)
         impossible = len(wanted) - len(cells)
         if impossible or failures:

@@ -7,47 +7,17 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.svm import SVC
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from sklr.covariance._augmented import AugmentedCovariance
 from sklr.covariance._delays import ESTIMATORS, WINDOWS, lag_in_samples, rate_of
 from sklr.covariance._tangent import METRICS, TangentSpace
+from sklr.covariance._training import check_signals, check_training
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._threads import single_blas_thread
-from sklr.utils._validation import check_sample_weight, check_trials
+from sklr.utils._validation import check_trials
 
 RULES = ("mdop", "afnn")
-
-
-def check_labels(estimator, y):
-    """Refuse targets that are not classes, and a single class."""
-    check_classification_targets(y)
-    classes = np.unique(y)
-    if len(classes) < 2:
-        raise ValueError(
-            f"{type(estimator).__name__} needs at least two classes, got one class: {classes[0]!r}."
-        )
-    return classes
-
-
-def drop_weightless(estimator, X, y, sample_weight):
-    """Leave out trials of weight zero; a class that has no others is an error.
-
-    Returns X, y, the weights or None, and the places that were kept or None.
-    """
-    if sample_weight is None:
-        return X, y, None, None
-    weights = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    kept = np.flatnonzero(weights)
-    lost = np.setdiff1d(y, y[kept])
-    if len(lost):
-        raise ValueError(
-            f"All samples of class {lost.tolist()[0]!r} have sample_weight 0: "
-            f"{type(estimator).__name__} needs some of each class. Leave the class out of X and y "
-            "instead."
-        )
-    return X[kept], y[kept], weights[kept], kept
 
 
 class AugmentedCovarianceSVC(ClassifierMixin, BaseEstimator):
@@ -204,9 +174,8 @@ class AugmentedCovarianceSVC(ClassifierMixin, BaseEstimator):
             Bad trials (see :class:`AugmentedCovariance`), a single class, a class without weight,
             matrices that are not positive definite, or trials too short for the rule.
         """
-        X, y = check_trials(self, X, y)
-        classes = check_labels(self, y)
-        X, y, weights, _ = drop_weightless(self, X, y, sample_weight)
+        X, y, classes, weights, kept = check_training(self, X, y, sample_weight)
+        check_signals(self, X, kept)
         order, lag = self.order, self.lag
         if isinstance(order, str):
             from sklr.covariance._embedding import select_embedding
@@ -222,6 +191,8 @@ class AugmentedCovarianceSVC(ClassifierMixin, BaseEstimator):
             standardize=self.standardize,
             n_jobs=self.n_jobs,
         ).fit(X)
+        if hasattr(self, "feature_names_in_"):  # for its messages
+            augment.feature_names_in_ = self.feature_names_in_
         tangent = TangentSpace(self.metric, tol=self.tol, n_jobs=self.n_jobs)
         covariances = augment.transform(X)
         vectors = tangent.fit(covariances, sample_weight=weights).transform(covariances)
