@@ -32,9 +32,9 @@ Fixed cells beside them, as TangentSpace + SVC (C = 1); the best is picked after
 A second round (``--parts second``) was written down and committed after imagery, few flickers and
 simulated flickers of the first had been seen: longer cells and bands won where the class is a
 frequency, and sharp weights by alignment lost nothing elsewhere. It crosses sets of kernels (ten,
-long, sixteen, ten + bands, bands, ten + octaves, octaves, sixteen + bands; "octaves" are three bands
-in units of the sampling rate, 1/32 to 1/16, 1/8 and 1/4, so that no rate has to be known) with
-weights (equal, alignment^4, alignment^8) and C (1, "1 se").
+long, sixteen, ten + bands, bands, ten + octaves, octaves, sixteen + bands; "octaves" are three
+bands in units of the sampling rate, 1/32 to 1/16, 1/8 and 1/4, so that no rate has to be known)
+with weights (equal, alignment^4, alignment^8) and C (1, "1 se").
 """
 
 import os
@@ -341,7 +341,7 @@ def second():
 def main(argv=None):
     """Print the tables."""
     warnings.simplefilter("ignore")
-    parts = {part.__name__: lambda part=part: part() for part in PARTS}
+    parts = {part.__name__: part for part in PARTS}
     run_parts(__doc__, {**parts, "second": second}, argv)
 
 
