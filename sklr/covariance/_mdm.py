@@ -8,7 +8,8 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from sklr.covariance._training import check_training
-from sklr.geometry._spd import class_means, distances_to
+from sklr.geometry._spd_frame import distances_to
+from sklr.geometry._spd_mean import class_means
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._spd_checks import require_definite, rounding
 from sklr.utils._validation import check_spd_stack

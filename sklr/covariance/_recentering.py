@@ -11,7 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 from sklr.covariance._matrix_output import MatrixTransformerMixin
 from sklr.geometry._bures_core import Coordinates, Point, mean_square_distance, move, plain_mean
 from sklr.geometry._bures_wasserstein import _square_distance, warn_unless_converged
-from sklr.geometry._spd import Frame, newton_mean
+from sklr.geometry._spd_frame import Frame
+from sklr.geometry._spd_mean import newton_mean
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._spd_checks import require_definite, rounding
 from sklr.utils._threads import single_blas_thread

@@ -33,7 +33,7 @@ from sklr.covariance._tangent import (
     tangent_vectors,
 )
 from sklr.covariance._training import check_signals, check_training, possible_cells
-from sklr.geometry._spd import logs_at_fold_means
+from sklr.geometry._spd_mean import logs_at_fold_means
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread

@@ -7,7 +7,8 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklr.geometry._spd import Frame, newton_mean, unvectorize, vectorize
+from sklr.geometry._spd_frame import Frame, unvectorize
+from sklr.geometry._spd_mean import newton_mean
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._spd_checks import require_definite, require_semidefinite, rounding
 from sklr.utils._threads import single_blas_thread
@@ -53,7 +54,7 @@ def tangent_vectors(X, reference, metric, n_jobs, eps=None, frame=None):
     """
     if metric == "riemann":
         with single_blas_thread():
-            return vectorize((frame or Frame(reference)).logs(X, n_jobs, eps))
+            return (frame or Frame(reference)).vectors(X, n_jobs, eps)
     if eps is not None:
         check_for_metric(X, metric, eps)
     from pyriemann.geometry.tangentspace import tangent_space as pyriemann_tangent_space

@@ -239,3 +239,15 @@ def require_semidefinite(
             f"{smallest[worst] - tolerance:.3g}, where down to -{tolerance:.1g} passes. "
             f"Covariances have none below zero.{cause}"
         )
+
+
+def check_weights(sample_weight, n):
+    """Weights that sum to one."""
+    if sample_weight is None:
+        return np.full(n, 1.0 / n)
+    weights = np.asarray(sample_weight, dtype=np.float64)
+    if weights.shape != (n,):
+        raise ValueError(f"sample_weight has shape {weights.shape}, expected ({n},).")
+    if not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() == 0:
+        raise ValueError("sample_weight must be finite, non-negative and not all zero.")
+    return weights / weights.sum()

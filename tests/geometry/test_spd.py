@@ -9,7 +9,7 @@ from scipy.linalg import logm
 from sklearn.exceptions import ConvergenceWarning
 
 from sklr.geometry import mean_riemann, tangent_space
-from sklr.geometry._spd import logs_at_fold_means
+from sklr.geometry._spd_mean import logs_at_fold_means
 
 
 def spd(n=12, d=6, spread=1.0, seed=0):
