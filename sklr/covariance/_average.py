@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import _ovr_decision_function
 from sklearn.utils.validation import check_is_fitted
 
+from sklr.covariance._bands import band_pass, check_band
 from sklr.covariance._delays import (
     ESTIMATORS,
     WINDOWS,
@@ -55,6 +56,10 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
         "auto" is 1 unless one of 3, 10, 30, 100 is better in five folds of the training trials by
         more than twice the standard error of the difference, trial by trial. Fewer than 60 trials
         cannot tell, and keep 1.
+    bands : iterable of (low, high), default=None
+        Frequency bands in Hz. Each cell is then taken in each band, which are thirty kernels for
+        ten cells and three bands; two or three cells do. None within the bands is the signal as
+        it is. Needs `sfreq`, or Epochs. For steady-state responses in broad-band signals.
     reference : {"euclid", "riemann"}, default="euclid"
         Where tangent spaces touch: at the arithmetic mean, or at the affine-invariant one, which
         takes three times the time for scores that were the same. Vectors are centred.
@@ -68,7 +73,7 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
     class_weight : dict or "balanced", default=None
         As in :class:`sklearn.svm.SVC`.
     sfreq : float, default=None
-        Samples a second, for lags in seconds; of Epochs it is known.
+        Samples a second, for bands and lags in seconds; of Epochs it is known.
     tol : float, default=1e-6
         Gradient norm at which the iteration of the mean stops, for `reference="riemann"`.
     n_jobs : int, default=None
@@ -81,12 +86,14 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     cells_ : list of (int, int)
-        Order and lag, in samples, of each embedding in use.
+        Order and lag, in samples, of the cells in use.
+    bands_ : list of (float, float) or None
+        Bands in use. Embeddings go through the cells of the first band, then of the next.
     C_ : float
         Inverse regularisation in use.
     references_ : list of ndarray of shape (order * n_channels, order * n_channels)
         Mean of the training matrices of each embedding.
-    scales_ : ndarray of shape (n_cells,)
+    scales_ : ndarray of shape (n_embeddings,)
         Mean squared length of the centred training vectors of each, by which its kernel is
         divided.
     coefs_ : list of ndarray of shape (n_pairs, n * (n + 1) / 2)
@@ -132,6 +139,7 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         "cells": [Iterable],
+        "bands": [Iterable, None],
         "C": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "reference": [StrOptions({"euclid", "riemann"})],
         "estimator": [StrOptions(set(ESTIMATORS)), Callable],
@@ -149,6 +157,7 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
         cells=CELLS,
         *,
         C="auto",
+        bands=None,
         reference="euclid",
         estimator="oas",
         window="paper",
@@ -161,6 +170,7 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
     ):
         self.cells = cells
         self.C = C
+        self.bands = bands
         self.reference = reference
         self.estimator = estimator
         self.window = window
@@ -193,8 +203,8 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            Bad trials or cells, a single class, a class without weight, matrices that are not
-            positive definite, or trials too short for every cell.
+            Bad trials, cells or bands, a single class, a class without weight, matrices that are
+            not positive definite, or trials too short for every cell.
 
         Warns
         -----
@@ -209,7 +219,8 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
         if not self.standardize:
             warn_of_unlike_units(X, self.estimator, stacklevel=3)
         cells = self._possible(self._resolved(), *X.shape[1:])
-        self.classes_, self.cells_ = classes, cells
+        self.classes_, self.cells_, self.bands_ = classes, cells, self._checked_bands()
+        n_embeddings = len(cells) * len(self.bands_)
         kernel = np.zeros((len(X), len(X)))
         vectors, centres, references, scales = [], [], [], []
         for _, _, matrices in self._progress(self._matrices(X)):
@@ -227,12 +238,12 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
             references.append(reference)
         self.scales_, self._references = np.array(scales), references
         self.references_ = [self._unit**2 * reference for reference in references]
-        kernel /= len(cells)
+        kernel /= n_embeddings
         self.C_ = self._chosen_C(kernel, y, weights) if self.C == "auto" else float(self.C)
         svc = self._svc(self.C_).fit(kernel, y, sample_weight=weights)
         pairs = _of_pairs(svc)
         self.coefs_ = [
-            pairs @ Z[svc.support_] / (len(cells) * scale if scale > 0 else 1.0)
+            pairs @ Z[svc.support_] / (n_embeddings * scale if scale > 0 else 1.0)
             for Z, scale in zip(vectors, scales)
         ]
         self.intercept_ = svc.intercept_ - sum(
@@ -305,15 +316,32 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
             )
         return left
 
+    def _checked_bands(self):
+        """Return the bands, each once, or the one that is no band."""
+        if self.bands is None:
+            return [None]
+        rate = rate_of(self)
+        if rate is None:
+            raise ValueError("bands are in Hz: give sfreq, the samples a second, or mne.Epochs.")
+        bands = [check_band(band, rate, "bands") for band in self.bands]
+        if not bands:
+            raise ValueError("bands must not be empty: give pairs (low, high) in Hz, or None.")
+        return list(dict.fromkeys(bands))
+
     def _progress(self, cells):
-        return progress(
-            cells, total=len(self.cells_), description="order, lag", verbose=self.verbose
-        )
+        total = len(self.cells_) * len(self.bands_)
+        return progress(cells, total=total, description="order, lag", verbose=self.verbose)
 
     def _matrices(self, X):
-        return iterate_cells(
-            X, self.cells_, self.estimator, self.window, "sample", self.standardize
-        )
+        for band in self.bands_:
+            yield from iterate_cells(
+                X if band is None else band_pass(X, band, rate_of(self)),
+                self.cells_,
+                self.estimator,
+                self.window,
+                "sample",
+                self.standardize,
+            )
 
     def _pair_scores(self, X):
         check_is_fitted(self)

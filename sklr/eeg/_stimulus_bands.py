@@ -3,10 +3,10 @@
 from numbers import Real
 
 import numpy as np
-from scipy.signal import butter, sosfiltfilt
 from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import Interval
 
+from sklr.covariance._bands import band_pass
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._validation import check_trials
 
@@ -51,8 +51,7 @@ class StimulusBands(TransformerMixin, BaseEstimator):
         bands = []
         for frequency in self.frequencies:
             band = (max(frequency - half, 1e-3), frequency + half)
-            sos = butter(2, band, "bandpass", fs=self.sfreq, output="sos")
-            bands.append(sosfiltfilt(sos, X, axis=2, padlen=min(X.shape[2] - 1, 30)))
+            bands.append(band_pass(X, band, self.sfreq, order=2))
         return np.concatenate(bands, axis=1)
 
     def __sklearn_is_fitted__(self):
