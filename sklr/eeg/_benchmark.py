@@ -195,6 +195,7 @@ def run_benchmark(
                     scoring="roc_auc" if two_classes else "accuracy",
                     frequencies=_frequencies(data) if paradigm == "ssvep" else None,
                     sfreq=recording.sfreq,
+                    band=band,
                     random_state=seed,
                 )
             runner = _Runner(data, evaluation, paradigm, chosen, band, n_jobs, out, seed)

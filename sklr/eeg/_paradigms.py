@@ -32,7 +32,14 @@ PARADIGMS = {
         "SSVEP",
         (5.0, 45.0),
         VISUAL_CHANNELS,
-        ("MDM", "TS+LR", "FB+TS+LR", "ACM(5,3)+TS+SVM", "ACM average+TS+SVM"),
+        (
+            "MDM",
+            "TS+LR",
+            "FB+TS+LR",
+            "ACM(5,3)+TS+SVM",
+            "ACM average+TS+SVM",
+            "ACM bands+TS+SVM",
+        ),
         "flickering stimuli that are looked at",
     ),
     "p300": Paradigm(

@@ -31,6 +31,7 @@ CITATIONS = {
     "ACM(3,2)+TS+SVM": _ACM,
     "ACM(5,3)+TS+SVM": _ACM,
     "ACM average+TS+SVM": _ACM,
+    "ACM bands+TS+SVM": _ACM,
     "ACM+TS+SVM nested": _ACM,
     "ACM+TS+SVM MDOP": _ACM,
 }
@@ -44,6 +45,7 @@ MEANINGS = {
     "ACM(3,2)+TS+SVM": "augmented covariances (3 copies, 2 samples apart), then a linear SVM",
     "ACM(5,3)+TS+SVM": "augmented covariances (5 copies, 3 samples apart), then a linear SVM",
     "ACM average+TS+SVM": "the average of ten augmented covariances' kernels: nothing is selected",
+    "ACM bands+TS+SVM": "the average of three augmented covariances in each of three bands",
     "ACM+TS+SVM nested": "copies and lag searched by cross-validation inside the training trials",
     "ACM+TS+SVM MDOP": "copies and lag from the signals alone, by the delay statistics of MDOP",
 }
@@ -67,6 +69,7 @@ def make_pipelines(
     scoring="roc_auc",
     frequencies=None,
     sfreq=None,
+    band=(5.0, 45.0),
     random_state=42,
 ) -> dict[str, BaseEstimator]:
     """Make the pipelines of the main job.
@@ -76,7 +79,8 @@ def make_pipelines(
     names : iterable of str, default=None
         Which; None makes the seven for imagery: "MDM", "CSP+LDA", "TS+LR", "ACM(3,2)+TS+SVM",
         "ACM average+TS+SVM", "ACM+TS+SVM nested", "ACM+TS+SVM MDOP". There are also
-        "ACM(5,3)+TS+SVM" and "FB+TS+LR" for flickering stimuli, "XDAWN+TS+LR" for P300.
+        "ACM(5,3)+TS+SVM", "ACM bands+TS+SVM" and "FB+TS+LR" for flickering stimuli, "XDAWN+TS+LR"
+        for P300.
     orders, lags : iterable of int, default=range(1, 11)
         Grid of the nested search; the default is the paper's.
     scoring : str, default="roc_auc"
@@ -84,7 +88,9 @@ def make_pipelines(
     frequencies : sequence of float, default=None
         Stimulus frequencies in Hz, for "FB+TS+LR".
     sfreq : float, default=None
-        Samples a second, for "FB+TS+LR".
+        Samples a second, for "FB+TS+LR" and "ACM bands+TS+SVM".
+    band : (float, float), default=(5.0, 45.0)
+        Lowest and highest frequency in Hz of "ACM bands+TS+SVM", which makes three bands of it.
     random_state : int, default=42
         Seed of the nested search's folds.
 
@@ -96,7 +102,7 @@ def make_pipelines(
     Raises
     ------
     ValueError
-        An unknown name, or a filter bank without frequencies and sampling rate.
+        An unknown name, or a filter bank without frequencies, bands without a sampling rate.
 
     Examples
     --------
@@ -113,6 +119,8 @@ def make_pipelines(
             "'FB+TS+LR' filters around the stimuli: give frequencies and sfreq, or leave it out "
             f"of names; got frequencies={frequencies!r}, sfreq={sfreq!r}."
         )
+    if "ACM bands+TS+SVM" in names and sfreq is None:
+        raise ValueError("'ACM bands+TS+SVM' filters: give sfreq, or leave it out of names.")
     # Costs a second: pyRiemann imports matplotlib, and PyTorch where it is installed.
     from pyriemann.classification import MDM
     from pyriemann.estimation import Covariances, XdawnCovariances
@@ -141,6 +149,11 @@ def make_pipelines(
         "ACM(3,2)+TS+SVM": lambda: fixed(3, 2),
         "ACM(5,3)+TS+SVM": lambda: fixed(5, 3),
         "ACM average+TS+SVM": lambda: make_pipeline(AugmentedCovarianceAverageSVC()),
+        "ACM bands+TS+SVM": lambda: make_pipeline(
+            AugmentedCovarianceAverageSVC(
+                ((1, 1), (2, 2), (3, 2)), bands=_thirds(*band), sfreq=float(sfreq)
+            )
+        ),
         "ACM+TS+SVM nested": lambda: make_pipeline(
             AugmentedCovarianceSVCCV(
                 list(orders), list(lags), scoring=scoring, random_state=random_state
@@ -149,6 +162,12 @@ def make_pipelines(
         "ACM+TS+SVM MDOP": lambda: make_pipeline(AugmentedCovarianceSVC("mdop", estimator="oas")),
     }
     return {name: makers[name]() for name in names}
+
+
+def _thirds(low, high):
+    """Three bands, equal in octaves."""
+    edges = [round(low * (high / low) ** (k / 3), 1) for k in range(4)]
+    return tuple(zip(edges, edges[1:]))
 
 
 def moabb_configs(names=None, **options) -> list[dict]:
