@@ -42,10 +42,10 @@ cells and the three bands, as they are and with the tangent space of the tested 
 mean (arithmetic or affine-invariant), which is recentring without labels. The standard error over
 pairs, which share sessions, is too small for other subjects.
 
-A third round (``--parts third``), written down and committed before its run: which cells go into the
-three bands where the class is a frequency, (1, 1) (2, 2) (3, 2), or (4, 4) (5, 3), or all five, or
-(3, 2) (5, 3) (8, 2); C = 1. On three simulated subjects (filtered to 5-45 Hz, 48 trials) the second
-had been seen to win.
+A third round (``--parts third``), written down and committed before its run: which cells go into
+the three bands where the class is a frequency, (1, 1) (2, 2) (3, 2), or (4, 4) (5, 3), or all
+five, or (3, 2) (5, 3) (8, 2); C = 1. On three simulated subjects (filtered to 5-45 Hz, 48 trials)
+the second had been seen to win.
 """
 
 import os

@@ -54,22 +54,30 @@ for name, model in (("as they are", classifier), ("recentred", recentred)):
 # The same in a picture
 # ---------------------
 #
-# Tangent vectors of all trials on the two axes of largest variance. Before, the axes show the
-# session; after, the two clouds lie on each other.
+# Each trial at the decision value of a classifier trained on Monday (the line is its boundary), and
+# on the axis of largest variance. As they are, Friday's trials are elsewhere, and all lie on one
+# side of the boundary whatever the hand; recentred, the sessions lie on each other and the
+# boundary divides both.
 
-centred = GroupRecentering().fit_transform(covariances, groups=session)
-fig, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+hands = {0: "left hand", 1: "right hand"}
 colours = {"Monday": "#0072b2", "Friday": "#d55e00"}
+centred = GroupRecentering().fit_transform(covariances, groups=session)
+fig, axes = plt.subplots(1, 2, figsize=(9, 4.4), layout="constrained")
 for ax, matrices, title in zip(
     axes, (covariances, centred), ("as they are", "each session recentred"), strict=True
 ):
-    points = PCA(2).fit_transform(TangentSpace().fit_transform(matrices))
+    classifier.fit(matrices[~friday], y[~friday])
+    decision = classifier.decision_function(matrices)
+    spread = PCA(1).fit_transform(TangentSpace().fit_transform(matrices))[:, 0]
+    ax.axvline(0, color="0.4", linewidth=1)
     for day, colour in colours.items():
-        for label, marker in zip(np.unique(y), "o^", strict=True):
+        for label, hand in hands.items():
             rows = (session == day) & (y == label)
-            ax.scatter(*points[rows].T, s=22, c=colour, marker=marker, alpha=0.7, linewidth=0,
-                       label=f"{day}, {label}")  # fmt: skip
-    ax.set(title=title, xlabel="first axis", ylabel="second axis")
+            filled = colour if label else "none"
+            ax.scatter(decision[rows], spread[rows], s=24, edgecolor=colour, facecolor=filled,
+                       label=f"{day}, {hand}")  # fmt: skip
+    ax.set(title=title, xlabel="decision of a classifier trained on Monday")
+axes[0].set_ylabel("axis of largest variance")
 handles, labels = axes[0].get_legend_handles_labels()
 fig.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
 
