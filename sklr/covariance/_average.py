@@ -6,7 +6,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn import config_context
-from sklearn.base import ClassifierMixin
+from sklearn.base import ClassifierMixin, clone
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import SVC
 from sklearn.utils import compute_sample_weight
@@ -23,11 +23,12 @@ from sklr.covariance._delays import (
     rate_of,
     warn_of_unlike_units,
 )
+from sklr.covariance._recentering import GroupRecentering
 from sklr.covariance._tangent import check_for_metric, reference_matrix, tangent_vectors
 from sklr.covariance._training import check_signals, check_training, possible_cells
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._progress import progress
-from sklr.utils._validation import check_positive_int, check_trials
+from sklr.utils._validation import check_array, check_positive_int, check_trials
 
 #: Orders and lags that cover one to twenty-seven samples at 160 Hz with few of them.
 CELLS = ((1, 1), (2, 2), (3, 2), (4, 2), (6, 2), (2, 5), (3, 5), (4, 5), (2, 9), (3, 9))
@@ -59,7 +60,11 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
     bands : iterable of (low, high), default=None
         Frequency bands in Hz. Each cell is then taken in each band, which are thirty kernels for
         ten cells and three bands; two or three cells do. None within the bands is the signal as
-        it is. Needs `sfreq`, or Epochs. For steady-state responses in broad-band signals.
+        it is. Needs `sfreq`, or Epochs. For steady-state responses in broad-band signals, with
+        ``cells=((4, 4), (5, 3))``.
+    recentring : GroupRecentering, default=None
+        Moves the matrices of each embedding before the tangent space, for trials of other
+        sessions or subjects than those of `fit`. Weights are without effect in its means.
     reference : {"euclid", "riemann"}, default="euclid"
         Where tangent spaces touch: at the arithmetic mean, or at the affine-invariant one, which
         takes three times the time for scores that were the same. Vectors are centred.
@@ -92,7 +97,7 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
     C_ : float
         Inverse regularisation in use.
     references_ : list of ndarray of shape (order * n_channels, order * n_channels)
-        Mean of the training matrices of each embedding.
+        Mean of the training matrices of each embedding, recentred if they are.
     scales_ : ndarray of shape (n_embeddings,)
         Mean squared length of the centred training vectors of each, by which its kernel is
         divided.
@@ -140,6 +145,7 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "cells": [Iterable],
         "bands": [Iterable, None],
+        "recentring": [GroupRecentering, None],
         "C": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "reference": [StrOptions({"euclid", "riemann"})],
         "estimator": [StrOptions(set(ESTIMATORS)), Callable],
@@ -158,6 +164,7 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
         *,
         C="auto",
         bands=None,
+        recentring=None,
         reference="euclid",
         estimator="oas",
         window="paper",
@@ -171,6 +178,7 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
         self.cells = cells
         self.C = C
         self.bands = bands
+        self.recentring = recentring
         self.reference = reference
         self.estimator = estimator
         self.window = window
@@ -182,7 +190,7 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, groups=None):
         """Fit the means and the classifier.
 
         Parameters
@@ -194,6 +202,8 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
         sample_weight : array-like of shape (n_trials,), default=None
             Non-negative weights of the trials in the means and in the SVC; None weighs all alike.
             Trials of weight zero are left out, whatever they are.
+        groups : array-like of shape (n_trials,), default=None
+            Session or subject of each trial, for `recentring`.
 
         Returns
         -------
@@ -213,6 +223,9 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
         """
         X, y, classes, weights, kept = check_training(self, X, y, sample_weight)
         check_signals(self, X, kept)
+        groups = self._checked_groups(groups)
+        if groups is not None and kept is not None:
+            groups = groups[kept]
         # Kernels do not depend on the unit, but squares of 1e200 overflow.
         self._unit = np.abs(X).max()
         X = X / self._unit
@@ -223,8 +236,12 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
         n_embeddings = len(cells) * len(self.bands_)
         kernel = np.zeros((len(X), len(X)))
         vectors, centres, references, scales = [], [], [], []
+        self._movers = []
         for _, _, matrices in self._progress(self._matrices(X)):
             check_for_metric(matrices, "riemann", np.finfo(np.float64).eps, kept)
+            if self.recentring is not None:
+                self._movers.append(clone(self.recentring))
+                matrices = self._movers[-1].fit_transform(matrices, groups=groups)
             reference = reference_matrix(matrices, self.reference, self.tol, self.n_jobs, weights)
             Z = tangent_vectors(matrices, reference, "riemann", self.n_jobs)
             centre = np.average(Z, axis=0, weights=weights)
@@ -237,7 +254,8 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
             scales.append(scale)
             references.append(reference)
         self.scales_, self._references = np.array(scales), references
-        self.references_ = [self._unit**2 * reference for reference in references]
+        scale = 1.0 if self.recentring is not None else self._unit**2
+        self.references_ = [scale * reference for reference in references]
         kernel /= n_embeddings
         self.C_ = self._chosen_C(kernel, y, weights) if self.C == "auto" else float(self.C)
         svc = self._svc(self.C_).fit(kernel, y, sample_weight=weights)
@@ -343,27 +361,40 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
                 self.standardize,
             )
 
-    def _pair_scores(self, X):
+    def _checked_groups(self, groups):
+        if groups is None:
+            return None
+        if self.recentring is None:
+            raise ValueError("groups are for recentring: give recentring=GroupRecentering().")
+        return check_array(groups, ensure_2d=False, dtype=None, input_name="groups")
+
+    def _pair_scores(self, X, groups):
         check_is_fitted(self)
         X = check_trials(self, X, reset=False)
+        groups = self._checked_groups(groups)
         check_signals(self, X, together=False)
         X = X / self._unit
         scores = np.tile(self.intercept_, (len(X), 1))
         eps = np.finfo(np.float64).eps
-        for (_, _, matrices), reference, coef in zip(
-            self._matrices(X), self._references, self.coefs_, strict=True
+        movers = self._movers or [None] * len(self.coefs_)
+        for (_, _, matrices), mover, reference, coef in zip(
+            self._matrices(X), movers, self._references, self.coefs_, strict=True
         ):
+            if mover is not None:
+                matrices = mover.transform(matrices, groups=groups)
             Z = tangent_vectors(matrices, reference, "riemann", self.n_jobs, eps)
             scores += Z @ coef.T
         return scores
 
-    def decision_function(self, X):
+    def decision_function(self, X, groups=None):
         """Return the classifier's decision values.
 
         Parameters
         ----------
         X : array-like of shape (n_trials, n_channels, n_times) or mne.Epochs
             The trials.
+        groups : array-like of shape (n_trials,), default=None
+            Session or subject of each trial, for `recentring`; None is what its `ungrouped` says.
 
         Returns
         -------
@@ -371,25 +402,27 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
             One column for two classes, positive for ``classes_[1]``; for more, votes of the pairs
             of classes with their sums as tie-breakers, as in :class:`sklearn.svm.SVC`.
         """
-        pairs = self._pair_scores(X)
+        pairs = self._pair_scores(X, groups)
         if len(self.classes_) == 2:
             return pairs[:, 0]
         return _ovr_decision_function(pairs < 0, -pairs, len(self.classes_))
 
-    def predict(self, X):
+    def predict(self, X, groups=None):
         """Predict class labels: the largest decision value.
 
         Parameters
         ----------
         X : array-like of shape (n_trials, n_channels, n_times) or mne.Epochs
             The trials.
+        groups : array-like of shape (n_trials,), default=None
+            Session or subject of each trial, for `recentring`; None is what its `ungrouped` says.
 
         Returns
         -------
         y : ndarray of shape (n_trials,)
             Labels.
         """
-        scores = self.decision_function(X)
+        scores = self.decision_function(X, groups)
         best = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
         return self.classes_[best]
 

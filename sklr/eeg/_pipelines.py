@@ -45,7 +45,7 @@ MEANINGS = {
     "ACM(3,2)+TS+SVM": "augmented covariances (3 copies, 2 samples apart), then a linear SVM",
     "ACM(5,3)+TS+SVM": "augmented covariances (5 copies, 3 samples apart), then a linear SVM",
     "ACM average+TS+SVM": "the average of ten augmented covariances' kernels: nothing is selected",
-    "ACM bands+TS+SVM": "the average of three augmented covariances in each of three bands",
+    "ACM bands+TS+SVM": "the average of two augmented covariances in each of three bands",
     "ACM+TS+SVM nested": "copies and lag searched by cross-validation inside the training trials",
     "ACM+TS+SVM MDOP": "copies and lag from the signals alone, by the delay statistics of MDOP",
 }
@@ -151,7 +151,7 @@ def make_pipelines(
         "ACM average+TS+SVM": lambda: make_pipeline(AugmentedCovarianceAverageSVC()),
         "ACM bands+TS+SVM": lambda: make_pipeline(
             AugmentedCovarianceAverageSVC(
-                ((1, 1), (2, 2), (3, 2)), bands=_thirds(*band), sfreq=float(sfreq)
+                ((4, 4), (5, 3)), bands=_thirds(*band), sfreq=float(sfreq)
             )
         ),
         "ACM+TS+SVM nested": lambda: make_pipeline(

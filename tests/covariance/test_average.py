@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.signal import butter, sosfiltfilt
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.svm import SVC
 
@@ -10,9 +12,10 @@ from sklr.covariance import (
     AugmentedCovariance,
     AugmentedCovarianceAverageSVC,
     AugmentedCovarianceSVC,
+    GroupRecentering,
     TangentSpace,
 )
-from sklr.datasets import make_ar2_trials
+from sklr.datasets import make_ar2_trials, make_ssvep
 from sklr.geometry import tangent_space
 
 CELLS = [(1, 1), (2, 1), (3, 2)]
@@ -119,3 +122,89 @@ def test_tangent_space_of_the_pipeline_agrees():
     model = AugmentedCovarianceAverageSVC([(2, 1)], reference="riemann", tol=1e-8).fit(X, Y)
     matrices = AugmentedCovariance(2, 1, estimator="oas").fit_transform(X)
     assert_allclose(model.references_[0], TangentSpace().fit(matrices).reference_, rtol=1e-6)
+
+
+def test_bands_are_the_cells_of_filtered_trials_and_nothing_else():
+    bands = [(5, 15), (15.0, 40.0)]
+    model = AugmentedCovarianceAverageSVC([(1, 1), (2, 1)], C=1.0, bands=bands, sfreq=100).fit(X, Y)
+    assert model.bands_ == [(5.0, 15.0), (15.0, 40.0)]
+    train, asked = 0.0, 0.0
+    for low, high in bands:
+        sos = butter(4, (low, high), "bandpass", fs=100, output="sos")
+        parts = [
+            sosfiltfilt(sos, Z - Z.mean(2, keepdims=True), axis=2, padlen=30) for Z in (X, NEW)
+        ]
+        for cell in ((1, 1), (2, 1)):
+            A, B = (AugmentedCovariance(*cell, estimator="oas").fit_transform(Z) for Z in parts)
+            Z, Q = tangent_space(A, A.mean(axis=0)), tangent_space(B, A.mean(axis=0))
+            centre = Z.mean(axis=0)
+            Z, Q = Z - centre, Q - centre
+            scale = 4 * np.mean(np.sum(Z**2, axis=1))
+            train, asked = train + Z @ Z.T / scale, asked + Q @ Z.T / scale
+    wanted = SVC(kernel="precomputed").fit(train, Y).decision_function(asked)
+    assert_allclose(model.decision_function(NEW), wanted, atol=2e-3)
+    whole = AugmentedCovarianceAverageSVC([(2, 1)], C=1.0, bands=[None], sfreq=100).fit(X, Y)
+    plain = AugmentedCovarianceAverageSVC([(2, 1)], C=1.0).fit(X, Y)
+    assert_allclose(whole.decision_function(NEW), plain.decision_function(NEW))
+    moved = AugmentedCovarianceAverageSVC([(2, 1)], C=1.0, bands=[(5, 40)], sfreq=100)
+    there = moved.fit(X, Y).decision_function(NEW)
+    assert_allclose(moved.fit(X + 1e6, Y).decision_function(NEW + 1e6), there, atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("bands", "sfreq", "message"),
+    [
+        ([(5, 60)], 100, "low < high < sfreq / 2 = 50 Hz, got"),
+        ([(9, 5)], 100, "low < high"),
+        ([3], 100, "pairs"),
+        ([("a", 3)], 100, "low < high"),
+        ([], 100, "must not be empty"),
+        ([(5, 9)], None, "give sfreq"),
+    ],
+)
+def test_bad_bands_are_named(bands, sfreq, message):
+    with pytest.raises(ValueError, match=message):
+        AugmentedCovarianceAverageSVC(CELLS, bands=bands, sfreq=sfreq).fit(X, Y)
+
+
+def test_bands_of_longer_cells_see_flicker_that_the_ten_cells_do_not():
+    trials, y = make_ssvep(80, effect=2.0, subject=1, random_state=0)
+    plain = AugmentedCovarianceAverageSVC().fit(trials[:48], y[:48])
+    bands = AugmentedCovarianceAverageSVC(
+        ((4, 4), (5, 3)), bands=((5, 10), (10, 22), (22, 45)), sfreq=128
+    ).fit(trials[:48], y[:48])
+    assert bands.score(trials[48:], y[48:]) > plain.score(trials[48:], y[48:]) + 0.1
+
+
+def test_recentring_undoes_a_mixing_of_channels_between_sessions():
+    drift = np.diag([3.0, 0.4, 1.0]) + 0.2
+    other = np.einsum("ij,njt->nit", drift, NEW)
+    model = AugmentedCovarianceAverageSVC(
+        CELLS, C=1.0, estimator="cov", recentring=GroupRecentering()
+    ).fit(X, Y)
+    named = ["other"] * len(NEW)
+    assert np.mean(model.predict(other, groups=named) == _) > 0.9
+    assert np.mean(model.predict(other) == _) > 0.9
+    groups = np.repeat(["a", "b"], [len(X), len(NEW)])
+    both = clone(model).fit(np.concatenate([X, other]), np.concatenate([Y, _]), groups=groups)
+    assert list(both._movers[0].groups_) == ["a", "b"]
+    assert np.mean(both.predict(X, groups=["a"] * len(X)) == Y) > 0.9
+    with pytest.raises(ValueError, match="groups are for recentring"):
+        AugmentedCovarianceAverageSVC(CELLS).fit(X, Y, groups=["a"] * len(X))
+
+
+def test_a_flat_channel_is_refused_where_the_estimator_needs_it_by_its_own_number():
+    trials, weights = X.copy(), np.ones(len(X))
+    trials[7, 1], weights[:3] = 4.0, 0.0
+    AugmentedCovarianceAverageSVC(CELLS).fit(trials, Y).predict(trials[:9])
+    message = "Channel 1 is constant in trial 7 .*Reject these trials or channels, or use a shrink"
+    for model in (
+        AugmentedCovarianceAverageSVC(CELLS, estimator="cov"),
+        AugmentedCovarianceSVC(2, 1),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.fit(trials, Y, sample_weight=weights)
+        with pytest.raises(ValueError, match="constant in trial 2"):
+            model.fit(X, Y).predict(trials[5:9])
+    with pytest.raises(ValueError, match="or use standardize=False"):
+        AugmentedCovarianceAverageSVC(CELLS, standardize=True).fit(trials, Y)

@@ -464,7 +464,7 @@ def test_flickering_stimuli_end_to_end(tmp_path, capsys, monkeypatch):
     assert "filter bank" in text
     scores = pd.read_csv(tmp_path / "results.csv").groupby("pipeline")["score"].mean()
     assert set(scores.index) == {
-        "MDM", "TS+LR", "FB+TS+LR", "ACM(5,3)+TS+SVM", "ACM average+TS+SVM",
+        "MDM", "TS+LR", "FB+TS+LR", "ACM(5,3)+TS+SVM", "ACM average+TS+SVM", "ACM bands+TS+SVM",
     }  # fmt: skip
     assert scores["FB+TS+LR"] > scores["TS+LR"] + 0.2
 
