@@ -3,9 +3,10 @@
 Imagery (MNE_DATA with PhysionetMI): four repetitions of five folds, ROC-AUC, the same folds for
 all, differences to tangent space + logistic regression with the standard error over subjects.
 Flickering stimuli (SKLR_TEST_DATA with eeg/mamem-ssvep2): each of five sessions left out,
-accuracy, every cell of the average alone beside it, and cells (4, 4) (5, 3) in three bands between 5
-and 45 Hz, as they are and recentred (each session left out as one batch). Then the time of a fit. Cells, folds and
-subjects were written down before any run of this script; every setting is printed.
+accuracy, every cell of the average alone beside it, and cells (4, 4) (5, 3) in three bands between
+5 and 45 Hz, as they are and recentred (each session left out as one batch). Then the time of a
+fit. Folds, subjects and the ten cells were written down before any run of this script, the bands
+after `bench_average_variants.py` had been seen; every setting is printed.
 """
 
 import os

@@ -228,6 +228,8 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
             groups = groups[kept]
         # Kernels do not depend on the unit, but squares of 1e200 overflow.
         self._unit = np.abs(X).max()
+        if self._unit == 0.0:
+            raise ValueError("X is zero in all trials and channels: there is nothing to learn.")
         X = X / self._unit
         if not self.standardize:
             warn_of_unlike_units(X, self.estimator, stacklevel=3)

@@ -208,3 +208,5 @@ def test_a_flat_channel_is_refused_where_the_estimator_needs_it_by_its_own_numbe
             model.fit(X, Y).predict(trials[5:9])
     with pytest.raises(ValueError, match="or use standardize=False"):
         AugmentedCovarianceAverageSVC(CELLS, standardize=True).fit(trials, Y)
+    with pytest.raises(ValueError, match="zero in all trials"):
+        AugmentedCovarianceAverageSVC(CELLS).fit(np.zeros_like(X), Y)
