@@ -111,8 +111,8 @@ def file_mode(wanted: int) -> int:
 def _check_replaceable(folder: pathlib.Path, overwrite: bool) -> None:
     if folder.is_symlink():
         raise FileExistsError(
-            f"{folder} is a link to {os.path.realpath(folder)}; nothing was written. Name that folder "
-            "itself, or a new one."
+            f"{folder} is a link to {os.path.realpath(folder)}; nothing was written. Name that "
+            "folder itself, or a new one."
         )
     if not folder.exists():
         return
