@@ -26,7 +26,7 @@ def matrices(d, n=160, seed=0):
     return out, y
 
 
-def bench_mdm(repeats):
+def bench_mdm(repeats, largest):
     """Fit and predict of minimum distance to mean."""
     from pyriemann.classification import MDM as Peer
 
@@ -34,7 +34,7 @@ def bench_mdm(repeats):
 
     rows = []
     print(f"MDM, 80 + 80 matrices{'':3}{'ours s':>9}{'peer s':>9}{'ratio':>7}  labels equal")
-    for d in SIZES:
+    for d in [size for size in SIZES if size <= largest]:
         X, y = matrices(d)
         few = repeats if d < 160 else 3
 
@@ -53,7 +53,7 @@ def bench_mdm(repeats):
     return rows
 
 
-def bench_transform(repeats):
+def bench_transform(repeats, largest):
     """TangentSpace.transform, checks of the input included on both sides.
 
     Both take one eigendecomposition a matrix; `limit` is the peer's time divided by that of these
@@ -65,7 +65,7 @@ def bench_transform(repeats):
 
     rows = []
     print(f"TangentSpace.transform, 80  {'ours ms':>9}{'peer ms':>9}{'ratio':>7}{'limit':>7}")
-    for d in (9, *SIZES):
+    for d in [size for size in (9, *SIZES) if size <= largest]:
         X, _ = matrices(d)
         few = 10 * repeats if d < 100 else 3
         ours, peer = TangentSpace().fit(X[:80]), Peer().fit(X[:80])
@@ -111,13 +111,18 @@ def bench_latency(repeats):
     return {"data": source, "rows": rows}
 
 
+def _options(parser):
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--largest", type=int, default=max(SIZES), help="leave larger sizes out")
+
+
 def main(argv=None):
     """Run the parts and print a table each."""
     run_parts(
         __doc__,
         {"transform": bench_transform, "latency": bench_latency, "mdm": bench_mdm},
         argv,
-        lambda parser: parser.add_argument("--repeats", type=int, default=7),
+        _options,
     )
 
 
