@@ -62,7 +62,7 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
         Whether columns that held whole numbers only in `fit` are filled with whole numbers.
     alpha : float, default=None
         Of "alternating": ridge on the factors, in units of the spread of the values around the
-        biases (`scale_`). None is 0.1.
+        biases (`scale_`). None is 0.1, and less where the squared loss leaves hardly any noise.
     bias_alpha : float, default=None
         Of "alternating": ridge on the biases: as many observations at the mean are added to each
         row and column. None is 0.1.
