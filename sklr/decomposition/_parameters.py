@@ -59,8 +59,10 @@ def not_converged(settings, model):
     what = "the objective"
     if settings.uncertainty:
         what = "the objective (in units of the noise, which is estimated)"
+    last = f"lowered {what} by {model.last_gain:.2g} of it, tol={settings.tol:g}"
+    if not 0 <= model.last_gain <= 1:
+        last = "solved regressions that are singular: fewer values than factors"
     return (
         f"alternating minimisation did not converge in max_iter={settings.max_iter} sweeps: the "
-        f"last one lowered {what} by {model.last_gain:.2g} of it, tol={settings.tol:g}. "
-        "Raise max_iter, tol or alpha."
+        f"last one {last}. Raise max_iter, tol or alpha."
     )
