@@ -27,8 +27,8 @@ _CHOICE_SWEEPS, _CHOICE_TOL = 15, 5e-3
 _PATIENCE = 3
 # What is more complicated must be better by this.
 _GAIN = 0.985
-# Numbers of groups that are worse by this on so many entries, or whose squared errors are larger by
-# more than a standard error, are not tried on further splits.
+# Numbers of groups that are worse by this on so many entries, or whose squared errors are larger
+# than those of the best by more than a standard error, are not tried on further splits.
 _HOPELESS, _ENOUGH = 1.03, 250
 # Groups that are tried, and rows that each needs on average.
 _GROUPS, _ROWS_A_GROUP = (2, 3, 5), 40
@@ -221,7 +221,8 @@ def _choose(table, k, prune, n_clusters, n_neighbors, rng):
                 trials[g].sweeps.append(len(stop.errors))
             trials[g].add(model, rest, table.values, hidden)
         first = trials[groups[0]]
-        trials = {g: t for g, t in trials.items() if t is first or not t.clearly_worse(first)}
+        best = trials[_best(trials)]
+        trials = {g: t for g, t in trials.items() if t is first or not t.clearly_worse(best)}
         if first.size() < _ENOUGH:
             continue
         limit = _HOPELESS * trials[_best(trials)].error()
