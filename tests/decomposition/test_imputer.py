@@ -4,8 +4,6 @@ import pickle
 import warnings
 
 import numpy as np
-import pandas as pd
-import polars
 import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
@@ -15,6 +13,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklr.decomposition import LowRankImputer
+
+pd = pytest.importorskip("pandas", reason="needs the extra test")
+polars = pytest.importorskip("polars", reason="needs the extra test")
 
 
 @pytest.fixture
