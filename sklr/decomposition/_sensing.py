@@ -303,7 +303,7 @@ sparse of shape (n_samples, n_features)
             raise ValueError(
                 f"symmetric=True needs square matrices, got shape {shape}. Use symmetric=False."
             )
-        X, units = in_units(X, shape, bool(symmetric), self.fit_intercept)
+        X, units = in_units(X, shape, bool(symmetric), self.fit_intercept, sample_weight)
         rng = check_random_state(self.random_state)
         validation = None
         train = np.flatnonzero(used)

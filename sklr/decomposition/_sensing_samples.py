@@ -52,19 +52,19 @@ def robust_deviation(residual):
     return by_quarter if 3 * by_quarter < by_median else by_median
 
 
-def in_units(X, shape, symmetric, centred):
+def in_units(X, shape, symmetric, centred, weights=None):
     """Return samples in units of their own, and these: of rows and columns, or None.
 
     Where entries of the samples have the size r_i c_j, samples divided by that measure the matrix
     times that, which has the same rank. Warns of other differences in size, and of a large mean.
     """
     m = X.shape[0]
+    share = np.full(m, 1.0 / m) if weights is None else weights / weights.sum()
+    mean = X.T @ share
     if sparse.issparse(X):
-        mean = np.asarray(X.mean(axis=0)).ravel()
-        square = np.asarray(X.multiply(X).mean(axis=0)).ravel()
+        square = X.multiply(X).T @ share
     else:
-        mean = X.mean(axis=0, dtype=float)
-        square = np.einsum("ij,ij->j", X, X, dtype=float) / m
+        square = np.einsum("ij,ij,i->j", X, X, share, dtype=float)
     if centred:
         left = square - mean**2
         square = np.where(left > 1e-12 * square, left, 0.0)

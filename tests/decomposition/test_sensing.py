@@ -720,6 +720,17 @@ def test_units_of_rows_and_columns_do_not_matter(loss, sparse_input):
     assert model.rank_ == 2
 
 
+def test_samples_without_weight_say_nothing_of_units():
+    X, y, M = make_matrix_sensing(200, shape=(7, 5), rank=1, random_state=49)
+    far = np.concatenate([X, 1e8 * X[:20] * 10.0 ** np.arange(7)[:, None]])
+    weight = np.r_[np.ones(200), np.zeros(20)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = MatrixSensingRegressor(1, random_state=0)
+        model.fit(far, np.r_[y, y[:20]], sample_weight=weight)
+    assert error_of(model, M) < 1e-6
+
+
 def test_units_of_a_symmetric_matrix():
     rng = np.random.default_rng(46)
     X, y, M = make_matrix_sensing(300, shape=(8, 8), rank=2, symmetric=True, random_state=46)
