@@ -38,6 +38,10 @@ _TAIL_CUT, _TAIL_DELTA = 20.0, 10.0
 _FIRST_NOISE = 0.2
 # A noise below this part counts as zero.
 _NO_NOISE = 1e-12
+# Where less than this part of the variance is left, a default ridge goes down to this many times
+# that part, step by step (at once it would let go of what it holds down: components in excess),
+# and no further than to the last.
+_CLEAN, _RIDGE_OF_NOISE, _RIDGE_STEP, _LEAST_RIDGE = 1e-3, 10.0, 0.1, 1e-8
 # Up to here rows are solved to the end by their normal equations, then by CG.
 _EXACT_UP_TO = 64
 # Smallest ratio of eigenvalues of a Gram matrix of which a root is still worth something.
@@ -219,6 +223,25 @@ class Fit:
         fewest = self.masses[0].sum() / max(len(mass) for mass in self.masses)
         return 4 * self.noise_share * (settings.alpha + settings.bias_alpha * spreads) / fewest
 
+    def lower_ridge(self, loss):
+        """Lower a ridge that would leave more than the noise does; say whether it was.
+
+        On data without noise what is left is the ridge's own doing, and each time less of it.
+        """
+        model, settings = self.model, self.settings
+        if not settings.follow_noise or model.ridge_share <= _LEAST_RIDGE:
+            return False
+        left = loss / self.masses[0].sum() / model.scale**2
+        share = max(_RIDGE_OF_NOISE * left, _RIDGE_STEP * model.ridge_share, _LEAST_RIDGE)
+        if left > _CLEAN or share > 0.3 * model.ridge_share:
+            return False
+        factor = share / model.ridge_share
+        model.ridge_share = share
+        self.settings = replace(
+            settings, alpha=settings.alpha * factor, bias_alpha=settings.bias_alpha * factor
+        )
+        return True
+
     def move_shared_part(self):
         """Move what factors and biases share to where the ridge on it is least.
 
@@ -354,8 +377,11 @@ def _minimise(by_row, by_column, settings, rng, verbose, callback):
         if fit.variances is not None and sweep:
             # What both sides can exchange goes on with hardly a change of the objective.
             fell = min(fell, abs(model.history[-2] - model.history[-1]))
+        model.last_gain = float(fell / before) if before > 0 else 0.0
         stays = (fell <= stage.tol * before and settled) or loss <= floor
         stays = stays or model.noise_share <= _NO_NOISE
+        if not stages and stays and loss > floor and fit.lower_ridge(loss):
+            continue
         if not stages and stays:
             model.converged = True
             break

@@ -38,6 +38,7 @@ class Settings:
     max_iter: int = 50
     tol: float = 1e-5
     n_jobs: int | None = None
+    follow_noise: bool = False  # whether the ridge is lowered where hardly any noise is left
 
     @property
     def resolved_solver(self):
@@ -63,7 +64,9 @@ class Model:
 
     `delta` and `cut` are the residuals where a robust loss turns from square to absolute value,
     and where it ends. `noise_share` is the noise's part of the variance `scale` ** 2, and
-    `col_variances` the posterior variances of V, both with uncertainty only.
+    `col_variances` the posterior variances of V, both with uncertainty only. `ridge_share` is what
+    ridges were lowered to, and `last_gain` the part of the objective that the last sweep took off
+    it.
     """
 
     mean: float
@@ -78,6 +81,8 @@ class Model:
     col_variances: np.ndarray | None = None
     history: list = field(default_factory=list)
     converged: bool = False
+    ridge_share: float = 1.0
+    last_gain: float = 1.0
 
     @property
     def dtype(self):

@@ -27,7 +27,8 @@ _CHOICE_SWEEPS, _CHOICE_TOL = 15, 5e-3
 _PATIENCE = 3
 # What is more complicated must be better by this.
 _GAIN = 0.985
-# Numbers of groups that are worse by this on so many entries are not tried on further splits.
+# Numbers of groups that are worse by this on so many entries, or whose squared errors are larger
+# than those of the best by more than a standard error, are not tried on further splits.
 _HOPELESS, _ENOUGH = 1.03, 250
 # Groups that are tried, and rows that each needs on average.
 _GROUPS, _ROWS_A_GROUP = (2, 3, 5), 40
@@ -219,10 +220,13 @@ def _choose(table, k, prune, n_clusters, n_neighbors, rng):
                 model = _last(improve(split(base, rest, g), rest, **options, stop=stop))
                 trials[g].sweeps.append(len(stop.errors))
             trials[g].add(model, rest, table.values, hidden)
-        if trials[groups[0]].size() < _ENOUGH:
+        first = trials[groups[0]]
+        best = trials[_best(trials)]
+        trials = {g: t for g, t in trials.items() if t is first or not t.clearly_worse(best)}
+        if first.size() < _ENOUGH:
             continue
         limit = _HOPELESS * trials[_best(trials)].error()
-        trials = {g: t for g, t in trials.items() if g == groups[0] or t.error() < limit}
+        trials = {g: t for g, t in trials.items() if t is first or t.error() < limit}
     chosen = groups[0]
     for g, trial in trials.items():
         if trial.error() < _GAIN * trials[chosen].error():
@@ -285,6 +289,11 @@ class _Trial:
         """Errors so far."""
         gaps = np.concatenate(self.gaps)
         return gaps - np.concatenate(self.corrections) if self.corrections else gaps
+
+    def clearly_worse(self, other):
+        """Whether squared errors are above the other's by more than a standard error."""
+        more = np.concatenate(self.gaps) ** 2 - np.concatenate(other.gaps) ** 2
+        return more.mean() > more.std() / np.sqrt(len(more))
 
     def error(self):
         """Root mean square error so far."""

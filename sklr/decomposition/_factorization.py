@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklr.decomposition._completion import exact_rows, minimise, scaled
 from sklr.decomposition._completion_data import Model, grouped
 from sklr.decomposition._completion_numpy import predict_pairs
+from sklr.decomposition._gross_values import limits, warn_of_gross
 from sklr.decomposition._pair_ids import check_range, check_shape, id_columns, position
 from sklr.decomposition._parameters import (
     CONSTRAINTS,
@@ -233,6 +234,7 @@ class MatrixFactorizationRegressor(RecommenderMixin, RegressorMixin, BaseEstimat
             sample_weight = sample_weight[used]
             if sample_weight.min() == sample_weight.max() == 1:
                 sample_weight = None
+        self._name_gross(ids, y)
         weights = y[:0] if sample_weight is None else sample_weight
         clip = self._fit_clip(y)
         row_ids, rows, col_ids, cols = seen_ids(ids, self._shape)
@@ -394,6 +396,20 @@ class MatrixFactorizationRegressor(RecommenderMixin, RegressorMixin, BaseEstimat
         if not self.clip[0] < self.clip[1]:
             raise ValueError(f"clip must be (low, high) with low < high, got {self.clip!r}.")
         return tuple(self.clip)
+
+    def _name_gross(self, ids, y):
+        """Warn of values that a square cannot bear."""
+        if self.loss != "squared":
+            return
+        low, high = limits(y)
+        gross = np.flatnonzero((y < low) | (y > high))
+        if len(gross):
+            worst = gross[np.argmax(np.abs(y[gross] - (low / 2 + high / 2)))]
+            warn_of_gross(
+                len(gross), y[worst], f"y of the pair ({ids[0][worst]}, {ids[1][worst]})",
+                "The squared loss follows it: leave it out if it is a mistake, or set "
+                "loss='huber'.",
+            )  # fmt: skip
 
     def _fit_context_effects(self, ids, rows, cols, y, sample_weight):
         """Effects of further columns, by ridge means beside the biases; y without them."""

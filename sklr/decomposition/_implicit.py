@@ -5,6 +5,7 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
+import scipy.sparse as sp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -106,7 +107,7 @@ class ImplicitFactorization(RecommenderMixin, BaseEstimator):
     A sweep costs :math:`O(n k)` for n values and k components, plus the Gram matrices of both
     sides: cells without a value cost nothing, since they share one matrix for all rows.
 
-    The values of a sparse matrix `R` are ``fit(np.c_[R.row, R.col], R.data)`` in COO form.
+    ``fit(R)`` with a sparse matrix `R` is ``fit(np.c_[R.row, R.col], R.data)`` of its COO form.
 
     References
     ----------
@@ -181,9 +182,10 @@ class ImplicitFactorization(RecommenderMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, 2)
+        X : array-like of shape (n_samples, 2), or sparse matrix of shape (n_rows, n_cols)
             Row id and column id (user, item) of each choice: integers from 0, or strings. Repeated
-            pairs count repeatedly.
+            pairs count repeatedly. A sparse matrix has a row for each row id, a column for each
+            column id, and the strengths as its values; `y` is left out then.
         y : array-like of shape (n_samples,), default=None
             Strengths: plays, amounts or ratings, from 0. What has the strength 0 is not there. By
             default all are 1.
@@ -357,6 +359,7 @@ class ImplicitFactorization(RecommenderMixin, BaseEstimator):
 
     def _check_choices(self, X, y, *, fitting):
         """Ids by column and strengths, without those that are 0."""
+        X, y = self._pairs(X, y)
         X = validate_data(self, X, reset=fitting, dtype=None)
         ids = self._check_ids(X, fitting=fitting)
         if y is None:
@@ -377,6 +380,20 @@ class ImplicitFactorization(RecommenderMixin, BaseEstimator):
         if not used.any():
             raise ValueError("all strengths in y are 0: there is no choice.")
         return [column[used] for column in ids], y[used]
+
+    def _pairs(self, X, y):
+        """Pairs and strengths; a sparse matrix has both."""
+        if not sp.issparse(X):
+            return X, y
+        if y is not None:
+            raise ValueError(
+                f"X is a sparse matrix of shape {X.shape}, whose values are the strengths; got y, "
+                "too. Leave y out, or pass pairs of ids as X."
+            )
+        R = sp.coo_array(X)
+        if not R.nnz:
+            raise ValueError(f"X is a sparse matrix of shape {X.shape} without any value.")
+        return np.column_stack([R.row, R.col]).astype(np.int64), R.data
 
     def _check_ids(self, X, *, fitting):
         name = type(self).__name__

@@ -14,6 +14,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from sklr.decomposition import _factor_analysis_fit as factor_analysis
 from sklr.decomposition._factor_analysis import leave_one_out, row_posterior
+from sklr.decomposition._gross_values import limits, limits_of_columns, warn_of_gross
 from sklr.decomposition._imputer_alternating import DEFAULTS, entries_of, fit_alternating
 from sklr.decomposition._imputer_tables import as_numbers, bounds, is_nan, named
 from sklr.decomposition._parameters import CONSTRAINTS
@@ -62,7 +63,7 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
         Whether columns that held whole numbers only in `fit` are filled with whole numbers.
     alpha : float, default=None
         Of "alternating": ridge on the factors, in units of the spread of the values around the
-        biases (`scale_`). None is 0.1.
+        biases (`scale_`). None is 0.1, and less where the squared loss leaves hardly any noise.
     bias_alpha : float, default=None
         Of "alternating": ridge on the biases: as many observations at the mean are added to each
         row and column. None is 0.1.
@@ -303,11 +304,12 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
                 f"n_components={self.n_components} must be at most min(shape)={min(X.shape)}, "
                 f"the matrix has shape {X.shape}."
             )
-        self._set_columns(X, mask)
+        mask_of_fit = self._without_gross(X, mask)
+        self._set_columns(X, mask_of_fit)
         if self.method_ == "alternating":
             self._fitted = fit_alternating(self, entries_of(X, mask), X.shape)
         else:
-            self._fit_factor_analysis(X, mask)
+            self._fit_factor_analysis(X, mask_of_fit)
         self.indicator_ = None
         if self.add_indicator:
             self.indicator_ = MissingIndicator(error_on_new=False).fit(_as_missing(X, mask))
@@ -544,6 +546,40 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
                     )
         return method
 
+    def _without_gross(self, X, mask):
+        """Observed values without gross ones, which are named, and kept if the method bears them.
+
+        Of a sparse matrix, or for alternating minimisation, columns have one limit.
+        """
+        if self.method_ == "alternating":
+            if self.loss in ("huber", "absolute"):
+                return mask
+            values = X.data[mask] if sp.issparse(X) else X[mask]
+            low, high = limits(values)
+            gross = (values < low) | (values > high)
+            if gross.any():
+                columns = X.indices[mask] if sp.issparse(X) else np.nonzero(mask)[1]
+                self._name_gross(
+                    values[gross], columns[gross], "The squared loss follows it: set it to missing "
+                    "if it is a mistake, or set loss='huber'.",
+                )  # fmt: skip
+            return mask
+        self._limits = low, high = limits_of_columns(X, mask)
+        with np.errstate(invalid="ignore"):
+            gross = mask & ((X < low) | (X > high))
+        if gross.any():
+            self._name_gross(
+                X[gross], np.nonzero(gross)[1], "Such values stay in the output, and the model "
+                "leaves them out. Set mistakes to missing; take logarithms of a column whose "
+                "values are meant to differ so much.",
+            )  # fmt: skip
+        return mask & ~gross
+
+    def _name_gross(self, values, columns, advice):
+        worst = np.argmax(np.abs(values))
+        column = named(columns[worst : worst + 1], getattr(self, "feature_names_in_", None))
+        warn_of_gross(len(values), values[worst], f"column {column}", advice)
+
     def _set_columns(self, X, mask):
         """Which columns are kept, and the bounds of what is filled in."""
         if sp.issparse(X):
@@ -702,7 +738,11 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
         """Observed values that count: those of columns without any in `fit` do not."""
         if sp.issparse(X):
             return mask & self._seen[X.indices]
-        return mask & self._seen
+        if self.method_ == "alternating":
+            return mask & self._seen
+        low, high = self._limits
+        with np.errstate(invalid="ignore"):
+            return mask & self._seen & (X >= low) & (X <= high)
 
     def _only_factor_analysis(self, what):
         if self.method_ != "factor_analysis":

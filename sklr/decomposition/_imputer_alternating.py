@@ -1,6 +1,7 @@
 """The engine of alternating minimisation behind LowRankImputer: entries in, values out."""
 
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -123,6 +124,8 @@ def fit_alternating(estimator, entries, shape):
     parameters = SimpleNamespace(max_iter=estimator.max_iter, n_jobs=estimator.n_jobs, **chosen)
     rank = None if estimator.n_components == "auto" else estimator.n_components
     settings = make_settings(parameters, resolve_rank(rank, shape))
+    plain = settings.loss == "squared" and not settings.uncertainty and settings.power == 0
+    settings = replace(settings, follow_noise=plain and given["alpha"] is None)
     rng = check_random_state(estimator.random_state)
     model = minimise(
         entries, transposed(entries, shape[1]), settings, rng, verbose=estimator.verbose
@@ -130,6 +133,11 @@ def fit_alternating(estimator, entries, shape):
     if not model.converged:
         warnings.warn(not_converged(settings, model), ConvergenceWarning, stacklevel=4)
     model.orthogonalise()
+    settings = replace(
+        settings,
+        alpha=settings.alpha * model.ridge_share,
+        bias_alpha=settings.bias_alpha * model.ridge_share,
+    )
     fitted = AlternatingTable(settings, model)
     estimator.components_ = fitted.components
     estimator.mean_ = fitted.mean

@@ -56,12 +56,13 @@ def make_settings(estimator, rank):
 
 def not_converged(settings, model):
     """Words of the ConvergenceWarning."""
-    history = model.history
-    last = 1.0
-    if len(history) > 1 and history[-2] > 1e-200:
-        last = (history[-2] - history[-1]) / history[-2]
+    what = "the objective"
+    if settings.uncertainty:
+        what = "the objective (in units of the noise, which is estimated)"
+    last = f"lowered {what} by {model.last_gain:.2g} of it, tol={settings.tol:g}"
+    if not 0 <= model.last_gain <= 1:
+        last = "solved regressions that are singular: fewer values than factors"
     return (
         f"alternating minimisation did not converge in max_iter={settings.max_iter} sweeps: the "
-        f"last one lowered the objective by {last:.2g} of it, tol={settings.tol:g}. "
-        "Raise max_iter, tol or alpha."
+        f"last one {last}. Raise max_iter, tol or alpha."
     )

@@ -13,15 +13,17 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklr.decomposition._sensing_fit import fit_absolute, fit_squared
 from sklr.decomposition._sensing_operator import SensingOperator, is_symmetric, samples_entries
+from sklr.decomposition._sensing_samples import (
+    OUTLIER,
+    flatten,
+    in_units,
+    outliers,
+    robust_deviation,
+)
 from sklr.utils._base import BaseEstimator, fit_context
-from sklr.utils._validation import as_trials_array, check_sample_weight, validate_data
+from sklr.utils._validation import check_sample_weight, validate_data
 from sklr.utils._warnings import warn_user
 
-# Share of a median absolute deviation that is a standard deviation of normal errors.
-_MAD = 1.4826
-_OUTLIER = 3.5
-# Residuals below this part of the targets' scale are never outliers, however small the others.
-_EXACT = 1e-6
 # Singular values below this part of the largest do not count for the rank.
 _RANK_TOL = 1e-3
 # Noise moves singular values by up to its own largest one; above twice that they are signal.
@@ -64,9 +66,9 @@ class MatrixSensingRegressor(RegressorMixin, BaseEstimator):
     fit_intercept : bool, default=False
         Whether a constant is fitted too. `X` is not centred in memory.
     init_scale : float or None, default=None
-        Size of the start relative to that of the solution: 0.5 for the squared loss, 1e-6 for the
-        absolute one. A smaller one leaves less of a surplus of the rank and takes
-        logarithmically longer.
+        Size of the start relative to that of the solution: 0.5 for the squared loss, 0.1 for the
+        absolute one while its columns are added on evidence (see `decay`), otherwise 1e-6. A
+        smaller one leaves less of a surplus of the rank and takes logarithmically longer.
     step : {"adaptive", "geometric", "loss"}, default="adaptive"
         Step sizes of the absolute loss. "geometric" shrinks them by `decay` each time. "loss"
         makes them proportional to the mean residual, for clean data. "adaptive" makes them
@@ -77,12 +79,13 @@ class MatrixSensingRegressor(RegressorMixin, BaseEstimator):
         step fails. For the absolute loss the first relative step: "auto" is 0.3,
         or with ``step="loss"`` a quarter of the largest stable step.
     decay : {"auto"} or float, default="auto"
-        Factor of the geometric steps. "auto" is as slow as it takes three equal singular values to
-        grow out of the start, whatever `n_components` is: slower steps let noise in. Raise it
-        where a matrix of high rank does not grow.
+        Factor of the geometric steps, 0.995 say. "auto" with adaptive steps adds columns to the
+        factors, up to `n_components`, as long as the residuals hold more of them than random signs
+        would; so a bound on the rank that is far too high lets no noise in. With the other steps
+        "auto" is as slow as it takes three equal singular values to grow out of the start.
     max_iter : int or None, default=None
         Limit of the iterations. None is 2000, or for the absolute loss as many as the step sizes
-        take to get negligible.
+        take to get negligible, for all descents together.
     tol : float, default=1e-8
         Squared loss: stop when the gradient of the matrix is below `tol` times that at zero, or
         the residual falls by less than ``sqrt(tol)`` of itself in 20 iterations and no further
@@ -99,7 +102,8 @@ class MatrixSensingRegressor(RegressorMixin, BaseEstimator):
     n_iter_no_change : int, default=100
         Iterations without better prediction of the part set aside, after which to stop.
     random_state : int, RandomState instance or None, default=None
-        Start of the squared loss, choice of the part set aside, reference for the rank.
+        Start of the squared loss, choice of the part set aside, random signs that the rank is
+        compared with.
     verbose : int, default=0
         1 shows the progress.
 
@@ -118,7 +122,7 @@ class MatrixSensingRegressor(RegressorMixin, BaseEstimator):
         Singular values of ``matrix_``.
     rank_ : int
         Number of singular values above 1e-3 of the largest and above twice what noise alone gives,
-        which is found from the residuals with random signs.
+        which is found from the residuals with random signs. Of the matrix in the units of the fit.
     symmetric_ : bool
         Whether the matrix was taken as symmetric.
     outlier_mask_ : ndarray of shape (n_samples,)
@@ -148,9 +152,11 @@ class MatrixSensingRegressor(RegressorMixin, BaseEstimator):
     -----
     An iteration reads the samples once: ``2 * n_samples * n_rows * n_columns`` multiply-adds; with
     the Gram matrix ``(n_rows * n_columns)^2 / 2`` entries. There is a theory for samples with
-    independent entries of equal variance. Samples that are far from that (covariances, say) should
-    be whitened, and centred or fitted with an intercept. Samples with a single entry that is not
-    zero are the completion of a matrix, for which this is the wrong class.
+    independent entries of equal variance. Where entries differ in size like units of the rows and
+    columns of the matrix do, they are brought to one size inside. Samples that are far from it in
+    other ways (covariances, say) should be whitened, and centred or fitted with an intercept; a
+    warning says so where their mean is large, or their sizes are unlike. Samples with a single
+    entry that is not zero are the completion of a matrix, for which this is the wrong class.
 
     References
     ----------
@@ -264,8 +270,9 @@ sparse of shape (n_samples, n_features)
         ConvergenceWarning
             The iterations ended too early, never left the start, or `n_components` is too small.
         UserWarning
-            The samples are entries of a matrix, or flat without a shape, or `n_components` is
-            larger than the matrix, or a constant would explain most of what is left of y.
+            The samples are entries of a matrix, flat without a shape, of a large mean, or of sizes
+            that no units explain; `n_components` is larger than the matrix; or a constant would
+            explain most of what is left of y.
         """
         X, y, shape = self._check(X, y)
         if sample_weight is not None:
@@ -296,6 +303,7 @@ sparse of shape (n_samples, n_features)
             raise ValueError(
                 f"symmetric=True needs square matrices, got shape {shape}. Use symmetric=False."
             )
+        X, units = in_units(X, shape, bool(symmetric), self.fit_intercept, sample_weight)
         rng = check_random_state(self.random_state)
         validation = None
         train = np.flatnonzero(used)
@@ -310,7 +318,7 @@ sparse of shape (n_samples, n_features)
             shape,
             weights,
             symmetric=bool(symmetric),
-            centre=self.fit_intercept and self.loss == "squared",
+            centre=self.fit_intercept,
         )
         if operator.scale == 0:
             raise ValueError(
@@ -321,10 +329,8 @@ sparse of shape (n_samples, n_features)
         if self.loss == "squared":
             result = fit_squared(self, operator, b, k, rng, validation)
         else:
-            result = fit_absolute(self, operator, b, k, validation)
-        self._store(result, X, y, operator, b, rng)
-        if self.loss == "squared" and not self.fit_intercept:
-            self._tell_constant(A, b, weights)
+            result = fit_absolute(self, operator, b, k, rng, validation)
+        self._store(result, units, X, y, sample_weight, operator, b, rng)
         return self
 
     def predict(self, X):
@@ -342,7 +348,7 @@ sparse of shape (n_samples, n_features)
             Inner products of the samples with ``matrix_``, plus ``intercept_``.
         """
         check_is_fitted(self)
-        X, given = _flatten(self, X)
+        X, given = flatten(self, X)
         if given is not None and given != self.matrix_.shape:
             raise ValueError(
                 f"X has samples of shape {given}, but MatrixSensingRegressor is expecting "
@@ -354,7 +360,7 @@ sparse of shape (n_samples, n_features)
     # Input -----------------------------------------------------------------------------------
 
     def _check(self, X, y):
-        X, given = _flatten(self, X)
+        X, given = flatten(self, X)
         X, y = validate_data(
             self,
             X,
@@ -422,7 +428,7 @@ sparse of shape (n_samples, n_features)
 
     # Results ---------------------------------------------------------------------------------
 
-    def _store(self, result, X, y, operator, y_used, rng):
+    def _store(self, result, units, X, y, weights, operator, y_used, rng):
         F, G, shift = result["F"], result["G"], result["shift"]
         M = F @ G.T
         if operator.symmetric:
@@ -444,6 +450,13 @@ sparse of shape (n_samples, n_features)
                 )
         if operator.mean is not None:
             shift -= float(operator.mean @ operator.vector(M))
+        residual = y - (X @ M.ravel().astype(X.dtype) + X.dtype.type(shift))
+        if self.loss == "squared" and not self.fit_intercept:
+            self._tell_constant(residual, y, weights)
+        if units is not None:
+            F, G = F / units[0][:, None], G / units[1][:, None]
+            M = M / np.multiply.outer(*units)
+            singular_values = np.linalg.svd(M, compute_uv=False)
         dtype = X.dtype
         self.matrix_ = M.astype(dtype, copy=False)
         self.coef_ = self.matrix_.ravel()
@@ -457,12 +470,10 @@ sparse of shape (n_samples, n_features)
         self.n_iter_ = result["n_iter"]
         self.switch_iter_ = result.get("switch")
         if self.loss == "absolute":
-            residual = y - (X @ self.coef_ + X.dtype.type(self.intercept_))
-            self.outlier_mask_ = _outliers(residual, self.scale_ * operator.scale)
+            self.outlier_mask_ = outliers(residual, self.scale_ * operator.scale)
 
-    def _tell_constant(self, A, y, weights):
+    def _tell_constant(self, error, y, weights):
         """Warn where a constant would explain most of what the fit leaves of y."""
-        error = y - A @ self.coef_.astype(A.dtype, copy=False)
         mean = np.average(error, weights=weights)
         left, size = np.average(error**2, weights=weights), np.average(y**2, weights=weights)
         if len(y) >= _MANY and mean**2 > 0.5 * left and left > 1e-4 * size:
@@ -475,7 +486,7 @@ sparse of shape (n_samples, n_features)
     def _noise_level(self, error, operator, k, rng):
         """Spectral norm of the matrix that errors of these sizes and random signs give."""
         if self.loss == "absolute":
-            limit = _OUTLIER * _MAD * np.median(np.abs(error - np.median(error)))
+            limit = OUTLIER * robust_deviation(error)
             error = np.clip(error, -limit, limit)
             shrunk = 1.0
         else:
@@ -490,29 +501,3 @@ sparse of shape (n_samples, n_features)
         tags.input_tags.sparse = True
         tags.input_tags.three_d_array = True
         return tags
-
-
-def _flatten(estimator, X):
-    """Return `X` with a row for each sample, and the shape of the samples if it was not flat."""
-    X = as_trials_array(X)
-    if sparse.issparse(X) or hasattr(X, "columns"):
-        return X, None
-    X = np.asarray(X)
-    if X.ndim > 3:
-        raise ValueError(
-            f"{type(estimator).__name__} expects samples of shape (n_samples, n_rows, n_columns) "
-            f"or (n_samples, n_features), got {X.ndim} dimensions, shape {X.shape}."
-        )
-    if X.ndim < 3:
-        return X, None
-    if 0 in X.shape[1:]:
-        raise ValueError(
-            f"Found array with 0 feature(s) (shape={X.shape}) while a minimum of 1 is required."
-        )
-    return X.reshape(len(X), -1), X.shape[1:]
-
-
-def _outliers(residual, scale):
-    """Mark residuals beyond 3.5 robust standard deviations, and beyond what rounding leaves."""
-    distance = np.abs(residual - np.median(residual))
-    return distance > max(_OUTLIER * _MAD * np.median(distance), _EXACT * scale)

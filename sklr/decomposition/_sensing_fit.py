@@ -8,7 +8,10 @@ import warnings
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from sklr.decomposition._sensing_rank import grown_descent, iterations_at_most
 from sklr.decomposition._sensing_solvers import (
+    LOWER_QUARTILE,
+    MEDIAN,
     Validation,
     gradient_descent,
     random_factors,
@@ -21,14 +24,16 @@ from sklr.utils._progress import progress
 # F starts at this many times the scale of G: the difference of their sizes, which the descent
 # keeps, is what makes the surplus of the rank vanish.
 _START_RATIO = 1 / 3
-# Quantiles of the absolute value of a normal variable: of a half and of a quarter.
-_UPPER_QUARTILE, _LOWER_QUARTILE = 0.6745, 0.3186
 # Steps shrink slowly enough for so many equal singular values to grow one after the other.
 _EXPECTED_RANK = 3
 # A matrix whose residuals are larger than the targets themselves explains nothing.
 _WORSE_THAN_ZERO = 1.2
 # Above this ratio of two estimates of scale, most of the targets are outliers.
-_MOST_SPREAD = 10.0
+_MOST_SPREAD = 2.0
+# Then a matrix that leaves more than this of the others is not to be relied on.
+_HARDLY = 0.5
+# Columns that are added on evidence leave no surplus that had to stay small.
+_GROWN_START = 0.1
 
 
 def _iterations(given, max_iter):
@@ -106,15 +111,15 @@ def fit_squared(given, operator, y, k, rng, held):
 def _scale(sizes, weights):
     """Return the standard deviation of normal targets among outliers, and that by the median.
 
-    The median is an outlier's where they are half of all; then the lower quarter says more. It is
-    zero where many samples measure nothing.
+    The median is an outlier's where they are half of all; the lower quarter is not. It is zero
+    where many samples measure nothing.
     """
-    spread = weighted_quantile(sizes, 0.5, weights) / _UPPER_QUARTILE
-    low = weighted_quantile(sizes, 0.25, weights) / _LOWER_QUARTILE
-    return (low if 0.0 < _MOST_SPREAD * low < spread else spread), spread
+    spread = weighted_quantile(sizes, 0.5, weights) / MEDIAN
+    low = weighted_quantile(sizes, 0.25, weights) / LOWER_QUARTILE
+    return (low if low > 0.0 else spread), spread
 
 
-def fit_absolute(given, operator, y, k, held):
+def fit_absolute(given, operator, y, k, rng, held):
     """Descend the absolute loss from a tiny spectral start; return factors and the course of it."""
     w = operator.weights
     middle = weighted_quantile(y, 0.5, w) if given.fit_intercept else 0.0
@@ -127,10 +132,12 @@ def fit_absolute(given, operator, y, k, held):
         )
         return _nothing(operator.shape, k, middle)
     target = y / tau
-    alpha = 1e-6 if given.init_scale is None else given.init_scale
+    growing = given.step == "adaptive" and given.decay == "auto"
+    alpha = given.init_scale
+    if alpha is None:
+        alpha = _GROWN_START if growing else 1e-6
     tied = operator.symmetric and given.symmetric is True
     start = operator.adjoint(np.sign(target - middle / tau))
-    F, G = spectral_factors(start, k, alpha, tied)
     eta = given.step_size
     if eta == "auto":
         eta = 0.3
@@ -143,33 +150,39 @@ def fit_absolute(given, operator, y, k, held):
         rank = min(k, _EXPECTED_RANK)
         decay = 1 - min(0.5, eta / (2.5 * np.sqrt(rank) * np.log(1 / min(alpha, 0.1))))
     max_iter = given.max_iter
-    if max_iter is None:
+    if max_iter is None and growing:
+        max_iter = iterations_at_most(k)
+    elif max_iter is None:
         wanted = 2000 if given.step == "loss" else np.log(1e-8 / eta) / np.log(decay)
         max_iter = int(np.ceil(wanted))
     validation = None
     if held is not None:
         validation = _validation(given, operator, held, None, tau)
-    out = subgradient_descent(
-        operator,
-        target,
-        F,
-        G,
-        step=given.step,
-        eta=eta,
-        decay=decay,
-        max_iter=max_iter,
-        tol=max(given.tol, 10 * np.finfo(operator.dtype).eps),
-        tied=tied,
-        intercept=given.fit_intercept,
-        validation=validation,
-        iterations=_iterations(given, max_iter),
-    )
+    options = {
+        "eta": eta,
+        "max_iter": max_iter,
+        "tol": max(given.tol, 10 * np.finfo(operator.dtype).eps),
+        "tied": tied,
+        "intercept": given.fit_intercept,
+        "validation": validation,
+    }
+    iterations = _iterations(given, max_iter)
+    if growing:
+        out = grown_descent(
+            operator, target, k, rng, scale=alpha, middle=middle / tau, bar=iterations, **options
+        )
+    else:
+        F, G = spectral_factors(start, k, alpha, tied)
+        out = subgradient_descent(
+            operator, target, F, G, step=given.step, decay=decay, iterations=iterations, **options
+        )
     grown = np.linalg.norm(out.F @ out.G.T)
+    many = spread > _MOST_SPREAD * tau
     if grown < 0.1:
         reason = (
             f"The steps shrink too fast (decay={decay:.6g}) for init_scale={alpha:.3g}, or y does "
             "not depend on X."
-            if spread == tau
+            if not many
             else f"The median of |y| says that y is {spread / tau:.3g} times as large as its lower "
             "quarter does: half of y or more are outliers, and the start knows nothing of the rest."
         )
@@ -184,6 +197,14 @@ def fit_absolute(given, operator, y, k, held):
             f"The lower quarter of the residuals is {out.gradient:.3g} times as large as that of y:"
             " the matrix explains nothing. More than half of y may be outliers, or there are too "
             "few samples.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    elif many and out.gradient > _HARDLY:
+        warnings.warn(
+            f"Half of y or more are outliers (the median of |y| is {spread / tau:.3g} times what "
+            f"its lower quarter suggests), and of that quarter the matrix leaves {out.gradient:.0%}"
+            ": it is not to be relied on. More samples are needed, or fewer outliers.",
             ConvergenceWarning,
             stacklevel=3,
         )

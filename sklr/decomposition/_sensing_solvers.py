@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-# Quarter of the normal distribution's absolute values that is smaller than this.
-_LOWER_QUARTILE = 0.31864
+# A quarter of the normal distribution's absolute values is smaller than this.
+LOWER_QUARTILE = 0.31864
+# Their median.
+MEDIAN = 0.67449
 # A singular value of F G' above this many times the spectral norm of the gradient is signal: what
 # is still wrong with F G' has about that norm, and singular values are wrong by no more.
 _CREDIBLE = 2.0
@@ -18,6 +20,8 @@ _SETTLED = 0.25
 # Part of the loss that one more product would explain: then the descent is not at its end.
 _MOST = 0.5
 _CHECK_EVERY = 5
+# Steps shrink by this where nothing gets better.
+_FAST = 0.97
 _WINDOW = 20
 # With adapted steps the residual may rise, but not above the largest of this many before.
 _MEMORY = 10
@@ -35,6 +39,7 @@ class Descent:
     converged: bool = False
     gradient: float = np.inf
     shift: float = 0.0
+    direction: np.ndarray | None = None  # sub-gradient of the matrix at the end
 
 
 class Validation:
@@ -275,13 +280,18 @@ def subgradient_descent(
     intercept=False,
     validation=None,
     iterations=None,
+    envelope=None,
+    patience=None,
+    negligible=1e-3,
 ):
     """Descend the mean of |A(F G') - y| along normalised sub-gradients.
 
-    `step` is "adaptive", "geometric" or "loss", see `MatrixSensingRegressor`.
+    `step` is "adaptive", "geometric" or "loss", see `MatrixSensingRegressor`. Adaptive steps start
+    from `envelope`, which shrinks by `decay`, faster once nothing gets better for `patience`
+    iterations, and end where all further ones together are `negligible` beside the residuals.
     """
     out = Descent(F, F if tied else G)
-    envelope, shift = eta, 0.0
+    envelope, shift = eta if envelope is None else envelope, 0.0
     smallest, smallest_iter = np.inf, 0
     for t in range(max_iter) if iterations is None else iterations:
         M = F @ F.T if tied else F @ G.T
@@ -296,12 +306,13 @@ def subgradient_descent(
         loss = float(np.average(size, weights=operator.weights))
         norm = float(np.linalg.norm(Q))
         out.n_iter, out.F, out.G, out.shift = t + 1, F, F if tied else G, shift
+        out.direction = Q
         out.curve.append(loss)
         # The lower quarter of the residuals is clean as long as less than three quarters are not.
         distance = (
             loss
             if step == "loss"
-            else (weighted_quantile(size, 0.25, operator.weights) / _LOWER_QUARTILE)
+            else (weighted_quantile(size, 0.25, operator.weights) / LOWER_QUARTILE)
         )
         out.gradient = distance
         if validation is not None and validation.stop(t, F, out.G):
@@ -310,22 +321,25 @@ def subgradient_descent(
         if norm == 0 or distance <= tol:
             out.converged = True
             break
+        shrink = decay
         if step == "adaptive":
             length = min(envelope, eta * distance) / norm
-            if distance < 0.9 * smallest:
+            if distance < (0.9 if patience is None else 0.97) * smallest:
                 smallest, smallest_iter = distance, t
             # Either at the floor that the surplus of the rank leaves, or, with noise, where all
             # further steps together move the matrix by little beside the noise.
             at_floor = smallest < 1e-4 and t - smallest_iter > 10 * _WINDOW
-            if at_floor or envelope / (1 - decay) < 1e-3 * distance:
+            if at_floor or envelope / (1 - decay) < negligible * distance:
                 out.converged = True
                 break
+            if patience is not None and t - smallest_iter > patience:
+                shrink = min(decay, _FAST)
         elif step == "geometric":
             length = envelope / norm
             out.converged = envelope <= 1e-3 * eta
         else:
             length = eta * np.pi / 2 * loss
-        envelope *= decay
+        envelope *= shrink
         F, G = F - length * (Q @ G), (G if tied else G - length * (Q.T @ F))
         if tied:
             G = F

@@ -1,5 +1,6 @@
 """MatrixFactorizationRegressor: pairs in, values out; model selection; bad ids."""
 
+import re
 import warnings
 
 import numpy as np
@@ -259,3 +260,35 @@ def test_values_whose_squares_are_no_numbers_are_refused(dtype, unit, solver):
     with pytest.raises(ValueError, match="reach only.*scale the values up"):
         MatrixFactorizationRegressor(2, solver=solver).fit(X, y)
     MatrixFactorizationRegressor(2, solver=solver).fit(X, 0 * y)
+
+
+def test_a_gross_rating_is_named():
+    rng = np.random.default_rng(9)
+    pairs = np.argwhere(rng.random((40, 30)) < 0.5)
+    y = rng.integers(1, 6, len(pairs)).astype(float)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MatrixFactorizationRegressor(2, random_state=0).fit(pairs, y)
+    y[17] = 1e6
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        with pytest.warns(UserWarning, match=rf"1e\+06 in y of the pair \({pairs[17][0]}, "):
+            MatrixFactorizationRegressor(2, random_state=0).fit(pairs, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        MatrixFactorizationRegressor(2, loss="huber", random_state=0).fit(pairs, y)
+
+
+@pytest.mark.parametrize("options", [{}, {"loss": "huber"}, {"alpha_scaling": "none"}])
+def test_words_of_no_convergence_have_a_gain_that_is_a_share(options):
+    rng = np.random.default_rng(10)
+    pairs = np.argwhere(rng.random((40, 30)) < 0.5)
+    y = rng.standard_normal((40, 2))[pairs[:, 0]] * rng.standard_normal((30, 2))[pairs[:, 1]]
+    for max_iter in (1, 3, 8):
+        with pytest.warns(ConvergenceWarning) as caught:
+            MatrixFactorizationRegressor(
+                2, max_iter=max_iter, tol=0, random_state=0, **options
+            ).fit(pairs, y.sum(axis=1))
+        found = re.search(r"lowered .* by ([^ ]*) of it", str(caught[0].message))
+        assert 0 <= float(found[1]) <= 1

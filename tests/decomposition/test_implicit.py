@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, KFold
 
@@ -363,3 +364,23 @@ def test_few_sweeps_say_so():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ImplicitFactorization(random_state=0).fit(X)
+
+
+@pytest.mark.parametrize("kind", [sparse.csr_array, sparse.coo_matrix, sparse.csc_array])
+def test_a_sparse_matrix_is_its_pairs(kind):
+    rng = np.random.default_rng(8)
+    dense = np.where(rng.random((30, 20)) < 0.3, rng.integers(1, 9, (30, 20)), 0)
+    R = kind(dense)
+    rows, cols = np.nonzero(dense)
+    model = ImplicitFactorization(4, random_state=0).fit(R)
+    pairs = ImplicitFactorization(4, random_state=0).fit(np.c_[rows, cols], dense[rows, cols])
+    assert_allclose(model.row_factors_, pairs.row_factors_, rtol=1e-10)
+    assert_array_equal(model.recommend(3)[0], pairs.recommend(3)[0])
+    assert model.score(R) == pairs.score(np.c_[rows, cols], dense[rows, cols])
+    folded = pairs.fold_in(np.c_[rows, cols], dense[rows, cols])
+    assert_allclose(model.fold_in(R).row_factors_, folded.row_factors_, rtol=1e-10)
+    assert model.n_features_in_ == 2
+    with pytest.raises(ValueError, match=r"shape \(30, 20\).*Leave y out"):
+        model.fit(R, np.ones(30))
+    with pytest.raises(ValueError, match="without any value"):
+        model.fit(kind((30, 20)))

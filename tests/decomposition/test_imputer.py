@@ -1,11 +1,13 @@
 """LowRankImputer: what it fills in, new rows, scores, containers, bad input."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -266,3 +268,81 @@ def test_huber_keeps_a_column_of_larger_values(spoilt):
         filled = LowRankImputer(3, loss="huber", max_iter=300, random_state=0).fit_transform(X)
         wrong = (filled - M)[hidden[:, 0], 0]
         assert np.sqrt(np.mean(wrong**2)) < 0.2 * M[:, 0].std()
+
+
+def _low_rank_with_holes(seed):
+    rng = np.random.default_rng(seed)
+    full = rng.standard_normal((150, 2)) @ rng.standard_normal((2, 6))
+    full = full + 0.3 * rng.standard_normal(full.shape)
+    holes = rng.random(full.shape) < 0.2
+    return full, holes
+
+
+@pytest.mark.parametrize("size", [1e5, -1e9, 1e30])
+def test_a_gross_cell_is_named_and_spoils_nothing(size):
+    full, holes = _low_rank_with_holes(11)
+    given = np.where(holes, np.nan, full)
+    row, column = np.argwhere(~holes)[70]
+    wrong = given.copy()
+    wrong[row, column] = size
+    missing = given.copy()
+    missing[row, column] = np.nan
+    imputer = LowRankImputer()
+    with pytest.warns(UserWarning, match=f"column {column}. Such values stay in the output"):
+        filled = imputer.fit(wrong).transform(wrong)
+    wanted = LowRankImputer().fit_transform(missing)
+    assert filled[row, column] == size
+    wanted[row, column] = size
+    assert_allclose(filled, wanted, rtol=1e-10)
+    assert imputer.score(wrong) == imputer.score(missing)
+    with pytest.warns(UserWarning, match="column 'c"):
+        LowRankImputer().fit(pd.DataFrame(wrong, columns=[f"c{j}" for j in range(6)]))
+
+
+def test_heavy_tails_and_rare_values_are_not_gross():
+    rng = np.random.default_rng(12)
+    X = np.c_[
+        np.exp(2 * rng.standard_normal(300)),
+        rng.standard_t(2, 300),
+        rng.random(300) < 0.02,
+        rng.poisson(0.05, 300) * 40.0,
+        1e9 + rng.standard_normal(300),
+    ]
+    X[rng.random(X.shape) < 0.1] = np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LowRankImputer().fit_transform(X)
+
+
+def test_alternating_minimisation_names_a_gross_cell():
+    full, holes = _low_rank_with_holes(13)
+    given = np.where(holes, np.nan, full)
+    row, column = np.argwhere(~holes)[70]
+    given[row, column] = 1e9
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        with pytest.warns(UserWarning, match=rf"1e\+09 in column {column}.*loss='huber'"):
+            LowRankImputer(2, method="alternating", random_state=0).fit(given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LowRankImputer(2, loss="huber", random_state=0).fit(given)
+
+
+@pytest.mark.parametrize("n_components", [3, 6])
+@pytest.mark.parametrize("condition", [1, 30])
+def test_the_default_ridge_leaves_nothing_on_data_without_noise(n_components, condition):
+    rng = np.random.default_rng(14)
+    U, V = (np.linalg.qr(rng.standard_normal((n, 3)))[0] for n in (120, 90))
+    full = 100 * (U * np.geomspace(1, 1 / condition, 3)) @ V.T
+    holes = rng.random(full.shape) < 0.6
+    given = np.where(holes, np.nan, full)
+    imputer = LowRankImputer(n_components, method="alternating", random_state=0).fit(given)
+    found = imputer.transform(given)
+    assert np.linalg.norm((found - full)[holes]) < 1e-5 * np.linalg.norm(full[holes])
+    # With noise the ridge stays what it is.
+    given += 0.5 * full.std() * rng.standard_normal(full.shape)
+    default, same = (
+        LowRankImputer(3, method="alternating", alpha=alpha, random_state=0).fit_transform(given)
+        for alpha in (None, 0.1)
+    )
+    assert_allclose(default, same, rtol=1e-12)
