@@ -19,6 +19,7 @@ from sklr.cluster._subspaces import (
     k_subspaces,
     leading_eigenvectors,
     leading_rows,
+    noise_floor,
     spectra,
     squared_singular_values,
 )
@@ -63,24 +64,37 @@ def _next_dims(X, labels, dims, rule, joint):
     return found
 
 
-def _matched(X, labels, dims):
-    """Number the clusters so that the given dimensions capture most."""
+def _positions(X, labels, dims):
+    """Return a number for each cluster so that the given dimensions capture most."""
     captured = np.zeros((len(dims), len(dims)))
     for k in range(len(dims)):
         values = squared_singular_values(X[labels == k]) if (labels == k).any() else np.zeros(1)
         sums = np.concatenate([[0.0], np.cumsum(values)])
         captured[k] = sums[np.minimum(dims, len(values))]
-    _, position = linear_sum_assignment(-captured)
-    return position[labels]
+    return linear_sum_assignment(-captured)[1]
 
 
-def _penalty(X, labels, bases):
+def cluster_dims(Y, labels, n_clusters, rule):
+    """Return dimensions of the subspaces of a partition, and the new number of each cluster.
+
+    Rows of Y are relative to what their cluster's subspace goes through.
+    """
+    order = np.arange(n_clusters)
+    if not _is_given(rule):
+        return _next_dims(Y, labels, [1] * n_clusters, rule, joint=False), order
+    dims = [int(d) for d in np.broadcast_to(rule, n_clusters)]
+    if len(set(dims)) > 1:
+        order = _positions(Y, labels, dims)
+    return dims, order
+
+
+def _penalty(X, labels, bases, weights=None):
     """Energy that a further dimension must bring: what it takes for equal likelihoods.
 
     Follows from the determinants of components with signal variance v and noise variance g:
     a dimension adds log((v + g) / g) / 2, and an energy e inside takes off e v / (2 g (v + g)).
     """
-    inside, outside, sizes = spectra(X, labels, bases)
+    inside, outside, sizes = spectra(X, labels, bases, weights)
     dims = np.array([len(basis) for basis in bases])
     noise = outside.sum() / max((sizes * (X.shape[1] - dims)).sum(), 1)
     signal = sum(v.sum() * n for v, n in zip(inside, sizes, strict=True)) / (sizes * dims).sum()
@@ -138,11 +152,12 @@ def _fitted(X, labels, dims, rule, settings):
         return k_subspaces(X, labels, dims, penalty=0.0, **settings), 0.0
     for _ in range(10):
         if _is_given(rule):
-            labels = _matched(X, labels, dims)
+            labels = _positions(X, labels, dims)[labels]
         else:
             dims = _next_dims(X, labels, dims, rule, settings["joint"])
         bases = [leading_rows(X[labels == k], d) for k, d in enumerate(dims)]
-        penalty = _penalty(X, labels, bases) if len(set(dims)) > 1 else 0.0
+        weights = settings.get("weights")
+        penalty = _penalty(X, labels, bases, weights) if len(set(dims)) > 1 else 0.0
         part = k_subspaces(X, labels, dims, penalty=penalty, **settings)
         if np.array_equal(part.labels, labels):
             break
@@ -150,21 +165,34 @@ def _fitted(X, labels, dims, rule, settings):
     return part, penalty
 
 
-def _merit(X, part, rule):
+def _merit(X, part, rule, weights=None):
     """What starts are compared by: captured energy, or the evidence where dimensions differ."""
     dims = [len(basis) for basis in part.bases]
     if _is_given(rule) and len(set(dims)) == 1:
         return part.objective
-    n, p = X.shape
-    mixture, noise = hard_mixture(X, part.labels, part.bases, spectrum="full", noise="auto")
-    likelihood = float(logsumexp(mixture.log_joint(X, noise), axis=1).sum())
+    p, n = X.shape[1], len(X) if weights is None else weights.sum()
+    found = spectra(X, part.labels, part.bases, weights)
+    floor = noise_floor(X, dims, weights)
+    mixture, noise = hard_mixture(found, floor, part.bases, spectrum="full", noise="auto")
+    if weights is not None:
+        X = X / np.sqrt(weights)[:, None]
+    density = logsumexp(mixture.log_joint(X, noise), axis=1)
+    likelihood = float(density.sum() if weights is None else weights @ density)
     n_parameters = sum(d * p - d * (d - 1) // 2 for d in dims)
     return likelihood - 0.5 * n_parameters * np.log(n)
 
 
-def fit_partition(X, n_clusters, rule, *, init, n_init, rng, n_jobs, verbose, joint, max_iter, tol):
-    """Return the best partition, the name of its start, and the penalty of a dimension."""
+def fit_partition(
+    X, n_clusters, rule, *, init, n_init, rng, n_jobs, verbose, joint, max_iter, tol, weights=None
+):
+    """Return the best partition, the name of its start, and the penalty of a dimension.
+
+    Where samples have `weights`, the rows of X are multiplied with their roots already.
+    """
     settings = {"joint": joint, "max_iter": max_iter, "tol": tol}
+    plain_settings = dict(settings)
+    if weights is not None:
+        settings["weights"] = weights
     dims = _first_dims(X, n_clusters, rule, joint)
     plain = _is_given(rule) and len(set(dims)) == 1
     with np.errstate(over="ignore"):
@@ -174,10 +202,13 @@ def fit_partition(X, n_clusters, rule, *, init, n_init, rng, n_jobs, verbose, jo
             f"X has entries up to {np.abs(X).max():.2g}, whose squares overflow: divide X by a "
             "constant."
         )
-    some = X  # starts need not see all rows
+    some, some_settings = X, settings  # starts need not see all rows
     enough = int(np.clip(10 * np.sum(dims), *N_LANDMARKS))
     if len(X) > enough and n_clusters > 1:
-        some = X[np.sort(rng.choice(len(X), enough, replace=False))]
+        chosen = np.sort(rng.choice(len(X), enough, replace=False))
+        some = X[chosen]
+        if weights is not None:
+            some_settings = {**settings, "weights": weights[chosen]}
     names = [init]
     if n_clusters == 1:
         names = ["angles"]  # any will do
@@ -202,18 +233,20 @@ def fit_partition(X, n_clusters, rule, *, init, n_init, rng, n_jobs, verbose, jo
             n_neighbors = max(3, min(len(some) // n_clusters - 1, 2 * max(dims)))
             labels = thresholded_angle_labels(some, n_neighbors, n_clusters, seed)
         else:
-            labels = _random_labels(some, dims, n_init, rng, n_jobs, verbose, settings)
+            labels = _random_labels(some, dims, n_init, rng, n_jobs, verbose, plain_settings)
         if some is not X:
             if plain:
                 sets = [some[labels == k] for k in range(n_clusters)]
                 bases = [leading_rows(rows, d, rough=True) for rows, d in zip(sets, dims)]
                 labels = energies(X, bases).argmax(axis=1)
             else:
-                part, penalty = _fitted(some, labels, dims, rule, settings)
+                part, penalty = _fitted(some, labels, dims, rule, some_settings)
                 dim_penalty = penalty * np.array([len(basis) for basis in part.bases])
+                if weights is not None:
+                    dim_penalty = weights[:, None] * dim_penalty
                 labels = (energies(X, part.bases) - dim_penalty).argmax(axis=1)
         found = _fitted(X, labels, dims, rule, settings)
-        merit = _merit(X, found[0], rule)
+        merit = _merit(X, found[0], rule, weights)
         if best is None or merit > best_merit + 1e-9 * abs(best_merit):
             best, best_merit, winner = found, merit, name
     part = best[0]

@@ -84,6 +84,24 @@ def single_blas_thread() -> Iterator[None]:
         raise
 
 
+@lru_cache(maxsize=1)
+def _openmp_controller() -> Any:
+    import sklearn.utils._openmp_helpers  # noqa: F401  (loads OpenMP, so that it is found)
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+@contextmanager
+def single_openmp_thread() -> Iterator[None]:
+    """Keep scikit-learn's OpenMP loops on one thread.
+
+    After a fork GNU's OpenMP waits for threads that the child does not have.
+    """
+    with _openmp_controller().limit(limits=1, user_api="openmp"):
+        yield
+
+
 def thread_map(function: Callable[..., Any], items: Sequence[Any], n_jobs: int | None) -> list:
     """Apply `function` to each item, on `n_jobs` threads, results in order.
 

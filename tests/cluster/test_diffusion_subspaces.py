@@ -35,7 +35,7 @@ def basis_error(model, bases):
 @pytest.fixture(scope="module")
 def noisy():
     X, y, bases = make_molrg(120, 12, 3, 2, noise=0.15, random_state=0, return_bases=True)
-    model = DiffusionSubspaceClustering(3, 2, random_state=0).fit(X)
+    model = DiffusionSubspaceClustering(3, 2, spectrum="unit", random_state=0).fit(X)
     return X, y, bases, model
 
 
