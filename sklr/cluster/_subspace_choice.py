@@ -78,10 +78,13 @@ def is_clear(found):
             shared = float(((basis @ other.T) ** 2).sum())
             if shared > _SHARED * min(len(basis), len(other)):
                 return False
-    _, outside, sizes = spectra(X, found.part.labels, bases, found.weights)
+    E, weights = energies(found.rows, bases), found.weights
+    own = np.take_along_axis(E, found.part.labels[:, None], axis=1)[:, 0]
+    sizes = np.bincount(found.part.labels, weights, minlength=len(bases))
+    outside = np.vdot(X, X) - (own.sum() if weights is None else weights @ own)
     free = float(sizes @ [X.shape[1] - len(basis) for basis in bases])
-    noise = max(outside.sum() / free, noise_floor(X, [len(b) for b in bases], found.weights))
-    best = np.sort(energies(found.rows, bases), axis=1)[:, -2:]
+    noise = max(outside / free, noise_floor(X, [len(b) for b in bases], weights))
+    best = np.sort(E, axis=1)[:, -2:]
     certain = 1 / (1 + np.exp(np.clip(best[:, 0] - best[:, 1], -1e300, 0.0) / (2 * noise)))
     return bool(np.average(certain, weights=found.weights) >= _CERTAIN)
 

@@ -26,6 +26,9 @@ from sklr.cluster._subspaces import (
 from sklr.utils._progress import progress
 from sklr.utils._threads import thread_map
 
+# Rounds that all random starts get, and how many of them go on.
+_FIRST_ROUNDS, _FINALISTS = 5, 3
+
 
 def _dimension(values, rule, most):
     """Cut squared singular values (falling) by a share of their sum, or at the largest drop."""
@@ -124,22 +127,50 @@ def _reachable(X, energy, dims, gram):
     return bound - 1.02 * noise * (rank - dim) - 1e-12 * energy
 
 
-def _random_labels(X, dims, n_init, rng, n_jobs, verbose, settings):
-    """Partitions from random ones by K-subspaces, in the leading directions of wide data."""
+class _LeadingDirections:
+    """Coordinates of wide data in twice as many leading directions as all subspaces have."""
+
+    def __init__(self, X, some, dims):
+        self.X, self.some, self.rank = X, some, 2 * int(np.sum(dims))
+        self.pay = 2 * self.rank < min(X.shape)
+        self.rows = self.all = None
+
+    def _rows(self):
+        if self.rows is None:
+            self.rows = leading_rows(self.some, min(self.rank, len(self.some)), rough=True)
+        return self.rows
+
+    def of_some(self):
+        pay = 2 * self.rank < min(self.some.shape)
+        return self.some @ self._rows().T if pay else self.some
+
+    def of_all(self):
+        if self.all is None:
+            self.all = self.X @ self._rows().T
+        return self.all
+
+
+def _random_part(small, dims, n_init, rng, n_jobs, verbose, settings):
+    """Partition from random ones by K-subspaces: a few rounds of `n_init`, then the best of them.
+
+    Rounds are what costs, and few starts that are behind catch up.
+    """
     seeds = rng.integers(np.iinfo(np.int64).max, size=n_init)
-    rank = 2 * int(np.sum(dims))
-    small = X @ leading_rows(X, rank, rough=True).T if 2 * rank < min(X.shape) else X
+    short = {**settings, "max_iter": min(_FIRST_ROUNDS, settings["max_iter"])}
 
     def run(seed):
-        labels = np.random.default_rng(seed).permutation(np.arange(len(X)) % len(dims))
-        return k_subspaces(small, labels, dims, penalty=0.0, **settings)
+        labels = np.random.default_rng(seed).permutation(np.arange(len(small)) % len(dims))
+        return k_subspaces(small, labels, dims, penalty=0.0, **short)
+
+    def go_on(part):
+        return k_subspaces(small, part.labels, dims, penalty=0.0, **settings)
 
     shown = progress(seeds, total=n_init, description="random starts", verbose=verbose)
-    if effective_n_jobs(n_jobs) == 1:
-        results = [run(seed) for seed in shown]
-    else:
-        results = thread_map(run, list(shown), n_jobs)
-    return max(results, key=lambda result: result.objective).labels
+    parts = [run(seed) for seed in shown] if effective_n_jobs(n_jobs) == 1 else (
+        thread_map(run, list(shown), n_jobs)
+    )  # fmt: skip
+    parts = sorted(parts, key=lambda part: -part.objective)[:_FINALISTS]
+    return max(thread_map(go_on, parts, n_jobs), key=lambda part: part.objective)
 
 
 def _fitted(X, labels, dims, rule, settings):
@@ -216,14 +247,9 @@ def fit_partition(
         # Where no sample is to spare, equal partitions are told apart by angles.
         names = ["angles", "sim"] if some is X else ["sim", "angles"]
         names.append("random")
-    best, best_merit, winner = None, -np.inf, ""
+    lead = _LeadingDirections(X, some, dims)
+    best, best_merit, winner, waiting = None, -np.inf, "", []
     for name in names:
-        if (
-            best is not None
-            and plain
-            and best[0].objective >= _reachable(X, energy, dims, best[0].gram)
-        ):
-            break
         seed = int(rng.integers(np.iinfo(np.int32).max))
         if n_clusters == 1:
             labels = np.zeros(len(X), dtype=int)
@@ -233,7 +259,9 @@ def fit_partition(
             n_neighbors = max(3, min(len(some) // n_clusters - 1, 2 * max(dims)))
             labels = thresholded_angle_labels(some, n_neighbors, n_clusters, seed)
         else:
-            labels = _random_labels(some, dims, n_init, rng, n_jobs, verbose, plain_settings)
+            labels = _random_part(
+                lead.of_some(), dims, n_init, rng, n_jobs, verbose, plain_settings
+            ).labels
         if some is not X:
             if plain:
                 sets = [some[labels == k] for k in range(n_clusters)]
@@ -245,10 +273,29 @@ def fit_partition(
                 if weights is not None:
                     dim_penalty = weights[:, None] * dim_penalty
                 labels = (energies(X, part.bases) - dim_penalty).argmax(axis=1)
+        if plain and not joint and lead.pay and n_clusters > 1:
+            if best is None:
+                # Where all is clear a few rounds are enough, and leading directions cost more.
+                few = k_subspaces(
+                    X, labels, dims, penalty=0.0, **{**settings, "max_iter": min(3, max_iter)}
+                )
+                if few.converged and few.objective >= _reachable(X, energy, dims, few.gram):
+                    best, winner = (few, 0.0), name
+                    break
+                labels = few.labels
+            part = k_subspaces(lead.of_all(), labels, dims, penalty=0.0, **plain_settings)
+            waiting.append((part.objective, name, part.labels))
+            best = best or (few, 0.0)
+            continue
         found = _fitted(X, labels, dims, rule, settings)
         merit = _merit(X, found[0], rule, weights)
         if best is None or merit > best_merit + 1e-9 * abs(best_merit):
             best, best_merit, winner = found, merit, name
+        if plain and best[0].objective >= _reachable(X, energy, dims, best[0].gram):
+            break
+    if waiting:  # starts were compared in the leading directions
+        _, winner, labels = max(waiting, key=lambda start: start[0])
+        best = _fitted(X, labels, dims, rule, settings)
     part = best[0]
     sizes = np.bincount(part.labels, minlength=n_clusters)
     exact = part.objective >= energy * (1 - 1e-12)

@@ -48,8 +48,11 @@ def bounded(X, max_norm, weights=None):
     """
     if max_norm is None:
         return X
-    largest = np.abs(X).max(axis=1)  # squares of large entries may overflow
-    norms = largest * np.sqrt(((X / largest[:, None]) ** 2).sum(axis=1))
+    with np.errstate(over="ignore", under="ignore"):
+        norms = np.sqrt(np.einsum("ij,ij->i", X, X))
+    if not (norms.min() > 1e-150 and norms.max() < np.inf):  # squares of all, or none
+        largest = np.abs(X).max(axis=1)
+        norms = largest * np.sqrt(((X / largest[:, None]) ** 2).sum(axis=1))
     median = _median(norms, weights)
     long = norms > max_norm * median
     if not long.any():
@@ -63,6 +66,5 @@ def offset_share(X):
     """Return the share of the mean in the energy of the rows."""
     if len(X) < _MANY:
         return 0.0
-    X = X / np.abs(X).max()  # squares neither vanish nor overflow
-    energy = float((X**2).sum())
-    return len(X) * float((X.mean(axis=0) ** 2).sum()) / energy if energy else 0.0
+    energy, mean = float(np.vdot(X, X)), X.mean(axis=0)
+    return len(X) * float(mean @ mean) / energy if 1e-290 < energy < np.inf else 0.0

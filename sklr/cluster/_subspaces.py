@@ -13,7 +13,9 @@ from scipy.special import logsumexp
 from sklr.cluster._low_rank_mixture import LowRankMixture
 
 # From so many features on, bases follow by power steps, and exactly at the end only.
-_P_POWER = 128
+_P_POWER = 32
+# From so many on, eigenvectors of a symmetric matrix are tried by subspace iteration.
+_N_ITERATED = 128
 # Directions with less than this share of a cluster's largest variance are rounding.
 _RANK_TOL = 1e-13
 
@@ -50,7 +52,7 @@ def leading_eigenvectors(S, dim, tol=1e-11):
     Large matrices are tried by subspace iteration, which is exact to `tol` or not taken.
     """
     n = len(S)
-    if n >= _P_POWER and dim + 4 <= n // 12:
+    if n >= _N_ITERATED and dim + 4 <= n // 12:
         start = np.linspace(0, n - 1, dim + 4).astype(int)
         basis = np.linalg.qr(S[:, start])[0]
         for _ in range(12):
