@@ -171,10 +171,11 @@ class DiffusionSubspaceClustering(
     memory is O(n p).
 
     ``center="auto"`` keeps subspaces through the origin where labels are certain (probability
-    0.99 on average, by the noise outside the subspaces) and no two subspaces share more than 0.7
-    of their directions. Otherwise it also finds the clusters' means (and where the mean of all
-    has 90 % of the energy, subspaces through it), and compares the evidence of the partitions
-    (minus half of BIC) as Gaussians with d directions and a noise variance each.
+    0.99 on average, by the noise outside the subspaces), no two subspaces share more than 0.7 of
+    their directions, and the mean of the data has less than 0.9 of their energy. Otherwise it also
+    finds the clusters' means (and with such a mean, subspaces through it), and compares the
+    evidence of the partitions (minus half of BIC) as Gaussians with d directions and a noise
+    variance each.
 
     `predict` follows the rule that fitted the labels: nearest subspace, nearest mean around
     clusters' means, or with ``soft=True`` the most probable component. `predict_proba` also counts
@@ -425,13 +426,13 @@ class DiffusionSubspaceClustering(
     def _chosen(self, X, weights, rng):
         """Return what the subspaces go through, and the partition, by the evidence."""
         first = self._through_one_point(X, weights, False, rng)
-        if self.n_clusters == 1 or self.orthogonal or self.solver == "sgd" or is_clear(first):
+        if self.n_clusters == 1 or self.orthogonal or self.solver == "sgd":
+            return False, first
+        offset = offset_share(first.rows) > _OFFSET
+        if not offset and is_clear(first):
             return False, first
         found = {False: first, "clusters": self._around_means(X, weights, rng)}
-        if (
-            offset_share(first.rows) > _OFFSET
-            and (X != X.mean(axis=0)).any(axis=1).sum() > len(X) // 2
-        ):
+        if offset and (X != np.average(X, axis=0, weights=weights)).any(axis=1).all():
             found[True] = self._through_one_point(X, weights, True, rng)
         rows = X.copy()  # the same for all
         rows[first.inside] = first.rows

@@ -13,6 +13,7 @@ from sklr.decomposition._chebyshev_tucker import EXTRAPOLATE, ChebyshevTucker, c
 from sklr.decomposition._chebyshev_tucker_als import descend
 from sklr.decomposition._chebyshev_tucker_build import to_unit
 from sklr.decomposition._chebyshev_tucker_prior import DEGREE_PENALTIES, choose_ridge
+from sklr.decomposition._gross_values import range_of_most
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread
@@ -28,8 +29,6 @@ _MAX_CORE, _AUTO_CORE = 5000, 729
 _LARGE_MEAN = 1e3
 # Under a larger ridge nothing is exact, and a constant more in the format makes no difference.
 _SMALL_RIDGE = 1e-4
-# Values beyond so many times the range of the middle of their column are gross errors.
-_MIDDLE, _FAR = (0.05, 0.95), 20.0
 # Most columns of rank two.
 _MOST_COLUMNS = 12
 
@@ -234,7 +233,7 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
             X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
         else:
             weights = np.ones(len(X))
-        box, constant = self._box(X, sample_weight is not None, weights)
+        box, constant = self._box(X, weights)
         if self.bounds is None:  # gross errors are brought to the side of the box
             X = np.clip(X, *box.T)
         points = to_unit(X, box)
@@ -338,7 +337,7 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
             return [call(function) for function in self.function_]
         return call(self.function_)
 
-    def _box(self, X, weighted, weights):
+    def _box(self, X, weights):
         """Return the box, and which columns are constant."""
         if self.bounds is not None:
             box = check_box(self.bounds)
@@ -346,32 +345,19 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
                 raise ValueError(f"bounds has {len(box)} rows, X has {X.shape[1]} features.")
             outside(X, box, "error")
             return box, np.zeros(X.shape[1], dtype=bool)
-        low, high = self._range(X, weights if weighted else np.ones(len(X)))
+        names = getattr(self, "feature_names_in_", list(range(X.shape[1])))
+        low, high = range_of_most(
+            X,
+            weights,
+            names,
+            "the box, which would be all but empty, ends where the others do, and these are taken "
+            "for values at its sides. Give bounds if that is wrong.",
+        )
         span = high - low
         # A range that rounding could have made counts as zero.
         constant = span <= 1e-13 * np.maximum(np.abs(low), np.abs(high))
         margin = np.where(constant, np.maximum(1.0, np.abs(low)), _MARGIN * span)
         return np.column_stack([low - margin, high + margin]), constant
-
-    def _range(self, X, weights):
-        """Return the range of each column without gross errors, and warn of those."""
-        low, high = X.min(axis=0), X.max(axis=0)
-        names = getattr(self, "feature_names_in_", range(X.shape[1]))
-        for k, name in enumerate(names):
-            q, r = np.quantile(X[:, k], _MIDDLE, weights=weights, method="inverted_cdf")
-            least, most = q - _FAR * (r - q), r + _FAR * (r - q)
-            if r == q or (low[k] >= least and high[k] <= most):
-                continue
-            far = (X[:, k] < least) | (X[:, k] > most)
-            i = int(np.argmax(np.maximum(X[:, k] - r, q - X[:, k])))
-            warn_user(
-                f"column {name!r} of X has {far.sum()} of {len(X)} values far from the others, as "
-                f"{X[i, k]:.6g} in a column with 90 % in [{q:.6g}, {r:.6g}]: the box would be all "
-                "but empty. It ends where the others do, and these are taken for values at its "
-                "sides. Give bounds, transform the column, or drop those rows."
-            )
-            low[k], high[k] = X[~far, k].min(), X[~far, k].max()
-        return low, high
 
     def _ridge(self, points, target, weights, degrees):
         """Return the ridge and the penalty of degrees for a target of mean zero."""
