@@ -485,7 +485,8 @@ def main(argv=None):
     parts = {
         "grid": bench_grid, "callables": bench_callables, "newton": bench_newton,
         "large": bench_large,
-        "dimension": bench_dimension, "degree": bench_degree, "scattered": bench_scattered, "tuned": bench_tuned_peers,
+        "dimension": bench_dimension, "degree": bench_degree, "scattered": bench_scattered,
+        "tuned": bench_tuned_peers,
         "samples": bench_samples,
     }  # fmt: skip
     run_parts(__doc__, parts, argv, before=compile_kernels)
