@@ -55,8 +55,44 @@ def digits():
     return found
 
 
+def tables():
+    """Adjusted Rand index on ordinary tables, no parameter but the number of clusters."""
+    from sklearn.datasets import load_breast_cancer, load_iris, load_wine
+    from sklearn.metrics import adjusted_rand_score
+    from sklearn.preprocessing import StandardScaler
+
+    from sklr.cluster import DiffusionSubspaceClustering
+
+    methods = {
+        "subspaces": DiffusionSubspaceClustering,
+        "through the origin": lambda k, **o: DiffusionSubspaceClustering(k, center=False, **o),
+        "k-means": lambda k, **o: KMeans(k, n_init=10, **o),
+        "Gaussian mixture": GaussianMixture,
+    }
+    found = {}
+    for load in (load_iris, load_wine, load_breast_cancer, load_digits):
+        for scaled in (False, True):
+            X, y = load(return_X_y=True)
+            if scaled:
+                X = StandardScaler().fit_transform(X)
+            row = {
+                name: float(
+                    np.mean(
+                        [
+                            adjusted_rand_score(y, make(len(set(y)), random_state=s).fit_predict(X))
+                            for s in range(3)
+                        ]
+                    )
+                )
+                for name, make in methods.items()
+            }
+            found[f"{load.__name__[5:]}{', standardised' * scaled}"] = row
+            print(load.__name__[5:], "standardised" * scaled, row, flush=True)
+    return found
+
+
 def main(argv=None):
-    run_parts(__doc__, {"digits": digits}, argv)
+    run_parts(__doc__, {"digits": digits, "tables": tables}, argv)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,8 @@
 """Clustering into subspaces as a mixture of low-rank Gaussians, with its diffusion model."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from scipy.special import logsumexp
 from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     ClusterMixin,
@@ -13,11 +11,20 @@ from sklearn.base import (
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions, validate_params
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklr.cluster._low_rank_mixture import LowRankMixture
+from sklr.cluster._low_rank_density import LowRankDensity
+from sklr.cluster._subspace_choice import (
+    Found,
+    around_means,
+    evidence,
+    is_clear,
+    nearest_means,
+    weighted_rows,
+)
 from sklr.cluster._subspace_fit import fit_partition
+from sklr.cluster._subspace_rows import bounded, distinct, offset_share
 from sklr.cluster._subspaces import (
     denoising_descent,
     energies,
@@ -27,45 +34,12 @@ from sklr.cluster._subspaces import (
     spectra,
 )
 from sklr.utils._base import BaseEstimator, fit_context
-from sklr.utils._threads import single_blas_thread
-from sklr.utils._validation import validate_data
+from sklr.utils._threads import single_blas_thread, single_openmp_thread
+from sklr.utils._validation import check_sample_weight, validate_data
 from sklr.utils._warnings import warn_user
 
-# Rows and share of the mean in their energy from which an offset is warned about.
-_MANY = 20
+# Share of the mean in the energy of the rows from which the mean may be taken off.
 _OFFSET = 0.9
-
-
-def _tell_offset(X):
-    """Warn where nearly all the energy of the rows is that of their mean."""
-    X = X / np.abs(X).max()  # squares neither vanish nor overflow
-    energy = float((X**2).sum())
-    share = len(X) * float((X.mean(axis=0) ** 2).sum()) / energy if energy else 0.0
-    if len(X) >= _MANY and share > _OFFSET:
-        warn_user(
-            f"{share:.0%} of the energy of X is that of its mean, and subspaces go through the "
-            "origin: all of them are then near one direction. Set center=True, or drop constant "
-            "columns, unless the subspaces do go through the origin.",
-        )
-
-
-def _bounded(X, max_norm):
-    """Return rows of which none is longer than `max_norm` times the median; others are that long.
-
-    Squared energies would let a few gross errors decide over the subspaces. Where a row is nearest
-    does not depend on its length.
-    """
-    if max_norm is None:
-        return X
-    largest = np.abs(X).max(axis=1)  # squares of large entries may overflow
-    norms = largest * np.sqrt(((X / largest[:, None]) ** 2).sum(axis=1))
-    median = float(np.median(norms))
-    long = norms > max_norm * median
-    if not long.any():
-        return X
-    X = X.copy()
-    X[long] *= (median / norms[long])[:, None]
-    return X
 
 
 def _with_fixed_signs(bases, variances):
@@ -78,7 +52,12 @@ def _with_fixed_signs(bases, variances):
 
 
 class DiffusionSubspaceClustering(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, DensityMixin, BaseEstimator
+    ClassNamePrefixFeaturesOutMixin,
+    LowRankDensity,
+    TransformerMixin,
+    ClusterMixin,
+    DensityMixin,
+    BaseEstimator,
 ):
     r"""Mixture of low-rank Gaussians, fitted by subspace clustering.
 
@@ -111,8 +90,12 @@ class DiffusionSubspaceClustering(
     solver : {"ksubspaces", "sgd"}, default="ksubspaces"
         "sgd" descends on the denoising loss itself from the winning start: slower, and there to
         show that both agree.
-    center : bool, default=False
-        Whether the mean of the data is subtracted; otherwise subspaces go through the origin.
+    center : bool, "clusters" or "auto", default="auto"
+        What the subspaces go through: the origin (False), the mean of the data (True), or each
+        the mean of its own cluster, where clusters are places and not directions ("clusters":
+        k-means and the leading directions around each mean). "auto" keeps subspaces through the
+        origin where they are clearly found, and else takes what has the larger evidence (see
+        Notes).
     n_init : int, default=10
         Random starts of ``init="spectral"`` and "random", and of exchanges (see Notes).
         "spectral" goes on to its next kind of start only while the best so far leaves more
@@ -126,10 +109,10 @@ class DiffusionSubspaceClustering(
         Rows longer than so many times the median row are brought to its length before the
         subspaces are sought: otherwise three gross errors in 300 rows decide over them. None takes
         all rows as they are.
-    spectrum : {"unit", "full"}, default="unit"
+    spectrum : {"unit", "full"}, default="full"
         Variances inside the subspaces: one, as in the paper, or those of each cluster along its
-        basis. Take "full" for data that were not scaled to the paper's model; labels of the
-        hard rule are the same.
+        basis. "unit" is for data that were scaled to the paper's model; labels of the hard rule are
+        the same.
     random_state : int, RandomState instance or None, default=None
         Seed of starts, of "sgd" and of samples.
     n_jobs : int, default=None
@@ -151,17 +134,23 @@ class DiffusionSubspaceClustering(
         Variances along the rows of `components_`.
     noise_variance_ : float
         Variance of the noise in each direction.
+    center_ : bool or "clusters"
+        What the subspaces go through.
     mean_ : ndarray of shape (n_features,)
-        Mean of the data; zero without ``center=True``.
+        Mean of the data; zero where subspaces go through the origin.
+    means_ : ndarray of shape (n_clusters, n_features)
+        What each subspace goes through: `mean_`, or the means of the clusters.
     objective_ : float
-        Sum of the samples' squared projections on their own subspaces.
+        Sum of the samples' squared projections on their own subspaces, from what these go
+        through.
     objective_history_ : ndarray of shape (n_iter_,)
         What was maximised, by iteration: the objective (less a term for unequal dimensions), the
-        mean log-likelihood with ``soft=True``; with ``solver="sgd"`` the loss, which falls.
+        mean log-likelihood with ``soft=True``; with ``solver="sgd"`` the loss, which falls. One
+        number for k-means: minus its inertia.
     explained_variance_ratio_ : ndarray of shape (n_clusters,)
         Share of each cluster's energy inside its subspace.
     init_ : str
-        The start that won.
+        The start that won, or "k-means".
     n_iter_ : int
         Iterations from it.
     n_features_in_ : int
@@ -181,9 +170,17 @@ class DiffusionSubspaceClustering(
     An iteration takes :math:`O(n p \sum_k d_k)`, starts are made on 1000 to 5000 rows, and
     memory is O(n p).
 
-    `predict` follows the rule that fitted the labels: nearest subspace, or with ``soft=True``
-    the most probable component. `predict_proba` also counts the weights, and can differ on
-    samples near two subspaces. Zero rows lie in every subspace and go to the first cluster.
+    ``center="auto"`` keeps subspaces through the origin where labels are certain (probability
+    0.99 on average, by the noise outside the subspaces), no two subspaces share more than 0.7 of
+    their directions, and the mean of the data has less than 0.9 of their energy. Otherwise it also
+    finds the clusters' means (and with such a mean, subspaces through it), and compares the
+    evidence of the partitions (minus half of BIC) as Gaussians with d directions and a noise
+    variance each.
+
+    `predict` follows the rule that fitted the labels: nearest subspace, nearest mean around
+    clusters' means, or with ``soft=True`` the most probable component. `predict_proba` also counts
+    the weights, and can differ on samples near two subspaces. Zero rows lie in every subspace and
+    go to the first cluster.
 
     A cluster needs at least as many samples as dimensions. Where no cluster has more than that,
     any partition fits exactly, and the one whose clusters span the smallest volumes is taken
@@ -221,7 +218,7 @@ class DiffusionSubspaceClustering(
         "orthogonal": ["boolean"],
         "noise_variance": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "solver": [StrOptions({"ksubspaces", "sgd"})],
-        "center": ["boolean"],
+        "center": ["boolean", StrOptions({"auto", "clusters"})],
         "n_init": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -242,12 +239,12 @@ class DiffusionSubspaceClustering(
         orthogonal=False,
         noise_variance="auto",
         solver="ksubspaces",
-        center=False,
+        center="auto",
         n_init=10,
         max_iter=300,
         tol=1e-6,
         max_norm=5.0,
-        spectrum="unit",
+        spectrum="full",
         random_state=None,
         n_jobs=None,
         verbose=0,
@@ -270,7 +267,7 @@ class DiffusionSubspaceClustering(
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, sample_weight=None):
         """Find the subspaces.
 
         Parameters
@@ -279,6 +276,8 @@ class DiffusionSubspaceClustering(
             The data.
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each sample counts. Samples of weight zero get the labels of `predict`.
 
         Returns
         -------
@@ -292,23 +291,37 @@ class DiffusionSubspaceClustering(
             to be orthogonal to each other.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=1)
-        X = X.astype(np.float64, copy=self.center)  # it is centred in place
-        self._check_sizes(X)
-        mean = X.mean(axis=0) if self.center else np.zeros(X.shape[1])
-        if self.center:
-            X -= mean
-        zero = ~(X != 0).any(axis=1)
-        inside = _bounded(self._without_zero_rows(X, zero), self.max_norm)
-        if not self.center and self.n_clusters > 1:
-            _tell_offset(inside)
+        X = X.astype(np.float64, copy=False)
+        dims = self._check_sizes(X.shape, len(X))
+        weights = None
+        if sample_weight is not None:
+            weights = check_sample_weight(
+                sample_weight, X, dtype=np.float64, ensure_non_negative=True
+            )
+            self._check_sizes(X.shape, np.count_nonzero(weights))
+            if self.solver == "sgd":
+                raise ValueError("solver='sgd' takes no sample_weight: use solver='ksubspaces'.")
+        # Fewer distinct rows than this may all fit exactly, and then copies say what belongs.
+        rows, weights, index = distinct(X, weights, self.n_clusters * (dims.max() + 1))
         rng = np.random.default_rng(
             check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         )
-        with single_blas_thread():
-            of_inside = self._fit_inside(inside, rng)
-        self.labels_, self.mean_ = np.zeros(len(X), dtype=np.int64), mean
-        self.labels_[~zero] = of_inside
+        with single_blas_thread(), single_openmp_thread():
+            found = self._find(rows, weights, rng)
+            labels = self._keep(found, rng)
         self._n_features_out = int(self.n_components_.sum())
+        if not found.inside.all():
+            n_zero = int((X == self.mean_).all(axis=1).sum())
+            warn_user(
+                f"{n_zero} of {len(X)} rows are zero{' once centred' * bool(self.center_)} and lie "
+                "in every subspace: they are assigned to the first cluster and left out of the fit."
+            )
+        if index is not None:
+            without = index < 0
+            labels = labels[index]
+            if without.any():
+                labels[without] = self._assigned(X[without] - self.mean_)
+        self.labels_ = labels
         return self
 
     def predict(self, X):
@@ -324,28 +337,15 @@ class DiffusionSubspaceClustering(
         labels : ndarray of shape (n_samples,)
             Index of a cluster.
         """
-        X = self._checked(X)
+        return self._assigned(self._checked(X))
+
+    def _assigned(self, X):
+        """Return labels of rows relative to `mean_`, by the rule that fitted them."""
         if self.soft:
             return self._mixture().posterior(X, self.noise_variance_).argmax(axis=1)
+        if self._means is not None:
+            return nearest_means(X, self._means)
         return (energies(X, list(self.components_)) - self._dim_penalty).argmax(axis=1)
-
-    def predict_proba(self, X, sigma=None):
-        """Return the probability of each cluster given noisy samples.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The samples.
-        sigma : float or array-like of shape (n_samples,), default=None
-            Standard deviation of their noise; by default the one found in `fit`.
-
-        Returns
-        -------
-        probabilities : ndarray of shape (n_samples, n_clusters)
-            Rows sum to one.
-        """
-        X = self._checked(X)
-        return self._mixture().posterior(X, self._noise_of(sigma, len(X)))
 
     def transform(self, X):
         """Return the coordinates of samples in all subspaces, one after the other.
@@ -362,211 +362,16 @@ class DiffusionSubspaceClustering(
         """
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
-        return ((X - self.mean_) @ np.concatenate(list(self.components_)).T).astype(X.dtype)
+        return self._mixture().coordinates(X - self.mean_).astype(X.dtype)
 
-    def denoise(self, X, sigma=None):
-        """Return the mean of the clean samples given noisy ones.
-
-        Samples that are scaled and noisy, ``s x + g e``, are denoised by
-        ``denoise(X / s, g / s)``.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The samples.
-        sigma : float or array-like of shape (n_samples,), default=None
-            Standard deviation of their noise; by default the one found in `fit`.
-
-        Returns
-        -------
-        clean : ndarray of shape (n_samples, n_features)
-            Posterior means: nearest projections for small `sigma`, the overall mean for large.
-        """
-        X = self._checked(X)
-        return self.mean_ + self._mixture().denoise(X, self._noise_of(sigma, len(X)))
-
-    def score_samples(self, X, sigma=None):
-        """Return the log-density of noisy samples.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The samples.
-        sigma : float or array-like of shape (n_samples,), default=None
-            Standard deviation of their noise; by default the one found in `fit`.
-
-        Returns
-        -------
-        log_density : ndarray of shape (n_samples,)
-            Natural logarithms.
-        """
-        X = self._checked(X)
-        return logsumexp(self._mixture().log_joint(X, self._noise_of(sigma, len(X))), axis=1)
-
-    def score(self, X, y=None):
-        """Return the mean log-density at the noise found in `fit`.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The samples.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        score : float
-            Mean over samples.
-        """
-        return float(self.score_samples(X).mean())
-
-    def bic(self, X):
-        """Return the Bayesian information criterion: the lower, the better the model.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The samples.
-
-        Returns
-        -------
-        bic : float
-            Minus twice the log-likelihood, plus the logarithm of `n_samples` for each parameter.
-        """
-        likelihood = self.score_samples(X)
-        return float(self._n_parameters() * np.log(len(likelihood)) - 2.0 * likelihood.sum())
-
-    def aic(self, X):
-        """Return the Akaike information criterion: the lower, the better the model.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The samples.
-
-        Returns
-        -------
-        aic : float
-            Minus twice the log-likelihood, plus two for each parameter.
-        """
-        return float(2.0 * self._n_parameters() - 2.0 * self.score_samples(X).sum())
-
-    def _n_parameters(self):
-        """Count free numbers: subspaces, spectra, weights, noise, and the mean where it is."""
-        dims, p = self.n_components_, self.n_features_in_
-        subspaces = int((dims * (p - dims)).sum())
-        if self.spectrum == "full":  # axes inside the subspaces, and variances along them
-            subspaces += int((dims * (dims - 1) // 2 + dims).sum())
-        fixed = self.noise_variance != "auto"
-        return subspaces + len(dims) - 1 + (not fixed) + p * self.center
-
-    def sample(self, n_samples=1, method="exact", *, n_steps=40, sigma_min=0.002, sigma_max=80.0):
-        """Draw new samples.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            How many.
-        method : {"exact", "diffusion"}, default="exact"
-            Draw from the mixture, or run the deterministic diffusion sampler (EDM: Heun's
-            method) from pure noise with the closed-form denoiser. Both have one distribution.
-        n_steps : int, default=40
-            Noise levels of the diffusion sampler. With EDM's 18 the variances come out 9 % too
-            large, with 40 they are right to 2 %.
-        sigma_min : float, default=0.002
-            Its smallest noise level, in units of the largest signal's standard deviation.
-        sigma_max : float, default=80.0
-            Its largest, in the same units.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features)
-            Samples, with the noise found in `fit`.
-        y : ndarray of shape (n_samples,)
-            Their clusters.
-        """
-        check_is_fitted(self)
-        self._check_sampler(n_samples, method, n_steps, sigma_min, sigma_max)
-        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        rng, mixture = np.random.default_rng(seed), self._mixture()
-        if method == "exact":
-            X, labels = mixture.draw(n_samples, self.noise_variance_, rng)
-        else:
-            unit = float(np.sqrt(mixture.spectrum.max())) or 1.0
-            X, labels = mixture.draw_by_diffusion(
-                n_samples,
-                self.noise_variance_,
-                rng,
-                n_steps=n_steps,
-                sigma_min=sigma_min * unit,
-                sigma_max=sigma_max * unit,
-            )
-        return self.mean_ + X, labels
-
-    def jacobian_rank(self, X, sigma=None, *, energy=0.99):
-        """Return the numerical rank of the denoiser's Jacobian at noisy samples.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The samples.
-        sigma : float or array-like of shape (n_samples,), default=None
-            Standard deviation of their noise; by default the one found in `fit`.
-        energy : float, default=0.99
-            The rank is the number of leading singular values whose root sum of squares reaches
-            this share of all.
-
-        Returns
-        -------
-        rank : ndarray of shape (n_samples,)
-            At most the sum of the dimensions; the dimension of one subspace where a sample
-            clearly belongs to it.
-        """
-        if not 0 < energy <= 1:
-            raise ValueError(f"energy must be in (0, 1], got {energy!r}.")
-        X = self._checked(X)
-        _, J = self._mixture().jacobian(X, self._noise_of(sigma, len(X)))
-        power = np.cumsum(np.linalg.eigvalsh(J)[:, ::-1] ** 2, axis=1)
-        reached = power >= (energy**2 - 1e-12) * power[:, -1:]
-        return reached.argmax(axis=1) + 1
-
-    def semantic_directions(self, X, sigma=None, *, n_directions=1):
-        """Return the directions in which the denoised sample moves most with the noisy one.
-
-        They are singular vectors of the denoiser's Jacobian; ``denoise(x) + alpha * direction``
-        edits a sample and stays near its subspace.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The samples.
-        sigma : float or array-like of shape (n_samples,), default=None
-            Standard deviation of their noise; by default the one found in `fit`.
-        n_directions : int, default=1
-            How many.
-
-        Returns
-        -------
-        directions : ndarray of shape (n_samples, n_directions, n_features)
-            Unit vectors, the largest singular value first.
-        values : ndarray of shape (n_samples, n_directions)
-            Singular values.
-        """
-        X = self._checked(X)
-        common, J = self._mixture().jacobian(X, self._noise_of(sigma, len(X)))
-        if not 1 <= n_directions <= len(common):
-            raise ValueError(
-                f"n_directions must be from 1 to {len(common)}, the dimension of all subspaces "
-                f"together, got {n_directions!r}."
-            )
-        values, vectors = np.linalg.eigh(J)
-        values = values[:, ::-1][:, :n_directions]
-        return np.swapaxes(vectors[:, :, ::-1][:, :, :n_directions], 1, 2) @ common, values
-
-    def _check_sizes(self, X):
-        n, p = X.shape
+    def _check_sizes(self, shape, n):
+        """Return the least dimensions; `n` samples are there."""
+        p = shape[1]
         if n < self.n_clusters:
-            raise ValueError(f"n_samples={n} must be at least n_clusters={self.n_clusters}.")
+            with_weight = "" if n == shape[0] else " with a positive sample_weight"
+            raise ValueError(
+                f"n_samples={n}{with_weight} must be at least n_clusters={self.n_clusters}."
+            )
         if np.ndim(self.n_components) > 0:
             dims = np.asarray(self.n_components)
             if dims.shape != (self.n_clusters,) or dims.dtype.kind not in "iu" or dims.min() < 1:
@@ -590,29 +395,73 @@ class DiffusionSubspaceClustering(
             )
         if self.solver == "sgd" and (self.soft or len(set(dims)) > 1):
             raise ValueError("solver='sgd' needs soft=False and subspaces of one dimension.")
+        for name, value in (("orthogonal", self.orthogonal), ("solver", self.solver)):
+            if self.center == "clusters" and value not in (False, "ksubspaces"):
+                raise ValueError(
+                    f"center='clusters' does not go with {name}={value!r}: give center=False."
+                )
+        return dims
 
-    def _without_zero_rows(self, X, zero):
-        if not zero.any():
-            return X
-        n_zero = int(zero.sum())
-        if len(X) - n_zero < self.n_clusters:
-            raise ValueError(
-                f"{n_zero} of n_samples={len(X)} rows are zero{' once centred' * self.center}; "
-                f"the others are fewer than n_clusters={self.n_clusters}."
-            )
-        warnings.warn(
-            f"{n_zero} of {len(X)} rows are zero and lie in every subspace: they are assigned to "
-            "the first cluster and left out of the fit.",
-            UserWarning,
-            stacklevel=4,
-        )
-        return X[~zero]
+    def _find(self, X, weights, rng):
+        """Return the partition, with `center_` resolved."""
+        center = self.center
+        if not isinstance(center, str):
+            self.center_ = bool(center)
+            found = self._through_one_point(X, weights, self.center_, rng)
+        elif center == "clusters":
+            self.center_ = center
+            found = self._around_means(X, weights, rng)
+        else:
+            self.center_, found = self._chosen(X, weights, rng)
+        if found.means is None:
+            share = offset_share(found.rows)
+            if not self.center_ and self.n_clusters > 1 and share > _OFFSET:
+                warn_user(
+                    f"{share:.0%} of the energy of X is that of its mean, and subspaces go through "
+                    "the origin: all of them are then near one direction. Set center=True, or drop "
+                    "constant columns, unless the subspaces do go through the origin.",
+                )
+        return found
 
-    def _fit_inside(self, X, rng):
-        """Fit rows that are not zero, set the attributes, return the rows' labels."""
-        settings = {"joint": self.orthogonal, "max_iter": self.max_iter, "tol": self.tol}
+    def _chosen(self, X, weights, rng):
+        """Return what the subspaces go through, and the partition, by the evidence."""
+        first = self._through_one_point(X, weights, False, rng)
+        if self.n_clusters == 1 or self.orthogonal or self.solver == "sgd":
+            return False, first
+        offset = offset_share(first.rows) > _OFFSET
+        if not offset and is_clear(first):
+            return False, first
+        found = {False: first, "clusters": self._around_means(X, weights, rng)}
+        if offset and (X != np.average(X, axis=0, weights=weights)).any(axis=1).all():
+            found[True] = self._through_one_point(X, weights, True, rng)
+        rows = X.copy()  # the same for all
+        rows[first.inside] = first.rows
+        dims = {center: [len(b) for b in f.part.bases] for center, f in found.items()}
+        spread = rows - rows.mean(axis=0)
+        floor = noise_floor(weighted_rows(spread, weights), dims[False], weights)
+        merit = {
+            center: evidence(rows, weights, f.labels(), dims[center], center, floor)
+            for center, f in found.items()
+        }
+        best = max(merit, key=merit.get)  # the first of those that are equal
+        return best, found[best]
+
+    def _through_one_point(self, X, weights, centred, rng):
+        """Find subspaces that all go through the origin, or through the mean."""
+        mean = np.average(X, axis=0, weights=weights) if centred else np.zeros(X.shape[1])
+        Y = X - mean if centred else X
+        inside = (Y != 0).any(axis=1)
+        n_zero = int((~inside).sum())
+        if n_zero:
+            if len(X) - n_zero < self.n_clusters:
+                raise ValueError(
+                    f"{n_zero} of n_samples={len(X)} rows are zero{' once centred' * centred}; "
+                    f"the others are fewer than n_clusters={self.n_clusters}."
+                )
+            Y, weights = Y[inside], None if weights is None else weights[inside]
+        Y = bounded(Y, self.max_norm, weights)
         part, name, penalty = fit_partition(
-            X,
+            weighted_rows(Y, weights),
             self.n_clusters,
             self.n_components,
             init=self.init,
@@ -620,12 +469,43 @@ class DiffusionSubspaceClustering(
             rng=rng,
             n_jobs=self.n_jobs,
             verbose=self.verbose,
-            **settings,
+            weights=weights,
+            **self._settings(),
         )
+        return Found(part, Y, weights, inside, mean, name, penalty)
+
+    def _around_means(self, X, weights, rng):
+        """Find means, and a subspace around each."""
+        center = np.median(X, axis=0)
+        Y = X - center
+        away = (Y != 0).any(axis=1)
+        Y[away] = bounded(Y[away], self.max_norm, None if weights is None else weights[away])
+        mean = center + np.average(Y, axis=0, weights=weights)
+        Y -= mean - center
+        part, means = around_means(
+            Y,
+            weights,
+            self.n_clusters,
+            self.n_components,
+            n_init=self.n_init,
+            max_iter=self.max_iter,
+            seed=int(rng.integers(np.iinfo(np.int32).max)),
+        )
+        # Labels of the rows as they are: those that were brought near may be nearer to another.
+        part.labels = nearest_means(X - mean, means)
+        return Found(part, Y, weights, np.ones(len(X), dtype=bool), mean, "k-means", 0.0, means)
+
+    def _settings(self):
+        return {"joint": self.orthogonal, "max_iter": self.max_iter, "tol": self.tol}
+
+    def _keep(self, found, rng):
+        """Fit the mixture of a partition, set the attributes, return labels of all rows."""
+        part, X, weights = found.part, found.rows, found.weights
         labels, bases, history, converged = part.labels, part.bases, part.history, part.converged
-        dim_penalty = penalty * np.array([len(basis) for basis in bases])
+        dims = [len(basis) for basis in bases]
+        dim_penalty = found.penalty * np.array(dims)
         if self.solver == "sgd":
-            scale = np.sqrt((X**2).sum() / (len(X) * len(bases[0])))
+            scale = np.sqrt((X**2).sum() / (len(X) * dims[0]))
             bases, history, converged = denoising_descent(
                 X / scale,
                 bases,
@@ -635,90 +515,63 @@ class DiffusionSubspaceClustering(
                 tol=self.tol,
             )
             labels = (energies(X, bases) - dim_penalty).argmax(axis=1)
-        found = spectra(X, labels, bases)
+        Y = found.centred()
+        self._floor = noise_floor(Y, dims, weights)
+        within = spectra(Y, labels, bases, weights)
         mixture, noise = hard_mixture(
-            X, labels, bases, spectrum=self.spectrum, noise=self.noise_variance, found=found
+            within,
+            self._floor,
+            bases,
+            spectrum=self.spectrum,
+            noise=self.noise_variance,
+            means=found.means,
         )
         if self.soft:
             mixture, noise, history, converged = soft_em(
                 X,
                 mixture,
                 noise,
+                floor=self._floor,
                 spectrum=self.spectrum,
                 fixed_noise=self.noise_variance != "auto",
-                **settings,
+                sample_weight=weights,
+                **self._settings(),
             )
             labels = mixture.posterior(X, noise).argmax(axis=1)
-            found = spectra(X, labels, mixture.bases)
+            Y = X if mixture.means is None else X - mixture.means[labels]
+            within = spectra(weighted_rows(Y, weights), labels, mixture.bases, weights)
         self._warn(part, converged, history)
         bases, variances = _with_fixed_signs(mixture.bases, mixture.variances)
-        inside, outside, sizes = found
+        inside, outside, sizes = within
         captured = np.array([values.sum() for values in inside]) * sizes
         same = len({len(basis) for basis in bases}) == 1
         self.components_ = np.stack(bases) if same else bases
         self.n_components_ = np.array([len(basis) for basis in bases])
-        self.weights_ = mixture.weights
+        self.weights_, self.mean_, self._means = mixture.weights, found.mean, mixture.means
+        self.means_ = found.mean + (np.zeros((self.n_clusters, 1)) if self._means is None
+                                    else self._means)  # fmt: skip
         self.signal_variances_, self.noise_variance_ = variances, noise
         self.objective_, self.objective_history_ = float(captured.sum()), np.array(history)
         self.explained_variance_ratio_ = captured / np.maximum(captured + outside, 1e-300)
-        self.init_, self.n_iter_ = name, len(history)
+        self.init_, self.n_iter_ = found.init, len(history)
         self._dim_penalty = dim_penalty
-        self._floor = noise_floor(X, [len(basis) for basis in bases])
-        return labels
+        found.part.labels = labels
+        return found.labels()
 
     def _warn(self, part, converged, history):
         if not converged:
             gain = abs(history[-1] - history[-2]) / abs(history[-2]) if len(history) > 1 else np.inf
-            warnings.warn(
+            warn_user(
                 f"No convergence in max_iter={self.max_iter} iterations: the last one changed the "
                 f"objective by a share of {gain:.2g}, more than tol={self.tol:g}. Raise max_iter.",
                 ConvergenceWarning,
-                stacklevel=5,
             )
         if part.n_empty:
-            warnings.warn(
-                f"{part.n_empty} of {self.n_clusters} clusters are empty: the other subspaces "
-                "explain all samples. Take fewer clusters or smaller subspaces.",
+            warn_user(
+                f"{part.n_empty} of {self.n_clusters} clusters are empty: the others explain all "
+                "samples. Take fewer clusters or smaller subspaces.",
                 ConvergenceWarning,
-                stacklevel=5,
             )
-
-    def _checked(self, X):
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float64)
-        return X - self.mean_
-
-    def _noise_of(self, sigma, n_samples):
-        """Return the noise variance for a standard deviation, not below rounding."""
-        if sigma is None:
-            return self.noise_variance_
-        sigma = np.asarray(sigma, dtype=np.float64)
-        if sigma.shape not in ((), (n_samples,)) or not (sigma >= 0).all():
-            raise ValueError(
-                "sigma must be a number >= 0 or one for each of the "
-                f"n_samples={n_samples}, got {sigma if sigma.ndim == 0 else sigma.shape}."
-            )
-        if not np.isfinite(sigma).all():
-            raise ValueError("sigma must be finite.")
-        return np.maximum(sigma**2, 1e-4 * self._floor)
-
-    def _mixture(self):
-        return LowRankMixture(list(self.components_), self.signal_variances_, self.weights_)
-
-    @staticmethod
-    @validate_params(
-        {
-            "n_samples": [Interval(Integral, 1, None, closed="left")],
-            "method": [StrOptions({"exact", "diffusion"})],
-            "n_steps": [Interval(Integral, 1, None, closed="left")],
-            "sigma_min": [Interval(Real, 0, None, closed="neither")],
-            "sigma_max": [Interval(Real, 0, None, closed="neither")],
-        },
-        prefer_skip_nested_validation=True,
-    )
-    def _check_sampler(n_samples, method, n_steps, sigma_min, sigma_max):
-        if sigma_min >= sigma_max:
-            raise ValueError(f"sigma_min={sigma_min:g} must be below sigma_max={sigma_max:g}.")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

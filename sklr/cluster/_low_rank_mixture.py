@@ -1,6 +1,6 @@
 """Closed forms of a mixture of low-rank Gaussians under isotropic noise.
 
-Component k is N(0, U_k diag(s_k) U_k^T) with orthonormal rows ``bases[k]`` (d_k, p); noise of
+Component k is N(m_k, U_k diag(s_k) U_k^T) with orthonormal rows ``bases[k]`` (d_k, p); noise of
 variance g^2 is added in all p directions. Everything here follows from Gaussian conditioning.
 """
 
@@ -12,11 +12,15 @@ from scipy.special import logsumexp
 
 @dataclass
 class LowRankMixture:
-    """Bases (d_k, p), variances (d_k,) along their rows, and weights of the components."""
+    """Bases (d_k, p), variances (d_k,) along their rows, weights and means of the components.
+
+    Means (n_components, p) are all zero where there are none.
+    """
 
     bases: list
     variances: list
     weights: np.ndarray
+    means: np.ndarray | None = None
 
     def __post_init__(self):
         self.dims = np.array([len(basis) for basis in self.bases])
@@ -26,7 +30,16 @@ class LowRankMixture:
 
     def coordinates(self, X):
         """Return the coordinates of each sample in each basis, (n_samples, sum of d_k)."""
-        return X @ self.stacked.T
+        if self.means is None:
+            return X @ self.stacked.T
+        each = zip(self.bases, self.means, strict=True)
+        return np.concatenate([(X - mean) @ basis.T for basis, mean in each], axis=1)
+
+    def _squares(self, X):
+        """Return squared distances from the means: a column for each, or one for all."""
+        if self.means is None:
+            return np.einsum("ij,ij->i", X, X)[:, None]
+        return np.stack([((X - mean) ** 2).sum(axis=1) for mean in self.means], axis=1)
 
     def log_joint(self, X, noise, coordinates=None):
         """Return log(weight_k) + log density of component k, (n_samples, n_components).
@@ -38,7 +51,7 @@ class LowRankMixture:
         gain = self.spectrum / (self.spectrum + noise) / noise
         captured = np.add.reduceat(A**2 * gain, self.starts, axis=1)
         volume = np.add.reduceat(np.log1p(self.spectrum / noise), self.starts, axis=1)
-        rest = X.shape[1] * np.log(2 * np.pi * noise) + np.einsum("ij,ij->i", X, X)[:, None] / noise
+        rest = X.shape[1] * np.log(2 * np.pi * noise) + self._squares(X) / noise
         with np.errstate(divide="ignore"):
             log_weights = np.log(self.weights)
         return log_weights - 0.5 * (rest + volume - captured)
@@ -58,15 +71,21 @@ class LowRankMixture:
     def denoise(self, X, noise):
         """Return the posterior mean of the clean sample."""
         W, _, means = self._shrunk(X, noise)
-        return (np.repeat(W, self.dims, axis=1) * means) @ self.stacked
+        clean = (np.repeat(W, self.dims, axis=1) * means) @ self.stacked
+        return clean if self.means is None else clean + W @ self.means
 
     def jacobian(self, X, noise):
         """Return the denoiser's Jacobian: a common basis (m, p) and matrices (n_samples, m, m).
 
         The Jacobian is the posterior covariance of the clean sample over the noise variance:
-        symmetric, and zero outside the span of all bases.
+        symmetric, and zero outside the span of all bases and differences of means.
         """
-        _, values, rows = np.linalg.svd(self.stacked, full_matrices=False)
+        span = self.stacked
+        if self.means is not None:
+            apart = self.means - self.means.mean(axis=0)
+            lengths = np.linalg.norm(apart, axis=1, keepdims=True)
+            span = np.concatenate([span, apart / np.where(lengths > 0, lengths, 1.0)])
+        _, values, rows = np.linalg.svd(span, full_matrices=False)
         common = rows[values > 1e-10 * values[0]]
         inside = self.stacked @ common.T  # (sum of d_k, m)
         W, shrink, means = self._shrunk(X, noise)
@@ -80,6 +99,8 @@ class LowRankMixture:
             ],
             axis=1,
         )  # (n_samples, n_components, m)
+        if self.means is not None:
+            centres += apart @ common.T
         centres -= np.einsum("nk,nkm->nm", W, centres)[:, None]
         scaled = centres * np.sqrt(W / noise[:, None])[:, :, None]
         J += np.einsum("nka,nkb->nab", scaled, scaled, optimize=True)
@@ -94,6 +115,8 @@ class LowRankMixture:
             if len(mine):
                 z = rng.standard_normal((len(mine), len(basis)))
                 X[mine] += (z * np.sqrt(self.variances[k])) @ basis
+        if self.means is not None:
+            X += self.means[labels]
         return X, labels
 
     def draw_by_diffusion(self, n_samples, noise, rng, *, n_steps, sigma_min, sigma_max):
@@ -106,6 +129,8 @@ class LowRankMixture:
         low, high = sigma_min ** (1 / 7), sigma_max ** (1 / 7)
         sigmas = np.append((high + ramp * (low - high)) ** 7, 0.0)
         X = sigma_max * rng.standard_normal((n_samples, self.stacked.shape[1]))
+        if self.means is not None:
+            X += self.weights @ self.means
         for now, then in zip(sigmas[:-1], sigmas[1:], strict=True):
             slope = (X - self.denoise(X, now**2)) / now
             trial = X + (then - now) * slope

@@ -19,11 +19,15 @@ from sklr.cluster._subspaces import (
     k_subspaces,
     leading_eigenvectors,
     leading_rows,
+    noise_floor,
     spectra,
     squared_singular_values,
 )
 from sklr.utils._progress import progress
 from sklr.utils._threads import thread_map
+
+# Rounds that all random starts get, and how many of them go on.
+_FIRST_ROUNDS, _FINALISTS = 5, 3
 
 
 def _dimension(values, rule, most):
@@ -63,24 +67,37 @@ def _next_dims(X, labels, dims, rule, joint):
     return found
 
 
-def _matched(X, labels, dims):
-    """Number the clusters so that the given dimensions capture most."""
+def _positions(X, labels, dims):
+    """Return a number for each cluster so that the given dimensions capture most."""
     captured = np.zeros((len(dims), len(dims)))
     for k in range(len(dims)):
         values = squared_singular_values(X[labels == k]) if (labels == k).any() else np.zeros(1)
         sums = np.concatenate([[0.0], np.cumsum(values)])
         captured[k] = sums[np.minimum(dims, len(values))]
-    _, position = linear_sum_assignment(-captured)
-    return position[labels]
+    return linear_sum_assignment(-captured)[1]
 
 
-def _penalty(X, labels, bases):
+def cluster_dims(Y, labels, n_clusters, rule):
+    """Return dimensions of the subspaces of a partition, and the new number of each cluster.
+
+    Rows of Y are relative to what their cluster's subspace goes through.
+    """
+    order = np.arange(n_clusters)
+    if not _is_given(rule):
+        return _next_dims(Y, labels, [1] * n_clusters, rule, joint=False), order
+    dims = [int(d) for d in np.broadcast_to(rule, n_clusters)]
+    if len(set(dims)) > 1:
+        order = _positions(Y, labels, dims)
+    return dims, order
+
+
+def _penalty(X, labels, bases, weights=None):
     """Energy that a further dimension must bring: what it takes for equal likelihoods.
 
     Follows from the determinants of components with signal variance v and noise variance g:
     a dimension adds log((v + g) / g) / 2, and an energy e inside takes off e v / (2 g (v + g)).
     """
-    inside, outside, sizes = spectra(X, labels, bases)
+    inside, outside, sizes = spectra(X, labels, bases, weights)
     dims = np.array([len(basis) for basis in bases])
     noise = outside.sum() / max((sizes * (X.shape[1] - dims)).sum(), 1)
     signal = sum(v.sum() * n for v, n in zip(inside, sizes, strict=True)) / (sizes * dims).sum()
@@ -110,22 +127,50 @@ def _reachable(X, energy, dims, gram):
     return bound - 1.02 * noise * (rank - dim) - 1e-12 * energy
 
 
-def _random_labels(X, dims, n_init, rng, n_jobs, verbose, settings):
-    """Partitions from random ones by K-subspaces, in the leading directions of wide data."""
+class _LeadingDirections:
+    """Coordinates of wide data in twice as many leading directions as all subspaces have."""
+
+    def __init__(self, X, some, dims):
+        self.X, self.some, self.rank = X, some, 2 * int(np.sum(dims))
+        self.pay = 2 * self.rank < min(X.shape)
+        self.rows = self.all = None
+
+    def _rows(self):
+        if self.rows is None:
+            self.rows = leading_rows(self.some, min(self.rank, len(self.some)), rough=True)
+        return self.rows
+
+    def of_some(self):
+        pay = 2 * self.rank < min(self.some.shape)
+        return self.some @ self._rows().T if pay else self.some
+
+    def of_all(self):
+        if self.all is None:
+            self.all = self.X @ self._rows().T
+        return self.all
+
+
+def _random_part(small, dims, n_init, rng, n_jobs, verbose, settings):
+    """Partition from random ones by K-subspaces: a few rounds of `n_init`, then the best of them.
+
+    Rounds are what costs, and few starts that are behind catch up.
+    """
     seeds = rng.integers(np.iinfo(np.int64).max, size=n_init)
-    rank = 2 * int(np.sum(dims))
-    small = X @ leading_rows(X, rank, rough=True).T if 2 * rank < min(X.shape) else X
+    short = {**settings, "max_iter": min(_FIRST_ROUNDS, settings["max_iter"])}
 
     def run(seed):
-        labels = np.random.default_rng(seed).permutation(np.arange(len(X)) % len(dims))
-        return k_subspaces(small, labels, dims, penalty=0.0, **settings)
+        labels = np.random.default_rng(seed).permutation(np.arange(len(small)) % len(dims))
+        return k_subspaces(small, labels, dims, penalty=0.0, **short)
+
+    def go_on(part):
+        return k_subspaces(small, part.labels, dims, penalty=0.0, **settings)
 
     shown = progress(seeds, total=n_init, description="random starts", verbose=verbose)
-    if effective_n_jobs(n_jobs) == 1:
-        results = [run(seed) for seed in shown]
-    else:
-        results = thread_map(run, list(shown), n_jobs)
-    return max(results, key=lambda result: result.objective).labels
+    parts = [run(seed) for seed in shown] if effective_n_jobs(n_jobs) == 1 else (
+        thread_map(run, list(shown), n_jobs)
+    )  # fmt: skip
+    parts = sorted(parts, key=lambda part: -part.objective)[:_FINALISTS]
+    return max(thread_map(go_on, parts, n_jobs), key=lambda part: part.objective)
 
 
 def _fitted(X, labels, dims, rule, settings):
@@ -138,11 +183,12 @@ def _fitted(X, labels, dims, rule, settings):
         return k_subspaces(X, labels, dims, penalty=0.0, **settings), 0.0
     for _ in range(10):
         if _is_given(rule):
-            labels = _matched(X, labels, dims)
+            labels = _positions(X, labels, dims)[labels]
         else:
             dims = _next_dims(X, labels, dims, rule, settings["joint"])
         bases = [leading_rows(X[labels == k], d) for k, d in enumerate(dims)]
-        penalty = _penalty(X, labels, bases) if len(set(dims)) > 1 else 0.0
+        weights = settings.get("weights")
+        penalty = _penalty(X, labels, bases, weights) if len(set(dims)) > 1 else 0.0
         part = k_subspaces(X, labels, dims, penalty=penalty, **settings)
         if np.array_equal(part.labels, labels):
             break
@@ -150,21 +196,34 @@ def _fitted(X, labels, dims, rule, settings):
     return part, penalty
 
 
-def _merit(X, part, rule):
+def _merit(X, part, rule, weights=None):
     """What starts are compared by: captured energy, or the evidence where dimensions differ."""
     dims = [len(basis) for basis in part.bases]
     if _is_given(rule) and len(set(dims)) == 1:
         return part.objective
-    n, p = X.shape
-    mixture, noise = hard_mixture(X, part.labels, part.bases, spectrum="full", noise="auto")
-    likelihood = float(logsumexp(mixture.log_joint(X, noise), axis=1).sum())
+    p, n = X.shape[1], len(X) if weights is None else weights.sum()
+    found = spectra(X, part.labels, part.bases, weights)
+    floor = noise_floor(X, dims, weights)
+    mixture, noise = hard_mixture(found, floor, part.bases, spectrum="full", noise="auto")
+    if weights is not None:
+        X = X / np.sqrt(weights)[:, None]
+    density = logsumexp(mixture.log_joint(X, noise), axis=1)
+    likelihood = float(density.sum() if weights is None else weights @ density)
     n_parameters = sum(d * p - d * (d - 1) // 2 for d in dims)
     return likelihood - 0.5 * n_parameters * np.log(n)
 
 
-def fit_partition(X, n_clusters, rule, *, init, n_init, rng, n_jobs, verbose, joint, max_iter, tol):
-    """Return the best partition, the name of its start, and the penalty of a dimension."""
+def fit_partition(
+    X, n_clusters, rule, *, init, n_init, rng, n_jobs, verbose, joint, max_iter, tol, weights=None
+):
+    """Return the best partition, the name of its start, and the penalty of a dimension.
+
+    Where samples have `weights`, the rows of X are multiplied with their roots already.
+    """
     settings = {"joint": joint, "max_iter": max_iter, "tol": tol}
+    plain_settings = dict(settings)
+    if weights is not None:
+        settings["weights"] = weights
     dims = _first_dims(X, n_clusters, rule, joint)
     plain = _is_given(rule) and len(set(dims)) == 1
     with np.errstate(over="ignore"):
@@ -174,10 +233,13 @@ def fit_partition(X, n_clusters, rule, *, init, n_init, rng, n_jobs, verbose, jo
             f"X has entries up to {np.abs(X).max():.2g}, whose squares overflow: divide X by a "
             "constant."
         )
-    some = X  # starts need not see all rows
+    some, some_settings = X, settings  # starts need not see all rows
     enough = int(np.clip(10 * np.sum(dims), *N_LANDMARKS))
     if len(X) > enough and n_clusters > 1:
-        some = X[np.sort(rng.choice(len(X), enough, replace=False))]
+        chosen = np.sort(rng.choice(len(X), enough, replace=False))
+        some = X[chosen]
+        if weights is not None:
+            some_settings = {**settings, "weights": weights[chosen]}
     names = [init]
     if n_clusters == 1:
         names = ["angles"]  # any will do
@@ -185,14 +247,9 @@ def fit_partition(X, n_clusters, rule, *, init, n_init, rng, n_jobs, verbose, jo
         # Where no sample is to spare, equal partitions are told apart by angles.
         names = ["angles", "sim"] if some is X else ["sim", "angles"]
         names.append("random")
-    best, best_merit, winner = None, -np.inf, ""
+    lead = _LeadingDirections(X, some, dims)
+    best, best_merit, winner, waiting = None, -np.inf, "", []
     for name in names:
-        if (
-            best is not None
-            and plain
-            and best[0].objective >= _reachable(X, energy, dims, best[0].gram)
-        ):
-            break
         seed = int(rng.integers(np.iinfo(np.int32).max))
         if n_clusters == 1:
             labels = np.zeros(len(X), dtype=int)
@@ -202,20 +259,43 @@ def fit_partition(X, n_clusters, rule, *, init, n_init, rng, n_jobs, verbose, jo
             n_neighbors = max(3, min(len(some) // n_clusters - 1, 2 * max(dims)))
             labels = thresholded_angle_labels(some, n_neighbors, n_clusters, seed)
         else:
-            labels = _random_labels(some, dims, n_init, rng, n_jobs, verbose, settings)
+            labels = _random_part(
+                lead.of_some(), dims, n_init, rng, n_jobs, verbose, plain_settings
+            ).labels
         if some is not X:
             if plain:
                 sets = [some[labels == k] for k in range(n_clusters)]
                 bases = [leading_rows(rows, d, rough=True) for rows, d in zip(sets, dims)]
                 labels = energies(X, bases).argmax(axis=1)
             else:
-                part, penalty = _fitted(some, labels, dims, rule, settings)
+                part, penalty = _fitted(some, labels, dims, rule, some_settings)
                 dim_penalty = penalty * np.array([len(basis) for basis in part.bases])
+                if weights is not None:
+                    dim_penalty = weights[:, None] * dim_penalty
                 labels = (energies(X, part.bases) - dim_penalty).argmax(axis=1)
+        if plain and not joint and lead.pay and n_clusters > 1:
+            if best is None:
+                # Where all is clear a few rounds are enough, and leading directions cost more.
+                few = k_subspaces(
+                    X, labels, dims, penalty=0.0, **{**settings, "max_iter": min(3, max_iter)}
+                )
+                if few.converged and few.objective >= _reachable(X, energy, dims, few.gram):
+                    best, winner = (few, 0.0), name
+                    break
+                labels = few.labels
+            part = k_subspaces(lead.of_all(), labels, dims, penalty=0.0, **plain_settings)
+            waiting.append((part.objective, name, part.labels))
+            best = best or (few, 0.0)
+            continue
         found = _fitted(X, labels, dims, rule, settings)
-        merit = _merit(X, found[0], rule)
+        merit = _merit(X, found[0], rule, weights)
         if best is None or merit > best_merit + 1e-9 * abs(best_merit):
             best, best_merit, winner = found, merit, name
+        if plain and best[0].objective >= _reachable(X, energy, dims, best[0].gram):
+            break
+    if waiting:  # starts were compared in the leading directions
+        _, winner, labels = max(waiting, key=lambda start: start[0])
+        best = _fitted(X, labels, dims, rule, settings)
     part = best[0]
     sizes = np.bincount(part.labels, minlength=n_clusters)
     exact = part.objective >= energy * (1 - 1e-12)

@@ -13,7 +13,9 @@ from scipy.special import logsumexp
 from sklr.cluster._low_rank_mixture import LowRankMixture
 
 # From so many features on, bases follow by power steps, and exactly at the end only.
-_P_POWER = 128
+_P_POWER = 32
+# From so many on, eigenvectors of a symmetric matrix are tried by subspace iteration.
+_N_ITERATED = 128
 # Directions with less than this share of a cluster's largest variance are rounding.
 _RANK_TOL = 1e-13
 
@@ -50,7 +52,7 @@ def leading_eigenvectors(S, dim, tol=1e-11):
     Large matrices are tried by subspace iteration, which is exact to `tol` or not taken.
     """
     n = len(S)
-    if n >= _P_POWER and dim + 4 <= n // 12:
+    if n >= _N_ITERATED and dim + 4 <= n // 12:
         start = np.linspace(0, n - 1, dim + 4).astype(int)
         basis = np.linalg.qr(S[:, start])[0]
         for _ in range(12):
@@ -144,14 +146,17 @@ def energies(X, bases):
     return A @ np.repeat(np.eye(len(bases)), [len(basis) for basis in bases], axis=0)
 
 
-def k_subspaces(X, labels, dims, *, joint, penalty, max_iter, tol):
+def k_subspaces(X, labels, dims, *, joint, penalty, max_iter, tol, weights=None):
     """Alternate bases and nearest subspaces from a partition until it is stable.
 
     `penalty` is taken from the energy for each dimension of a subspace. The objective does not
-    fall, and there are finitely many partitions, so that this ends.
+    fall, and there are finitely many partitions, so that this ends. Where samples have `weights`,
+    the rows of X are multiplied with their roots already.
     """
     n_clusters = len(dims)
     dim_penalty = penalty * np.asarray(dims)
+    if weights is not None:
+        dim_penalty = weights[:, None] * dim_penalty
     bases, exact, n_reseeds, grams = None, True, 0, []
     history, converged = [], False
     for _ in range(max_iter):
@@ -205,8 +210,11 @@ def _reseed(E, labels, total, k, dim):
     return bool(len(worst))
 
 
-def spectra(X, labels, bases):
-    """Return each cluster's variances along its basis rows, its other energy, and its size."""
+def spectra(X, labels, bases, weights=None):
+    """Return each cluster's variances along its basis rows, its other energy, and its size.
+
+    With `weights` the size is their sum, and the rows of X are multiplied with their roots.
+    """
     A = X @ np.concatenate(bases).T
     A *= A
     total = np.einsum("ij,ij->i", X, X)
@@ -214,68 +222,83 @@ def spectra(X, labels, bases):
     for k, basis in enumerate(bases):
         mine = np.flatnonzero(labels == k)
         captured = A[mine, first : first + len(basis)].sum(axis=0)
-        inside.append(captured / max(len(mine), 1))
+        size = len(mine) if weights is None else float(weights[mine].sum())
+        inside.append(captured / size if size else captured)
         outside.append(max(float(total[mine].sum() - captured.sum()), 0.0))
-        sizes.append(len(mine))
+        sizes.append(size)
         first += len(basis)
     return inside, np.array(outside), np.array(sizes)
 
 
-def noise_floor(X, dims):
+def noise_floor(X, dims, weights=None):
     """Return the smallest noise variance that can be distinguished from rounding."""
-    return 1e-8 * max(float(np.vdot(X, X)) / (len(X) * float(np.mean(dims))), 1e-300)
+    size = len(X) if weights is None else float(weights.sum())
+    return 1e-8 * max(float(np.vdot(X, X)) / (size * float(np.mean(dims))), 1e-300)
 
 
-def hard_mixture(X, labels, bases, *, spectrum, noise, found=None):
+def hard_mixture(found, floor, bases, *, spectrum, noise, means=None):
     """Return the mixture and noise variance of a partition; `noise` is a number or "auto".
 
-    `found` is what `spectra` gives, where that is there already.
+    `found` is what `spectra` gives, of rows from which their clusters' means are taken off;
+    `floor` is the smallest noise variance.
     """
-    inside, outside, sizes = spectra(X, labels, bases) if found is None else found
+    inside, outside, sizes = found
     dims = np.array([len(basis) for basis in bases])
     if noise == "auto":
-        free = (sizes * (X.shape[1] - dims)).sum()
-        noise = max(outside.sum() / max(free, 1), noise_floor(X, dims))
+        free = float((sizes * (bases[0].shape[1] - dims)).sum())
+        noise = max(outside.sum() / free if free else 0.0, floor)
     if spectrum == "unit":
         variances = [np.ones(d) for d in dims]
     else:
         variances = [np.maximum(values - noise, 0.0) for values in inside]
-    return LowRankMixture(bases, variances, sizes / sizes.sum()), float(noise)
+    return LowRankMixture(bases, variances, sizes / sizes.sum(), means), float(noise)
 
 
-def soft_em(X, mixture, noise, *, spectrum, fixed_noise, joint, max_iter, tol):
+def soft_em(
+    X, mixture, noise, *, floor, spectrum, fixed_noise, joint, max_iter, tol, sample_weight=None
+):
     """Expectation-maximisation; the mean log-likelihood does not fall.
 
-    Returns the mixture, the noise variance, the history and whether it converged.
+    Where the mixture has means they follow. Returns the mixture, the noise variance, the history
+    and whether it converged.
     """
     p = X.shape[1]
-    total = np.einsum("ij,ij->i", X, X)
-    floor = noise_floor(X, mixture.dims)
+    total = np.einsum("ij,ij->i", X, X)[:, None]
+    means, centred = mixture.means, [X] * len(mixture.bases)
     history, converged = [], False
     for _ in range(max_iter):
         log_joint = mixture.log_joint(X, noise)
         log_density = logsumexp(log_joint, axis=1, keepdims=True)
-        history.append(float(log_density.mean()))
+        history.append(float(np.average(log_density[:, 0], weights=sample_weight)))
         if len(history) > 1 and history[-1] - history[-2] <= tol * max(1.0, abs(history[-2])):
             converged = True
             break
         W = np.exp(log_joint - log_density)
+        if sample_weight is not None:
+            W *= sample_weight[:, None]
         sizes = W.sum(axis=0)
+        if means is not None:
+            means = (W.T @ X) / np.maximum(sizes, 1e-300)[:, None]
+            centred = [X - mean for mean in means]
+            total = np.stack([np.einsum("ij,ij->i", Y, Y) for Y in centred], axis=1)
         gains = [s / (noise * (s + noise)) for s in mixture.variances]
         if joint:
             bases = _joint_rows(X, None, mixture.bases, W, gains, max_iter=10)
         else:
             bases = []
-            for k, basis in enumerate(mixture.bases):
+            for k, (basis, Y) in enumerate(zip(mixture.bases, centred, strict=True)):
                 if p < _P_POWER:
-                    bases.append(leading_rows(X * np.sqrt(W[:, k : k + 1]), len(basis)))
+                    bases.append(leading_rows(Y * np.sqrt(W[:, k : k + 1]), len(basis)))
                 else:
                     # Rotate to the principal axes, which the spectrum belongs to.
-                    rows = _power_rows(X, basis, W[:, k])
-                    A = (X @ rows.T) * np.sqrt(W[:, k : k + 1])
+                    rows = _power_rows(Y, basis, W[:, k])
+                    A = (Y @ rows.T) * np.sqrt(W[:, k : k + 1])
                     bases.append(eigh(A.T @ A)[1][:, ::-1].T @ rows)
-        captured = [W[:, k] @ (X @ basis.T) ** 2 for k, basis in enumerate(bases)]
-        outside = np.maximum(W.T @ total - [c.sum() for c in captured], 0.0)
+        captured = [
+            W[:, k] @ (Y @ basis.T) ** 2
+            for k, (basis, Y) in enumerate(zip(bases, centred, strict=True))
+        ]
+        outside = np.maximum((W * total).sum(axis=0) - [c.sum() for c in captured], 0.0)
         free = float(sizes @ (p - mixture.dims))
         if not fixed_noise:
             guess = max(outside.sum() / free, floor)
@@ -290,7 +313,7 @@ def soft_em(X, mixture, noise, *, spectrum, fixed_noise, joint, max_iter, tol):
                 np.maximum(c / max(n, 1e-300) - noise, 0.0)
                 for c, n in zip(captured, sizes, strict=True)
             ]
-        mixture = LowRankMixture(bases, variances, sizes / len(X))
+        mixture = LowRankMixture(bases, variances, sizes / sizes.sum(), means)
     return mixture, float(noise), history, converged
 
 

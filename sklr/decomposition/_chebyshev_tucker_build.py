@@ -72,6 +72,15 @@ class Sampler:
             values = np.asarray([self.func(*map(float, point)) for point in zip(*part)])
         if values.dtype.kind not in "biuf":
             raise ValueError(f"func must return real numbers, got values of dtype {values.dtype}.")
+        if values.ndim > 1 and values.shape[0] == n:
+            raise ValueError(
+                f"func must return one number for each point, got {values.shape[1:]} numbers: "
+                "compress each output by itself, [ChebyshevTucker().fit_function(lambda *x, j=j: "
+                f"func(*x)[:, j], bounds) for j in range({values.shape[1]})]."
+                if self.vectorized
+                else f"func must return one number, got an array of shape {values.shape[1:]}: "
+                "compress each output by itself."
+            )
         if values.shape not in ((), (n,)):
             raise ValueError(
                 f"func must return an array of the shape of its coordinates, ({n},), or one "

@@ -70,7 +70,13 @@ def resolve(call, weights, side, m, cap, tol, C=None):
 def check_grid_axes(values, grid):
     grid = [np.asarray(x, dtype=np.float64) for x in grid]
     if values.ndim == 0 or len(grid) != values.ndim:
-        raise ValueError(f"values has {values.ndim} axes and grid {len(grid)} arrays.")
+        several = (
+            " Values with several outputs are compressed one output at a time: "
+            "[ChebyshevTucker().fit_grid(values[..., j], grid) for j in range(values.shape[-1])]."
+            if values.ndim == len(grid) + 1
+            else ""
+        )
+        raise ValueError(f"values has {values.ndim} axes and grid {len(grid)} arrays.{several}")
     for k, x in enumerate(grid):
         if x.shape != (values.shape[k],):
             raise ValueError(

@@ -13,6 +13,7 @@ from sklr.decomposition._chebyshev_tucker import EXTRAPOLATE, ChebyshevTucker, c
 from sklr.decomposition._chebyshev_tucker_als import descend
 from sklr.decomposition._chebyshev_tucker_build import to_unit
 from sklr.decomposition._chebyshev_tucker_prior import DEGREE_PENALTIES, choose_ridge
+from sklr.decomposition._gross_values import range_of_most
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread
@@ -77,7 +78,9 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
         ridge is small, the rank is limited and the mean is at most a thousand standard deviations,
         and keeps the better fit.
     bounds : array-like of shape (n_features, 2), default=None
-        The box; by default the range of the samples and one percent on each side.
+        The box; by default the range of the samples and one percent on each side. Values farther
+        away than twenty times the range of the middle 90 % of a column do not stretch it: they are
+        taken for values at its sides, with a warning.
     max_iter : int, default=50
         Largest number of sweeps at the final degrees; at most ten are made at those on the way.
     tol : float, default=1e-9
@@ -230,7 +233,9 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
             X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
         else:
             weights = np.ones(len(X))
-        box, constant = self._box(X)
+        box, constant = self._box(X, weights)
+        if self.bounds is None:  # gross errors are brought to the side of the box
+            X = np.clip(X, *box.T)
         points = to_unit(X, box)
         targets = y[:, None] if y.ndim == 1 else y
         scaled = [_standardised(target, weights) for target in targets.T]
@@ -332,7 +337,7 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
             return [call(function) for function in self.function_]
         return call(self.function_)
 
-    def _box(self, X):
+    def _box(self, X, weights):
         """Return the box, and which columns are constant."""
         if self.bounds is not None:
             box = check_box(self.bounds)
@@ -340,7 +345,14 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
                 raise ValueError(f"bounds has {len(box)} rows, X has {X.shape[1]} features.")
             outside(X, box, "error")
             return box, np.zeros(X.shape[1], dtype=bool)
-        low, high = X.min(axis=0), X.max(axis=0)
+        names = getattr(self, "feature_names_in_", list(range(X.shape[1])))
+        low, high = range_of_most(
+            X,
+            weights,
+            names,
+            "the box, which would be all but empty, ends where the others do, and these are taken "
+            "for values at its sides. Give bounds if that is wrong.",
+        )
         span = high - low
         # A range that rounding could have made counts as zero.
         constant = span <= 1e-13 * np.maximum(np.abs(low), np.abs(high))

@@ -20,6 +20,7 @@ from sklr.decomposition._functional_tucker_fit import (
     rate_of,
     with_average,
 )
+from sklr.decomposition._gross_values import range_of_most
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread
@@ -472,8 +473,14 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
         if len(empty):
             raise ValueError(f"Input X contains NaN only in column(s) {empty.tolist()}.")
         self._is_category = self._categorical_mask(X.shape[1])
-        self.x_min_ = np.nanmin(X, axis=0)
-        span = np.nanmax(X, axis=0) - self.x_min_
+        self.x_min_, largest = range_of_most(
+            X,
+            np.ones(len(X)) if weights is None else weights,
+            getattr(self, "feature_names_in_", list(range(X.shape[1]))),
+            "length scales are shares of the range of the others.",
+            np.flatnonzero(~self._is_category),
+        )
+        span = largest - self.x_min_
         self.x_scale_ = np.where((span > 0) & ~self._is_category, span, 1.0)
         self.x_min_[self._is_category] = 0.0
         self._mean = float(np.average(y, weights=weights))

@@ -8,6 +8,7 @@ from scipy.sparse.csgraph import connected_components
 
 from sklr.utils._graph import clipped_neighbors
 from sklr.utils._imports import import_optional
+from sklr.utils._threads import openmp_after_fork
 
 # Entries beyond it, or below one over it, have squares that are no good numbers.
 _LARGEST = 1e140
@@ -90,7 +91,8 @@ def nearest_neighbors(
         search = NearestNeighbors(
             n_neighbors=n_neighbors, metric=metric, metric_params=metric_params, n_jobs=n_jobs
         ).fit(X)
-        distances, indices = search.kneighbors(queries)
+        with openmp_after_fork():
+            distances, indices = search.kneighbors(queries)
         order = np.argsort(distances, axis=1, kind="stable")
         distances = np.take_along_axis(distances, order, axis=1)
         indices = np.take_along_axis(indices, order, axis=1)

@@ -194,15 +194,28 @@ def solve(problem: Problem, options, init=None, *, solver="sinkhorn-newton", ver
 def warn(problem: Problem, state, error: float, tol: float, stacklevel: int) -> None:
     """Warn when a solver did not get where it should."""
     if not error < tol:
-        floor = 1e-16 * max(map(abs, problem.extent)) / problem.reg
-        hint = (
-            f" Costs of up to {max(map(abs, problem.extent)):.3g} at reg={problem.reg:.3g} leave "
-            f"an error of about {floor:.0e} to rounding alone."
-            if floor > 0.1 * tol
-            else " The support may leave some atoms without a partner for all their mass."
-            if problem.cost.is_sparse
-            else ""
-        )
+        low, high = problem.extent
+        floor = 1e-16 * max(abs(low), abs(high)) / problem.reg
+        if floor > 0.1 * tol:
+            hint = (
+                f" Costs of up to {max(abs(low), abs(high)):.3g} at reg={problem.reg:.3g} leave "
+                f"an error of about {floor:.0e} to rounding alone."
+            )
+            if low > 0.5 * high:
+                hint += (
+                    f" No cost is below {low:.3g}, as between domains that are far apart: centre "
+                    "or standardise each of them (squared distances have the same plan then), or "
+                    "subtract a constant from the costs."
+                )
+            else:
+                hint += " Raise reg or tol."
+        elif problem.cost.is_sparse:
+            hint = " The support may leave some atoms without a partner for all their mass."
+        else:
+            hint = (
+                " Raise max_iter or reg; a plan that is sharper than this is quicker had without "
+                "entropy (ot.emd)."
+            )
         warnings.warn(
             f"The marginal error is {error:.3g} after {state.n_sweeps} sweeps and "
             f"{state.n_newton} Newton steps, above tol={tol:.3g}.{hint}",

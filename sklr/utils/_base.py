@@ -15,6 +15,7 @@ from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import _is_fitted
 
 import sklr
+from sklr.utils._threads import openmp_after_fork
 
 
 class PickledByAnotherVersionWarning(InconsistentVersionWarning):
@@ -106,6 +107,7 @@ def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Callable], 
                             skip_parameter_validation=prefer_skip_nested_validation or skip
                         ),
                         _callbacks()(estimator),
+                        openmp_after_fork(),
                     ):
                         return method(estimator, *args, **kwargs)
                 except BaseException:

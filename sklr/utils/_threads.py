@@ -1,8 +1,9 @@
 """Threads: the one place that sets how many are used, and puts the number back."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +13,10 @@ from joblib import Parallel, delayed, effective_n_jobs
 _BLAS_LOCK = threading.RLock()
 _blas_users: set[object] = set()
 _blas_limiter: Any = None
+_forked: list[bool] = []
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _forked.append(True))
 
 
 @lru_cache(maxsize=1)
@@ -82,6 +87,29 @@ def single_blas_thread() -> Iterator[None]:
     except BaseException:
         _leave_blas(user)  # again: the first may have been interrupted
         raise
+
+
+@lru_cache(maxsize=1)
+def _openmp_controller() -> Any:
+    import sklearn.utils._openmp_helpers  # noqa: F401  (loads OpenMP, so that it is found)
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+@contextmanager
+def single_openmp_thread() -> Iterator[None]:
+    """Keep scikit-learn's OpenMP loops on one thread.
+
+    After a fork GNU's OpenMP waits for threads that the child does not have.
+    """
+    with _openmp_controller().limit(limits=1, user_api="openmp"):
+        yield
+
+
+def openmp_after_fork() -> AbstractContextManager[None]:
+    """Keep OpenMP on one thread in a forked child, where more would wait for ever."""
+    return single_openmp_thread() if _forked else nullcontext()
 
 
 def thread_map(function: Callable[..., Any], items: Sequence[Any], n_jobs: int | None) -> list:

@@ -25,6 +25,7 @@ DECLARED = {
         columns=OF_SUBSPACES,
         rotation=OF_SUBSPACES,
         sign=OF_SUBSPACES,
+        weights={k: v for k, v in OF_SUBSPACES.items() if k != "labels_"},
         scale={"labels_": partition(), "predict": partition()},
         why_not={
             "units": "subspaces and their bases are Euclidean",

@@ -8,6 +8,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import multivariate_normal
 from sklearn.base import clone
+from sklearn.cluster import KMeans
+from sklearn.datasets import load_breast_cancer, load_iris, load_wine
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
@@ -35,7 +37,7 @@ def basis_error(model, bases):
 @pytest.fixture(scope="module")
 def noisy():
     X, y, bases = make_molrg(120, 12, 3, 2, noise=0.15, random_state=0, return_bases=True)
-    model = DiffusionSubspaceClustering(3, 2, random_state=0).fit(X)
+    model = DiffusionSubspaceClustering(3, 2, spectrum="unit", random_state=0).fit(X)
     return X, y, bases, model
 
 
@@ -495,13 +497,215 @@ def test_information_criteria_find_the_number_of_subspaces(spectrum):
     assert_allclose(gap, n_parameters * (np.log(400) - 2))
 
 
-def test_data_far_from_the_origin_are_said_to_be():
+def test_data_far_from_the_origin():
+    """Their mean is taken off where nothing is said, and they are said to be where it may not."""
     X, y = make_molrg(n_samples=120, n_clusters=2, dim=3, noise=0.05, random_state=0)
     for far in (X + 100, np.c_[X, np.full(120, 30.0)]):
         with pytest.warns(UserWarning, match="center=True"):
-            DiffusionSubspaceClustering(2, 3, random_state=0).fit(far)
+            DiffusionSubspaceClustering(2, 3, center=False, random_state=0).fit(far)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         DiffusionSubspaceClustering(2, 3, random_state=0).fit(X)
-        model = DiffusionSubspaceClustering(2, 3, center=True, random_state=0).fit(X + 100)
+        model = DiffusionSubspaceClustering(2, 3, random_state=0).fit(X + 100)
+    assert model.center_ is True and adjusted_rand_score(y, model.labels_) == 1
+    assert_allclose(model.means_, np.tile(model.mean_, (2, 1)))
+
+
+# Clusters that are places.
+
+
+@pytest.mark.parametrize("standard", [False, True])
+@pytest.mark.parametrize("load", [load_iris, load_wine, load_breast_cancer])
+def test_defaults_are_not_behind_kmeans(load, standard):
+    X, y = load(return_X_y=True)
+    if standard:
+        X = StandardScaler().fit_transform(X)
+    model = DiffusionSubspaceClustering(len(set(y)), random_state=0).fit(X)
+    peer = KMeans(len(set(y)), n_init=10, random_state=0).fit(X)
+    score, wanted = (adjusted_rand_score(y, labels) for labels in (model.labels_, peer.labels_))
+    assert model.center_ == "clusters" and model.init_ == "k-means"
+    assert score >= wanted - 0.02
+    assert_array_equal(model.predict(X), model.labels_)
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.2])
+@pytest.mark.parametrize("positive", [False, True])
+def test_unions_of_subspaces_are_not_taken_for_places(noise, positive):
+    rng = np.random.default_rng(3)
+    y = rng.integers(3, size=300)
+    bases, z = rng.standard_normal((3, 2, 20)), rng.standard_normal((300, 2))
+    if positive:  # the subspaces' samples then have means
+        bases, z = np.abs(bases), np.abs(z)
+    X = np.einsum("nd,ndp->np", z, bases[y]) + noise * rng.standard_normal((300, 20))
+    model = DiffusionSubspaceClustering(3, random_state=0).fit(X)
+    origin = clone(model).set_params(center=False).fit(X)
+    assert model.center_ is False
+    assert_array_equal(model.components_, origin.components_)
+    assert adjusted_rand_score(y, model.labels_) > 0.8
+
+
+def test_choice_does_not_depend_on_the_unit():
+    X, _ = load_iris(return_X_y=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        models = [
+            DiffusionSubspaceClustering(3, random_state=0).fit(c * X) for c in (1.0, 1e6, 1e-6)
+        ]
+    for model in models[1:]:
+        assert model.center_ == "clusters"
+        assert_array_equal(model.labels_, models[0].labels_)
+
+
+@pytest.fixture(scope="module")
+def places():
+    rng = np.random.default_rng(0)
+    y = rng.integers(3, size=240)
+    means = 8 * rng.standard_normal((3, 6)) + 20
+    bases = np.linalg.qr(rng.standard_normal((3, 6, 2)))[0].transpose(0, 2, 1)
+    z = rng.standard_normal((240, 2)) * [2.0, 1.0]
+    X = means[y] + np.einsum("nd,ndp->np", z, bases[y]) + 0.3 * rng.standard_normal((240, 6))
+    return X, y, means, bases
+
+
+def test_places_with_directions(places):
+    X, y, means, bases = places
+    model = DiffusionSubspaceClustering(3, random_state=0).fit(X)
+    assert model.center_ == "clusters" and adjusted_rand_score(y, model.labels_) == 1
+    order = np.argmin(((means[:, None] - model.means_) ** 2).sum(axis=2), axis=1)
+    for k in range(3):
+        mine = X[y == k]
+        assert_allclose(model.means_[order[k]], mine.mean(axis=0), rtol=1e-6)
+        V = np.linalg.svd(mine - mine.mean(axis=0))[2][:2]
+        assert_allclose(projectors(model.components_)[order[k]], V.T @ V, atol=1e-6)
+    assert_allclose(model.noise_variance_, 0.09, rtol=0.15)
+    Z = model.transform(X)
+    k = model.labels_[5]
+    expected = model.components_[k] @ (X[5] - model.means_[k])
+    assert_allclose(Z[5, 2 * k : 2 * k + 2], expected)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_densities_around_means_equal_brute_force(places, soft):
+    X, *_ = places
+    model = DiffusionSubspaceClustering(3, soft=soft, random_state=0).fit(X)
+    sigma = 0.7
+    each = list(zip(model.components_, model.signal_variances_, model.means_, strict=True))
+    clean = [b.T @ (v[:, None] * b) for b, v, _ in each]
+    noisy = [C + sigma**2 * np.eye(6) for C in clean]
+    far = X + 3 * np.random.default_rng(1).standard_normal(X.shape)
+    joint = np.stack(
+        [
+            w * multivariate_normal(m, S).pdf(far)
+            for w, S, m in zip(model.weights_, noisy, model.means_, strict=True)
+        ],
+        axis=1,
+    )
+    assert_allclose(model.score_samples(far, sigma), np.log(joint.sum(axis=1)), rtol=1e-8)
+    posterior = joint / joint.sum(axis=1, keepdims=True)
+    assert_allclose(model.predict_proba(far, sigma), posterior, atol=1e-9)
+    expected = sum(
+        posterior[:, k : k + 1] * (m + (far - m) @ np.linalg.solve(noisy[k], clean[k]))
+        for k, m in enumerate(model.means_)
+    )
+    assert_allclose(model.denoise(far, sigma), expected, atol=1e-8)
+    if soft:
+        gains = np.diff(model.objective_history_)
+        assert (gains >= -1e-9 * abs(model.objective_history_[-1])).all()
+        assert_allclose(model.score(X), model.objective_history_[-1], atol=1e-4)
+
+
+def test_jacobian_around_means(places):
+    X, *_ = places
+    model = DiffusionSubspaceClustering(3, random_state=0).fit(X)
+    x, h, sigma = X[:3] + 2.0, 1e-5, 3.0  # where two clusters have a say
+    _, values = model.semantic_directions(x, sigma, n_directions=3)
+    numeric = np.stack(
+        [(model.denoise(x + h * e, sigma) - model.denoise(x - h * e, sigma)) / (2 * h)
+         for e in np.eye(6)], axis=2,
+    )  # fmt: skip
+    assert_allclose(values, np.linalg.svd(numeric)[1][:, :3], atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["exact", "diffusion"])
+def test_samples_around_means(places, method):
+    X, y, *_ = places
+    model = DiffusionSubspaceClustering(3, random_state=0).fit(X)
+    new, labels = model.sample(6000, method=method)
+    for k in range(3):
+        mine = new[labels == k]
+        # Four standard errors of a mean of 2000 draws with variance up to 4.
+        assert_allclose(mine.mean(axis=0), model.means_[k], atol=0.18)
+        spread = np.trace(np.cov(mine.T))
+        truth = model.signal_variances_[k].sum() + 6 * model.noise_variance_
+        assert_allclose(spread, truth, rtol=0.12)
+
+
+def test_a_few_gross_errors_do_not_make_a_place_of_their_own(places):
+    X, y, *_ = places
+    rows = np.arange(0, 9, 3)
+    bad = X.copy()
+    bad[rows] = 60 * np.random.default_rng(0).standard_normal((3, 6))
+    model = DiffusionSubspaceClustering(3, center="clusters", random_state=0).fit(bad)
+    others = np.setdiff1d(np.arange(240), rows)
+    assert adjusted_rand_score(y[others], model.labels_[others]) == 1
+    assert_array_equal(model.predict(bad), model.labels_)
+
+
+@pytest.mark.parametrize("dims", [[1, 2, 3], 0.9, "gap"])
+def test_dimensions_around_means(places, dims):
+    X, y, *_ = places
+    model = DiffusionSubspaceClustering(3, dims, center="clusters", random_state=0).fit(X)
     assert adjusted_rand_score(y, model.labels_) == 1
+    assert model.transform(X).shape == (240, model.n_components_.sum())
+    if isinstance(dims, list):
+        assert sorted(model.n_components_) == dims
+
+
+@pytest.mark.parametrize("params", [{"orthogonal": True}, {"solver": "sgd"}])
+def test_what_does_not_go_with_clusters_of_their_own_means(params):
+    X = np.random.default_rng(0).standard_normal((20, 6))
+    with pytest.raises(ValueError, match="center='clusters' does not go with"):
+        DiffusionSubspaceClustering(2, center="clusters", **params).fit(X)
+
+
+# Weights.
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"soft": True},
+        {"n_components": [1, 3, 2]},
+        {"n_components": 0.9},
+        {"center": True},
+        {"center": "clusters"},
+        {"orthogonal": True},
+    ],
+)
+def test_weights_are_repetitions_and_zeros_are_absences(params):
+    X, _ = make_molrg(90, 12, 3, 2, noise=0.3, orthogonal=False, random_state=0)
+    rng = np.random.default_rng(1)
+    counts = rng.integers(0, 4, 90)
+    order = rng.permutation(counts.sum())
+    model = DiffusionSubspaceClustering(
+        **{"n_clusters": 3, "n_components": 2, "random_state": 0} | params
+    )
+    weighted = clone(model).fit(X, sample_weight=counts.astype(float))
+    repeated = clone(model).fit(np.repeat(X, counts, axis=0)[order])
+    assert_allclose(weighted.score_samples(X), repeated.score_samples(X), rtol=1e-9)
+    assert_array_equal(weighted.predict(X), repeated.predict(X))
+    assert_allclose(weighted.noise_variance_, repeated.noise_variance_)
+    assert_allclose(weighted.objective_, repeated.objective_)
+    assert_array_equal(weighted.labels_, weighted.predict(X))
+
+
+def test_weights_say_which_samples_count():
+    X, y = make_molrg(120, 12, 3, 2, noise=0.05, random_state=0)
+    weights = np.where(y == 2, 0.0, 1.0)
+    model = DiffusionSubspaceClustering(2, 2, random_state=0).fit(X, sample_weight=weights)
+    assert adjusted_rand_score(y[y < 2], model.labels_[y < 2]) == 1
+    with pytest.raises(ValueError, match="positive sample_weight must be at least n_clusters=2"):
+        DiffusionSubspaceClustering(2, 2).fit(X, sample_weight=np.eye(120)[0])
+    with pytest.raises(ValueError, match="takes no sample_weight"):
+        DiffusionSubspaceClustering(2, 2, solver="sgd").fit(X, sample_weight=weights)

@@ -813,3 +813,20 @@ def test_axes_of_a_grid_may_descend():
 def test_a_function_in_place_of_the_degree_is_refused_at_once():
     with pytest.raises(TypeError, match=r"fit_function\(func, bounds\)"):
         ChebyshevTucker(lambda x: x, [(0, 1)])
+
+
+def test_several_outputs_are_compressed_one_by_one():
+    box = [(0, 1), (0, 1)]
+
+    def func(x, y):
+        return np.stack([x * y, x + y, x - y], axis=-1)
+
+    with pytest.raises(ValueError, match=r"each output by itself.*for j in range\(3\)"):
+        ChebyshevTucker().fit_function(func, box)
+    each = [ChebyshevTucker().fit_function(lambda *x, j=j: func(*x)[:, j], box) for j in range(3)]
+    assert_allclose([f([0.25, 0.5]) for f in each], [0.125, 0.75, -0.25])
+    with pytest.raises(ValueError, match="got an array of shape"):
+        ChebyshevTucker().fit_function(lambda x, y: [x, y], box, vectorized=False)
+    x = np.linspace(0, 1, 20)
+    with pytest.raises(ValueError, match="one output at a time"):
+        ChebyshevTucker().fit_grid(np.ones((20, 20, 3)), [x, x])

@@ -3,15 +3,17 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 from scipy.stats import multivariate_normal
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklr.decomposition import ChebyshevTuckerRegressor
+from sklr.decomposition import ChebyshevTuckerRegressor, FunctionalTuckerRegressor
 from sklr.decomposition._chebyshev_tucker_als import Descent, RidgeSolver, row_products
 from sklr.decomposition._chebyshev_tucker_prior import choose_ridge, prior_covariance
 
@@ -312,6 +314,76 @@ def test_copies_of_rows_are_no_proof_that_there_is_no_noise():
     for model in (again, weighted):
         assert model.alpha_ == pytest.approx(4 * once.alpha_)
         assert_allclose(model.predict(fresh), once.predict(fresh), atol=1e-6)
+
+
+@pytest.mark.parametrize("jitter", [1e-12, 1e-9, 1e-5])
+def test_near_copies_of_rows_are_no_proof_that_there_is_no_noise(jitter):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (200, 3))
+    y = np.cos(X.sum(axis=1)) + 0.3 * rng.standard_normal(200)
+    new = rng.uniform(-0.95, 0.95, (300, 3))
+    wanted = np.cos(new.sum(axis=1))
+    alone = ChebyshevTuckerRegressor(random_state=0).fit(X, y)
+    model = ChebyshevTuckerRegressor(random_state=0).fit(
+        np.concatenate([X, X + jitter * rng.standard_normal(X.shape)]),
+        np.concatenate([y, y + jitter * rng.standard_normal(200)]),
+    )
+    assert model.score(new, wanted) > alone.score(new, wanted) - 0.02
+    # Twice as many rows count twice beside the ridge.
+    assert_allclose(model.alpha_, 2 * alone.alpha_)
+
+
+def test_near_points_of_an_exact_function_stay_exact():
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (300, 2))
+    X = np.concatenate([X, X + 1e-7 * rng.standard_normal(X.shape)])
+    y = np.cos(X[:, 0] + 2 * X[:, 1])
+    new = rng.uniform(-0.95, 0.95, (100, 2))
+    model = ChebyshevTuckerRegressor(degree=13, random_state=0).fit(X, y)
+    assert_allclose(model.predict(new), np.cos(new[:, 0] + 2 * new[:, 1]), atol=1e-5)
+
+
+@pytest.mark.parametrize("regressor", [ChebyshevTuckerRegressor, FunctionalTuckerRegressor])
+def test_a_gross_error_in_a_column_does_not_squeeze_the_box(regressor):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (80, 2))
+    y = np.cos(X.sum(axis=1)) + 0.1 * rng.standard_normal(80)
+    new = rng.uniform(-0.9, 0.9, (200, 2))
+    wanted = np.cos(new.sum(axis=1))
+    clean = regressor(random_state=0).fit(X, y).score(new, wanted)
+    X[0, 1] = 1e6
+    with pytest.warns(UserWarning, match=r"column 1 of X has 1 of 80 values far .* as 1e\+06"):
+        model = regressor(random_state=0).fit(X, y)
+    assert model.score(new, wanted) > clean - 0.05
+    with pytest.warns(UserWarning, match="column 'b'"):
+        regressor(random_state=0).fit(pd.DataFrame(X, columns=list("ab")), y)
+
+
+def test_long_tails_and_rare_values_are_no_gross_errors():
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.lognormal(size=300), rng.random(300) < 0.02, rng.standard_cauchy(300)])
+    X[:, 2] = np.clip(X[:, 2], -50, 50)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = ChebyshevTuckerRegressor(rank=2, alpha=1.0).fit(X, np.log(X[:, 0]))
+    assert (model.bounds_[:, 1] > X.max(axis=0)).all()
+
+
+@pytest.mark.parametrize("n, p", [(23, 3), (19, 2), (28, 4)])
+def test_weights_are_repetitions_at_the_smallest_ridge(n, p):
+    """Fewer rows than coefficients with weights, more without: two ways to one solution."""
+    rng = np.random.default_rng(n)
+    X = rng.uniform(-1, 1, (n, p))
+    y = np.cos(X.sum(axis=1))
+    counts = rng.integers(1, 4, n)
+    model = ChebyshevTuckerRegressor(
+        degree=3, rank=3, alpha=2e-12, degree_penalty=16.0, center=True
+    )
+    weighted = clone(model).fit(X, y, sample_weight=counts)
+    repeated = clone(model).fit(np.repeat(X, counts, axis=0), np.repeat(y, counts))
+    new = rng.uniform(-0.9, 0.9, (50, p))
+    # Rounding of 1e-16 beside a ridge of 2e-12, twice; normal equations alone leave ten times that.
+    assert_allclose(weighted.predict(new), repeated.predict(new), atol=5e-9)
 
 
 def test_repeated_measurements_still_say_how_noisy_they_are():

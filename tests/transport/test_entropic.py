@@ -1,5 +1,7 @@
 """The transformer: its map, domains, weights, pipelines, refusals."""
 
+import warnings
+
 import numpy as np
 import pytest
 import sklearn
@@ -319,3 +321,17 @@ def test_verbose_prints_a_line_a_stage(domains, capsys):
     X, Z = domains
     EntropicTransport(1e-3, verbose=1).fit(X, X_target=Z)
     assert capsys.readouterr().out.count("marginal error") > 2
+
+
+def test_domains_that_are_far_apart_are_told_what_to_do():
+    rng = np.random.default_rng(0)
+    X, Z = rng.standard_normal((40, 3)), rng.standard_normal((30, 3))
+    with pytest.warns(ConvergenceWarning, match="far apart: centre or standardise each"):
+        EntropicTransport().fit(X, X_target=Z + 1e6)
+    # What the message says does help: the plan is that of domains in one place.
+    near = EntropicTransport().fit(X, X_target=Z - Z.mean(axis=0) + X.mean(axis=0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plan = EntropicTransport().fit(X, X_target=Z).plan_
+        EntropicTransport().fit(X + 1e6, X_target=Z + 1e6)
+    assert_allclose(near.plan_, plan, atol=1e-9)
