@@ -22,6 +22,18 @@ DECLARED = {
             "order_of_classes": "first weights are drawn for each class",
         },
     ),
+    "MaestroClassifier": dict(
+        rows=same(1e-6),
+        names_of_classes=same(0),
+        weights=same(1e-6),
+        scale=same(1e-6),
+        shift=same(1e-6),
+        units=same(1e-6),
+        why_not={
+            **dict.fromkeys(("columns", "sign", "rotation", "mixing"), NETWORK),
+            "order_of_classes": "first weights are drawn for each class",
+        },
+    ),
     "MMCR": dict(why_not={**of_distances(NETWORK), "units": NETWORK, "rows": BATCHES}),
     "ManifoldLinearizingClustering": dict(
         why_not={**of_distances(NETWORK), "units": NETWORK, "rows": BATCHES}
@@ -40,4 +52,5 @@ DECLARED = {
 # Where a promise would be empty with the parameters of the checks.
 PARAMS = {
     "GrassmannClassifier": {"batch_size": 512},  # one batch, also of repeated samples
+    "MaestroClassifier": {"ratio": 0.6},
 }

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sklr._torch._untouched import plain_tensors
-from sklr.nn._ordered._layers import OrderedLayer, column_norms, ordered_layers
+from sklr.nn._ordered._layers import _OrderedLayer, column_norms, ordered_layers
 
 
 def hierarchical_group_lasso(module: nn.Module) -> Tensor:
@@ -53,7 +53,7 @@ def hierarchical_group_lasso(module: nn.Module) -> Tensor:
     return torch.stack([tail for layer in layers.values() for tail in _tail_sums(layer)]).sum()
 
 
-def _factors_by_column(layer: OrderedLayer) -> tuple[Tensor, Tensor]:
+def _factors_by_column(layer: _OrderedLayer) -> tuple[Tensor, Tensor]:
     down = layer.down.weight[: layer.rank].flatten(1)
     return down, layer.up.weight[:, : layer.rank].flatten(1).T
 
@@ -65,7 +65,7 @@ def tails(squares: Tensor) -> Tensor:
     return (sums + torch.finfo(sums.dtype).tiny).sqrt()
 
 
-def _tail_sums(layer: OrderedLayer) -> list[Tensor]:
+def _tail_sums(layer: _OrderedLayer) -> list[Tensor]:
     return [tails(factor.square().sum(dim=1)).sum() for factor in _factors_by_column(layer)]
 
 
@@ -77,14 +77,12 @@ def proximal_step_(module: nn.Module, step: float) -> None:
     """
     with plain_tensors():
         for layer in ordered_layers(module).values():
-            norms = column_norms(layer)
-            weights = (layer.down.weight, layer.up.weight)
-            for side, (values, weight) in enumerate(zip(norms, weights)):
-                factors = _tail_factors(values.double().tolist(), step)
-                factor = torch.tensor(factors, dtype=weight.dtype, device=weight.device)
-                shape = (-1, *[1] * (weight.ndim - 1)) if side == 0 else (-1, *[1] * (weight.ndim - 2))
-                part = weight[: layer.rank] if side == 0 else weight[:, : layer.rank]
-                part.mul_(factor.reshape(shape))
+            down, up = column_norms(layer)
+            for norms, weight, axis in ((down, layer.down.weight, 0), (up, layer.up.weight, 1)):
+                factors = _tail_factors(norms.double().tolist(), step)
+                shape = [1] * weight.ndim
+                shape[axis] = -1
+                weight.narrow(axis, 0, layer.rank).mul_(weight.new_tensor(factors).reshape(shape))
 
 
 def _tail_factors(norms: list[float], step: float) -> list[float]:

@@ -16,7 +16,7 @@ from sklr._torch._untouched import copy_of, plain_tensors
 ORDERED_KINDS = ("Linear", "Conv2d")
 
 
-class OrderedLayer(nn.Module):
+class _OrderedLayer(nn.Module):
     """What ordered layers share: two factors, the rank that is left, the width that is drawn."""
 
     # Compressors leave it as it is.
@@ -143,12 +143,12 @@ class OrderedLayer(nn.Module):
         return f"rank={self.rank}"
 
 
-def down_trains(layer: OrderedLayer) -> bool:
+def down_trains(layer: _OrderedLayer) -> bool:
     """Return whether the first factor takes gradients."""
     return bool(layer.down.weight.requires_grad)
 
 
-class OrderedLinear(OrderedLayer):
+class OrderedLinear(_OrderedLayer):
     """Linear layer of two factors whose columns come in an order of importance.
 
     It computes what ``torch.nn.Linear`` does. Where a :class:`RankSampler` truncates it while it is
@@ -269,7 +269,7 @@ class OrderedLinear(OrderedLayer):
         return self.up.out_features
 
 
-class OrderedConv2d(OrderedLayer):
+class OrderedConv2d(_OrderedLayer):
     """Convolution of two factors whose channels between come in an order of importance.
 
     First to few channels with the whole window, then to the outputs one pixel at a time. It is
@@ -345,13 +345,14 @@ class OrderedConv2d(OrderedLayer):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        made = {"device": device, "dtype": dtype}
+        made: dict[str, Any] = {"device": device, "dtype": dtype}
+        mode: Any = padding_mode
         height, width = (kernel_size,) * 2 if isinstance(kernel_size, int) else kernel_size
         rank = min(out_channels, in_channels * height * width)
         super().__init__(
             nn.Conv2d(
                 in_channels, rank, kernel_size, stride, padding, dilation,
-                bias=False, padding_mode=padding_mode, **made,
+                bias=False, padding_mode=mode, **made,
             ),
             nn.Conv2d(rank, out_channels, 1, bias=bias, **made),
         )  # fmt: skip
@@ -404,7 +405,7 @@ def _check_kind(layer: Any, kind: Any, name: str) -> None:
         )
 
 
-def column_norms(layer: OrderedLayer) -> tuple[Tensor, Tensor]:
+def column_norms(layer: _OrderedLayer) -> tuple[Tensor, Tensor]:
     """Return the norms of the columns that are left, in both factors."""
     down = layer.down.weight[: layer.rank].flatten(1)
     up = layer.up.weight[:, : layer.rank].flatten(1)
@@ -421,7 +422,7 @@ def _factors(weight: Tensor) -> tuple[Tensor, Tensor]:
     return root[:, None] * Vh, U * root
 
 
-def _fill(new: OrderedLayer, layer: Any) -> None:
+def _fill(new: _OrderedLayer, layer: Any) -> None:
     """Write the factors of a dense layer into an ordered one."""
     with plain_tensors():
         down, up = _factors(layer.weight)
@@ -441,16 +442,14 @@ def _filled(new: Any, layer: Any) -> Any:
     return new.train(layer.training)
 
 
-def ordered_layers(module: nn.Module) -> dict[str, OrderedLayer]:
+def ordered_layers(module: nn.Module) -> dict[str, _OrderedLayer]:
     """Return the ordered layers of a network, by their first names."""
-    return {name: part for name, part in module.named_modules() if isinstance(part, OrderedLayer)}
+    return {name: part for name, part in module.named_modules() if isinstance(part, _OrderedLayer)}
 
 
 def layers_to_order(module: nn.Module, targets: Any) -> list[Any]:
     """Return the layers that `targets` names; None is every one that can be replaced."""
-    return choose_layers(
-        find_layers(module), "all" if targets is None else targets, ORDERED_KINDS
-    )
+    return choose_layers(find_layers(module), "all" if targets is None else targets, ORDERED_KINDS)
 
 
 def decompose(module: nn.Module, *, targets: Any = None) -> nn.Module:

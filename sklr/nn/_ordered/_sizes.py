@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from sklr.nn._ordered._layers import OrderedLayer
+from sklr.nn._ordered._layers import _OrderedLayer
 
 # Widths of a layer at which a loss is measured; between them it is interpolated.
 N_WIDTHS = 12
 
 
-def dense_size(layer: OrderedLayer) -> int:
+def dense_size(layer: _OrderedLayer) -> int:
     """Return the entries of the one matrix that computes the same."""
     return len(layer.up.weight) * layer.down.weight[0].numel()
 
 
-def size_of(layer: OrderedLayer, rank: int) -> int:
+def size_of(layer: _OrderedLayer, rank: int) -> int:
     """Return the entries of a layer without its bias: two thin matrices, or one if that is less.
 
     A layer of rank 0 holds one column of zeros.
@@ -29,13 +29,13 @@ def size_of(layer: OrderedLayer, rank: int) -> int:
 
 
 def measured_losses(
-    layers: Mapping[str, OrderedLayer], loss: Callable[[], float]
+    layers: Mapping[str, _OrderedLayer], loss: Callable[[], float]
 ) -> dict[str, np.ndarray]:
     """Return for each layer what `loss` is when it alone is truncated to 0, ..., rank columns.
 
     Parameters
     ----------
-    layers : mapping of str to OrderedLayer
+    layers : mapping of str to _OrderedLayer
         The layers of a network in evaluation mode.
     loss : callable
         Runs the network as it is and returns a number.
@@ -75,14 +75,14 @@ class Sizes:
 
     Parameters
     ----------
-    layers : mapping of str to OrderedLayer
+    layers : mapping of str to _OrderedLayer
         The layers.
     losses : mapping of str to ndarray of shape (rank + 1,)
         Loss of each by its rank.
     """
 
     def __init__(
-        self, layers: Mapping[str, OrderedLayer], losses: Mapping[str, np.ndarray]
+        self, layers: Mapping[str, _OrderedLayer], losses: Mapping[str, np.ndarray]
     ) -> None:
         self.first: dict[str, int] = {}
         self.least = 0
@@ -107,7 +107,7 @@ class Sizes:
         return ranks
 
 
-def _points(layer: OrderedLayer, losses: np.ndarray) -> list[tuple[int, int, float]]:
+def _points(layer: _OrderedLayer, losses: np.ndarray) -> list[tuple[int, int, float]]:
     """Return (rank, entries, loss) of what is smaller than one matrix, and of the whole."""
     whole, dense = layer.rank, dense_size(layer)
     # What more columns make worse is noise.

@@ -10,7 +10,7 @@ from torch import nn
 
 from sklr._torch._module_first import check_module
 from sklr._torch._untouched import copy_of, plain_tensors
-from sklr.nn._ordered._layers import OrderedConv2d, OrderedLayer, OrderedLinear
+from sklr.nn._ordered._layers import OrderedConv2d, OrderedLinear, _OrderedLayer
 from sklr.nn._ordered._sizes import dense_size, size_of
 from sklr.nn.compression._factorised import LowRankConv, LowRankLinear
 
@@ -28,9 +28,9 @@ def recompose(module: Any, ranks: Mapping[str, int] | None = None) -> Any:
     Returns
     -------
     plain : torch.nn.Module
-        A deep copy with :class:`LowRankLinear` and :class:`LowRankConv`, or with ``torch.nn.Linear``
-        and ``torch.nn.Conv2d`` where one matrix is no larger than two. It trains, pickles,
-        compiles and exports like any network. A layer of rank 0 holds one column of zeros.
+        A deep copy with :class:`LowRankLinear` and :class:`LowRankConv`, or with
+        ``torch.nn.Linear`` and ``torch.nn.Conv2d`` where one matrix is no larger than two. It
+        trains, pickles, compiles and exports like any network. A layer of rank 0 holds one column of zeros.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def recompose(module: Any, ranks: Mapping[str, int] | None = None) -> Any:
     check_module(module, "recompose")
     names: dict[int, list[str]] = {}
     for name, part in module.named_modules(remove_duplicate=False):
-        if isinstance(part, OrderedLayer):
+        if isinstance(part, _OrderedLayer):
             names.setdefault(id(part), []).append(name)
     if not names:
         raise ValueError("recompose: the network has no ordered layer")
