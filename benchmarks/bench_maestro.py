@@ -4,13 +4,14 @@ Curves: digits, perceptrons 64-128-10 and 64-128-128-10, 1200 images to train an
 seeds, 50 epochs for everybody, shares 50, 30, 20, 15 and 10 % of the dense network's parameters.
 Peers start from the dense network of the same seed: plain SVD with the same share in each layer
 (`WeightSVD`, all layers), SVD with ranks chosen by the losses that truncating one layer costs (our
-own rule), magnitude pruning over all weights (biases stay and count, indices do not count). None of
-them trains again. "As in the paper" decomposes first weights and truncates one layer in each step;
-its ranks are chosen by our rule. Slimmable is the perceptron of the first share of its hidden units,
-whose shares were drawn in each step.
+own rule), magnitude pruning over all weights (biases stay and count, indices do not count). None
+of them trains again. "As in the paper" decomposes first weights and truncates one layer in each
+step; its ranks are chosen by our rule. Slimmable is the perceptron of the first share of its hidden
+units, whose shares were drawn in each step.
 
 Tables: the classifiers with no parameters on five sets, five splits of half and half, beside
-scikit-learn's perceptron with scaled features in its defaults, and the same network trained as it is.
+scikit-learn's perceptron with scaled features in its defaults, and the same network trained as it
+is.
 
 Steps: CPU time of a fit over that of the dense network, interleaved; "every step" has no warm-up.
 Sizes, shares and seeds were fixed before the first run.
@@ -102,9 +103,11 @@ class Slimmable(nn.Module):
         self.share = 1.0
 
     def width(self, full):
+        """Return the units of a layer that run."""
         return max(1, int(self.share * full))
 
     def forward(self, x):
+        """Return the logits."""
         for layer in self.layers[:-1]:
             w = self.width(layer.out_features)
             x = nn.functional.linear(x, layer.weight[:w, : x.shape[1]], layer.bias[:w]).relu()
@@ -113,6 +116,7 @@ class Slimmable(nn.Module):
         )
 
     def size(self):
+        """Return the parameters that run."""
         sizes = [self.layers[0].in_features]
         sizes += [self.width(layer.out_features) for layer in self.layers[:-1]]
         sizes += [self.layers[-1].out_features]
