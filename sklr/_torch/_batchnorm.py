@@ -19,9 +19,8 @@ def running_norms(module: nn.Module) -> list[Any]:
 
 
 @contextmanager
-def statistics_left_alone(module: nn.Module) -> Iterator[None]:
-    """Run a network in training without a change of running statistics."""
-    norms = running_norms(module)
+def statistics_left_alone(norms: list[Any]) -> Iterator[None]:
+    """Train without a change of the running statistics of batch normalisations."""
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklr._torch._batchnorm import statistics_left_alone
+from sklr._torch._batchnorm import running_norms, statistics_left_alone
 from sklr._torch._device import resolve_device
 from sklr._torch._modules import mlp, own_module
 from sklr.neural_network._base import TorchEstimator, training_constraints
@@ -23,8 +23,9 @@ from sklr.neural_network._solvers import make_optimizer
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# Sizes that are drawn from while it is trained.
+# Sizes that are drawn from while it is trained, and steps after which they are chosen anew.
 _N_SIZES = 32
+_MEASURED_EVERY = 100
 
 
 class MaestroClassifier(ServedSizes, TorchClassifierMixin, TorchEstimator):
@@ -292,7 +293,8 @@ class MaestroClassifier(ServedSizes, TorchClassifierMixin, TorchEstimator):
             module.network = decompose_(
                 module.network, layers_to_order(module.network, self.targets)
             )
-        step.memory.update(ordered=True, shrinkage=0.0, history=[], epochs=0)
+        norms = running_norms(module)
+        step.memory.update(ordered=True, shrinkage=0.0, history=[], norms=norms)
         self._draw_from(module, step)
 
     def _draw_from(self, module: Any, step: TrainState) -> None:
@@ -300,8 +302,11 @@ class MaestroClassifier(ServedSizes, TorchClassifierMixin, TorchEstimator):
         from sklr.nn import RankSampler
 
         sampling: Any = self.sampling
+        step.memory["drawn"] = step.number
         if sampling == "sizes":
-            _, sizes = self._measured(module.network, step.X, step.weights, module, step.device)
+            _, sizes = self._measured(
+                module.network, step.X, step.weights, module, step.device, quick=True
+            )
             budgets = np.geomspace(sizes.least, max(sizes.most, sizes.least + 1), _N_SIZES + 1)
             step.memory["sizes"] = sampling = [sizes.ranks(budget) for budget in budgets[:-1]]
         if sampling == "pairs" and "sampler" in step.memory:
@@ -320,13 +325,16 @@ class MaestroClassifier(ServedSizes, TorchClassifierMixin, TorchEstimator):
             for weight in (layer.down.weight, layer.up.weight)
         }
         trained = [p for p in module.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if id(p) in factors], "weight_decay": 0.0},
-            {
-                "params": [p for p in trained if id(p) not in factors],
-                "weight_decay": t.weight_decay,
-            },
-        ]
+        groups: list[dict[str, Any]] = [{"params": trained}]
+        if t.weight_decay:
+            rest = [p for p in trained if id(p) not in factors]
+            groups = [
+                {"params": [p for p in trained if id(p) in factors], "weight_decay": 0.0},
+                {"params": rest, "weight_decay": t.weight_decay},
+            ]
+        # One kernel a step in place of some ten for each parameter.
+        if all(p.device.type in ("cpu", "cuda") for p in trained):
+            groups = [{**group, "fused": True} for group in groups]
         return make_optimizer(
             t.solver,
             [group for group in groups if group["params"]],
@@ -343,7 +351,7 @@ class MaestroClassifier(ServedSizes, TorchClassifierMixin, TorchEstimator):
         if "sampler" not in step.memory:
             return whole
         target = logits.detach().softmax(dim=1)
-        with step.memory["sampler"], statistics_left_alone(module):
+        with step.memory["sampler"], statistics_left_alone(step.memory["norms"]):
             small = cross_entropy(self._logits(module, xb), target, reduction=reduction)
         step.log("whole", whole.mean())
         step.log("small", small.mean())
@@ -367,9 +375,7 @@ class MaestroClassifier(ServedSizes, TorchClassifierMixin, TorchEstimator):
             proximal_step_(module.network, memory["shrinkage"])
             memory["shrinkage"] = 0.0
         memory["history"].append(shrink_(module.network, self.threshold))
-        memory["epochs"] += 1
-        every = max(1, step.stage.n_epochs // 10)
-        if self.sampling == "sizes" and memory["epochs"] % every == 0:
+        if self.sampling == "sizes" and step.number - memory["drawn"] >= _MEASURED_EVERY:
             self._draw_from(module, step)
 
     def _validation_score(self, module: nn.Module, X: Tensor, y: Any, step: TrainState) -> float:

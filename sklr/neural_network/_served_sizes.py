@@ -51,15 +51,21 @@ class ServedSizes(_Base):
             )
 
     def _measured(
-        self, network: nn.Module, X: Tensor, weights: Any, module: nn.Module, device: Any
+        self,
+        network: nn.Module,
+        X: Tensor,
+        weights: Any,
+        module: nn.Module,
+        device: Any,
+        quick: bool = False,
     ) -> tuple[dict[str, np.ndarray], Any]:
         """Return the losses of truncated layers, and the sizes that follow."""
         import torch
 
         from sklr.nn._ordered._layers import ordered_layers
-        from sklr.nn._ordered._sizes import Sizes, measured_losses
+        from sklr.nn._ordered._sizes import N_WIDTHS, Sizes, measured_losses
 
-        rows = _spread(len(X))
+        rows = _spread(len(X), _MEASURED_ROWS // 2 if quick else _MEASURED_ROWS)
         X = X[rows]
         w = torch.ones(len(X)) if weights is None else weights[rows].cpu()
         w = w.double() / w.double().sum()
@@ -75,7 +81,7 @@ class ServedSizes(_Base):
                 return float(-(w[:, None] * wanted * answers()).sum())
 
             layers = ordered_layers(network)
-            losses = measured_losses(layers, loss)
+            losses = measured_losses(layers, loss, N_WIDTHS // 2 if quick else N_WIDTHS)
         return losses, Sizes(layers, losses)
 
     def _end_fit(self, X: Tensor, weights: Any, device: Any) -> None:
@@ -238,8 +244,8 @@ class ServedSizes(_Base):
         return {"ratio": ratios, "n_params": np.array(counts), "score": np.array(scores)}
 
 
-def _spread(n: int) -> Any:
-    """Return at most `_MEASURED_ROWS` of n rows, evenly spread."""
-    if n <= _MEASURED_ROWS:
+def _spread(n: int, most: int = _MEASURED_ROWS) -> Any:
+    """Return at most `most` of n rows, evenly spread."""
+    if n <= most:
         return slice(None)
-    return np.linspace(0, n - 1, _MEASURED_ROWS).round().astype(int)
+    return np.linspace(0, n - 1, most).round().astype(int)

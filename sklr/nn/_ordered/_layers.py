@@ -72,10 +72,11 @@ class _OrderedLayer(nn.Module):
         """
         width = self.rank if self._width is None else min(self._width, self.rank)
         down, up = self.down.weight, self.up.weight
+        columns = down.shape[0]
         if width == 0:
             # The bias in the right shape: one column of zeros.
             width, up = 1, 0 * up
-        if width < self.max_rank:
+        if width < columns:
             down, up = down[:width], up[:, :width]
         return self._apply_factors(input, down, up)
 
@@ -96,7 +97,7 @@ class _OrderedLayer(nn.Module):
     @property
     def max_rank(self) -> int:
         """Number of columns that the layer was made with."""
-        return len(self.down.weight)
+        return int(self.down.weight.shape[0])
 
     @property
     def importances(self) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,15 @@ from sklr.nn._ordered._layers import _OrderedLayer
 N_WIDTHS = 12
 
 
+def sides_of(layer: _OrderedLayer) -> tuple[int, int]:
+    """Return outputs and inputs of the one matrix that computes the same."""
+    up, down = layer.up.weight.shape, layer.down.weight.shape
+    return up[0], math.prod(down[1:])
+
+
 def dense_size(layer: _OrderedLayer) -> int:
     """Return the entries of the one matrix that computes the same."""
-    return len(layer.up.weight) * layer.down.weight[0].numel()
+    return math.prod(sides_of(layer))
 
 
 def size_of(layer: _OrderedLayer, rank: int) -> int:
@@ -24,12 +31,11 @@ def size_of(layer: _OrderedLayer, rank: int) -> int:
 
     A layer of rank 0 holds one column of zeros.
     """
-    thin = max(1, rank) * (len(layer.up.weight) + layer.down.weight[0].numel())
-    return min(thin, dense_size(layer))
+    return min(max(1, rank) * sum(sides_of(layer)), dense_size(layer))
 
 
 def measured_losses(
-    layers: Mapping[str, _OrderedLayer], loss: Callable[[], float]
+    layers: Mapping[str, _OrderedLayer], loss: Callable[[], float], n_widths: int = N_WIDTHS
 ) -> dict[str, np.ndarray]:
     """Return for each layer what `loss` is when it alone is truncated to 0, ..., rank columns.
 
@@ -39,11 +45,13 @@ def measured_losses(
         The layers of a network in evaluation mode.
     loss : callable
         Runs the network as it is and returns a number.
+    n_widths : int
+        Widths of a layer at which it is measured.
     """
     whole = loss()
     found = {}
     for name, layer in layers.items():
-        widths = np.unique(np.geomspace(1, max(1, layer.rank), N_WIDTHS).round().astype(int))
+        widths = np.unique(np.geomspace(1, max(1, layer.rank), n_widths).round().astype(int))
         values = []
         try:
             for width in widths[widths < layer.rank]:
@@ -109,15 +117,12 @@ class Sizes:
 
 def _points(layer: _OrderedLayer, losses: np.ndarray) -> list[tuple[int, int, float]]:
     """Return (rank, entries, loss) of what is smaller than one matrix, and of the whole."""
-    whole, dense = layer.rank, dense_size(layer)
+    whole, size, price = layer.rank, size_of(layer, layer.rank), sum(sides_of(layer))
     # What more columns make worse is noise.
-    losses = np.minimum.accumulate(np.asarray(losses, dtype=float))
-    thin = [
-        (rank, size_of(layer, rank), float(losses[rank]))
-        for rank in range(1, whole)
-        if size_of(layer, rank) < min(dense, size_of(layer, whole))
-    ]
-    return [*thin, (whole, size_of(layer, whole), float(losses[whole]))]
+    losses = np.minimum.accumulate(np.asarray(losses, dtype=float)).tolist()
+    last = min(whole - 1, (size - 1) // price)
+    thin = [(rank, rank * price, losses[rank]) for rank in range(1, last + 1)]
+    return [*thin, (whole, size, losses[whole])]
 
 
 def _hull(points: list[Any]) -> list[Any]:
