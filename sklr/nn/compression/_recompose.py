@@ -30,7 +30,8 @@ def recompose(module: Any, ranks: Mapping[str, int] | None = None) -> Any:
     plain : torch.nn.Module
         A deep copy with :class:`LowRankLinear` and :class:`LowRankConv`, or with
         ``torch.nn.Linear`` and ``torch.nn.Conv2d`` where one matrix is no larger than two. It
-        trains, pickles, compiles and exports like any network. A layer of rank 0 holds one column of zeros.
+        trains, pickles, compiles and exports like any network. A layer of rank 0 holds one column
+        of zeros.
 
     Raises
     ------
