@@ -146,7 +146,7 @@ def test_the_teacher_gets_no_gradient_from_the_small_network(fit):
 
     from sklr.nn import RankSampler
 
-    step.memory["sampler"] = RankSampler(module.network, sampling=[{"2": 2}])
+    step.memory.update(sampler=RankSampler(module.network, sampling=[{"2": 2}]), norms=[])
     found = gradients(fit._loss(module, data, labels, step))
     whole = nn.functional.cross_entropy(module(data), labels)
     target = module(data).softmax(dim=1).detach()
