@@ -140,7 +140,13 @@ class _OrderedLayer(nn.Module):
         raise NotImplementedError
 
     def extra_repr(self) -> str:
-        """Return what is shown of the layer beside its factors."""
+        """Return what is shown of the layer beside its factors.
+
+        Returns
+        -------
+        text : str
+            The rank.
+        """
         return f"rank={self.rank}"
 
 
