@@ -135,13 +135,13 @@ class MaestroClassifier(ServedSizes, TorchClassifierMixin, TorchEstimator):
     >>> from sklearn.datasets import load_iris
     >>> from sklr.neural_network import MaestroClassifier
     >>> X, y = load_iris(return_X_y=True)
-    >>> classifier = MaestroClassifier(max_iter=15, random_state=0).fit(X, y)
+    >>> classifier = MaestroClassifier(learning_rate=0.01, max_iter=15, random_state=0).fit(X, y)
     >>> bool(classifier.score(X, y) > 0.9)
     True
     >>> bool(classifier.set_params(ratio=0.2).score(X, y) > 0.9)
     True
     >>> sum(p.numel() for p in classifier.export().parameters())
-    3437
+    3459
     """
 
     _parameter_constraints: dict = {
