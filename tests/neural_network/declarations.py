@@ -30,7 +30,7 @@ DECLARED = {
         shift=same(1e-6),
         units=same(1e-6),
         why_not={
-            **dict.fromkeys(("columns", "sign", "rotation", "mixing"), NETWORK),
+            **dict.fromkeys(("columns", "sign", "rotation"), NETWORK),
             "order_of_classes": "first weights are drawn for each class",
         },
     ),
