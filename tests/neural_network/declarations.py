@@ -52,5 +52,4 @@ DECLARED = {
 # Where a promise would be empty with the parameters of the checks.
 PARAMS = {
     "GrassmannClassifier": {"batch_size": 512},  # one batch, also of repeated samples
-    "MaestroClassifier": {"ratio": 0.6},
 }
