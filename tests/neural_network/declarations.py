@@ -2,6 +2,8 @@
 
 from promises import BATCHES, NETWORK, of_distances, same
 
+SIZES = "sizes that are trained follow measured losses, where rounding may decide"
+
 DECLARED = {
     "EEGSPDNetClassifier": dict(
         rows=same(1e-2),
@@ -23,14 +25,10 @@ DECLARED = {
         },
     ),
     "MaestroClassifier": dict(
-        rows=same(1e-6),
         names_of_classes=same(0),
-        weights=same(1e-6),
-        scale=same(1e-6),
-        shift=same(1e-6),
-        units=same(1e-6),
         why_not={
-            **dict.fromkeys(("columns", "sign", "rotation"), NETWORK),
+            **of_distances(NETWORK),
+            **dict.fromkeys(("scale", "shift", "units", "rows", "weights"), SIZES),
             "order_of_classes": "first weights are drawn for each class",
         },
     ),
