@@ -9,6 +9,7 @@ import torch
 
 from sklr import nn as ours
 from sklr.nn._spd._layers import CovariancePooling, InputScale
+from sklr.nn._standardize import Standardize
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ def unit(*shape, seed=0):
     return torch.nn.functional.normalize(normal(*shape, seed=seed), dim=-1)
 
 
+def standardize():
+    made = Standardize(4).double()
+    made.set_from(normal(9, 4, seed=2))
+    return made
+
+
 OWN_GRADIENT = "a gradient of its own, for backward passes only"
 STATISTICS = "statistics of the whole batch"
 DRAWS = "draws random numbers"
@@ -54,6 +61,10 @@ MODULES = {
         lambda: ours.ManifoldLinearizingLoss(max_column_samples=None),
         lambda: (unit(6, 3), unit(6, 3, seed=1)),
     ),
+    "OrderedConv2d": Case(
+        lambda: ours.OrderedConv2d(2, 5, 3, padding=1).double(), lambda: (normal(4, 2, 5, 5),)
+    ),
+    "OrderedLinear": Case(lambda: ours.OrderedLinear(6, 4).double(), lambda: (normal(5, 6),)),
     "RandomAffine2d": Case(
         ours.RandomAffine2d,
         lambda: (normal(3, 1, 6, 6),),
@@ -76,6 +87,7 @@ MODULES = {
         no_vmap=STATISTICS,
         no_forward_mode=OWN_GRADIENT,
     ),
+    "Standardize": Case(standardize, lambda: (normal(5, 4),)),
 }
 
 if importlib.util.find_spec("sklr.nn.compression") is not None:
@@ -104,7 +116,10 @@ FUNCTIONS = {
     ),
     "doubly_stochastic": Case(lambda: ours.doubly_stochastic, lambda: (unit(6, 3),)),
     "mmcr_loss": Case(lambda: lambda z: ours.mmcr_loss(z, 2), lambda: (normal(8, 4),)),
-    # It takes a network.
+    # These take a network.
+    "decompose": None,
+    "hierarchical_group_lasso": None,
+    "shrink_": None,
     "split_manifold_parameters": None,
 }
 

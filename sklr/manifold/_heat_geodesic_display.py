@@ -5,15 +5,9 @@ from numbers import Real
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from sklr.utils._axes import new_axes
 from sklr.utils._imports import import_optional
 from sklr.utils._warnings import warn_user
-
-
-def _new_axes(ax, feature):
-    pyplot = import_optional("matplotlib.pyplot", extra="plot", feature=feature)
-    if ax is None:
-        _, ax = pyplot.subplots()
-    return ax, ax.figure
 
 
 def _beside(n):
@@ -173,7 +167,7 @@ class EmbeddingDisplay:
         if Y.ndim != 2 or not Y.shape[1]:
             raise ValueError(f"embedding must have shape (n, n_components), got {Y.shape}.")
         if Y.shape[1] == 2:
-            ax, figure = _new_axes(ax, "EmbeddingDisplay")
+            ax, figure = new_axes(ax, "EmbeddingDisplay")
         else:
             ax, figure = self._other_axes(ax, Y.shape[1])
         n_drawn = 3 if getattr(ax, "name", "") == "3d" else 2
@@ -201,7 +195,7 @@ class EmbeddingDisplay:
 
     def _other_axes(self, ax, n_components):
         if ax is not None or n_components == 1:
-            return _new_axes(ax, "EmbeddingDisplay")
+            return new_axes(ax, "EmbeddingDisplay")
         pyplot = import_optional("matplotlib.pyplot", extra="plot", feature="EmbeddingDisplay")
         figure = pyplot.figure()
         return figure.add_subplot(projection="3d"), figure
@@ -319,7 +313,7 @@ class HeatEntropyDisplay:
         display : HeatEntropyDisplay
             Itself.
         """
-        ax, figure = _new_axes(ax, "HeatEntropyDisplay")
+        ax, figure = new_axes(ax, "HeatEntropyDisplay")
         (self.line_,) = ax.plot(self.t_grid, self.entropy, marker=".")
         ax.axvline(self.t, linestyle="--", color="gray", label=f"t = {self.t:.3g}")
         ax.set(xlabel="diffusion time t", ylabel="entropy of the heat kernel (nats)")
@@ -414,7 +408,7 @@ class ShepardDisplay:
         display : ShepardDisplay
             Itself.
         """
-        ax, figure = _new_axes(ax, "ShepardDisplay")
+        ax, figure = new_axes(ax, "ShepardDisplay")
         self.points_ = ax.scatter(self.dissimilarity, self.distance, s=3, alpha=0.4, linewidths=0)
         top = max(np.max(self.dissimilarity, initial=0), np.max(self.distance, initial=0))
         ax.plot([0, top], [0, top], color="gray", linestyle="--", linewidth=1)

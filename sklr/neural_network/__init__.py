@@ -3,6 +3,8 @@
 from sklr.neural_network._callbacks import Checkpoint, ProgressPrinter
 from sklr.neural_network._eeg_spdnet import EEGSPDNetClassifier
 from sklr.neural_network._grassmann import GrassmannClassifier
+from sklr.neural_network._maestro import MaestroClassifier
+from sklr.neural_network._maestro_display import SizeCurveDisplay
 from sklr.neural_network._manifold_clustering import ManifoldLinearizingClustering
 from sklr.neural_network._mmcr import MMCR
 from sklr.neural_network._spdnet import SPDNetClassifier
@@ -12,7 +14,9 @@ __all__ = [
     "EEGSPDNetClassifier",
     "GrassmannClassifier",
     "MMCR",
+    "MaestroClassifier",
     "ManifoldLinearizingClustering",
     "ProgressPrinter",
     "SPDNetClassifier",
+    "SizeCurveDisplay",
 ]

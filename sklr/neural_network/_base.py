@@ -327,10 +327,14 @@ class TorchEstimator(NetworkInput):
 
     # Inference.
 
+    def _network_to_ask(self) -> nn.Module:
+        """Return the network that answers; one that serves several sizes makes the one wanted."""
+        return self.module_
+
     def _infer(self, X: np.ndarray, function: Callable[[nn.Module, Tensor], Tensor]) -> np.ndarray:
         """Return ``function(module, batch)`` over all samples, as a float64 array."""
         torch = self._torch()
-        module = self.module_
+        module = self._network_to_ask()
         dtype = getattr(torch, self._dtypes()[1])
         device = next(iter(module.parameters()), torch.empty(0)).device
         if any(p.dtype != dtype for p in module.parameters() if p.is_floating_point()):

@@ -2,6 +2,8 @@
 
 from promises import BATCHES, NETWORK, of_distances, same
 
+SIZES = "sizes that are trained follow measured losses, where rounding may decide"
+
 DECLARED = {
     "EEGSPDNetClassifier": dict(
         rows=same(1e-2),
@@ -19,6 +21,14 @@ DECLARED = {
         why_not={
             **of_distances(NETWORK),
             "units": NETWORK,
+            "order_of_classes": "first weights are drawn for each class",
+        },
+    ),
+    "MaestroClassifier": dict(
+        names_of_classes=same(0),
+        why_not={
+            **of_distances(NETWORK),
+            **dict.fromkeys(("scale", "shift", "units", "rows", "weights"), SIZES),
             "order_of_classes": "first weights are drawn for each class",
         },
     ),

@@ -15,6 +15,7 @@ _HOMES = {
     "LowRankEmbedding": "_factorised",
     "LowRankLinear": "_factorised",
     "WeightSVD": "_weight_svd",
+    "recompose": "_recompose",
     "weighted_low_rank": "_low_rank",
 }
 
