@@ -12,6 +12,10 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+sys.path.insert(0, str(ROOT / "docs"))
+
+from make_tables import guides  # noqa: E402
+
 import sklr  # noqa: E402  (found through the path above)
 
 project = "sklr"
@@ -23,6 +27,8 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # pages are read without a network, too
+    "sphinx_copybutton",
     "numpydoc",
     "myst_parser",
     "sphinx_gallery.gen_gallery",
@@ -35,6 +41,7 @@ myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence"]
 myst_heading_anchors = 3
 
 autosummary_generate = True
+autosummary_context = {"guides": guides(ROOT)}
 autodoc_typehints = "none"  # numpydoc's sections say more
 numpydoc_show_class_members = False
 numpydoc_validate = False  # tests/test_docstrings.py does
@@ -45,7 +52,7 @@ html_logo = html_favicon = "_static/logo.svg"
 html_title = f"sklr {version}"
 html_theme_options = {
     "navigation_with_keys": False,
-    "show_prev_next": False,
+    "show_prev_next": True,
     "logo": {"text": "sklr", "alt_text": "sklr"},
     "secondary_sidebar_items": ["page-toc"],
     "navbar_end": ["theme-switcher"],
@@ -77,9 +84,14 @@ suppress_warnings = ["config.cache", "ref.python"]
 warnings.filterwarnings("ignore", message="Matplotlib is currently using agg")
 
 
+def _plain(match):
+    return match[1] or f"``{match[2]}``"
+
+
 def _escape_fitted_names(app, what, name, obj, options, lines):
-    """Keep ``shape (n_features_in_,)`` from being read as a link: names of fits end with _."""
+    """Keep ``shape (n_features_in_,)`` from being read as a link, and links to others' pages."""
     for number, line in enumerate(lines):
+        line = re.sub(r":ref:`(?:([^`<]+?) *<[^`]*>|([^`]*))`", _plain, line)  # scikit-learn's
         lines[number] = re.sub(
             r"(?<=of shape )\([^)]*\)", lambda match: re.sub(r"_(?=\W)", r"\\_", match[0]), line
         )

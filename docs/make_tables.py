@@ -2,7 +2,7 @@
 
 They are made from docs/methods/*.toml.
 
-And the API page, from what each public module names in ``__all__``.
+And the API pages, from what each public module names in ``__all__``.
 
     python docs/make_tables.py
 
@@ -22,6 +22,7 @@ not what its sources say.
 """
 
 import pathlib
+import re
 import sys
 import tomllib
 
@@ -134,19 +135,24 @@ def page(file: str) -> str:
     return text
 
 
-def api_page() -> str:
-    """Return the API page: a section for each public module, its names sorted."""
+def api_pages() -> dict[str, str]:
+    """Return the API pages by file: one for each public module, names sorted, and their index."""
+    import importlib
+    import inspect
+
     from sklr.utils._discovery import public_objects
 
     by_module: dict[str, list[str]] = {}
     for dotted in public_objects():
         module, _, name = dotted.rpartition(".")
         by_module.setdefault(module, []).append(name)
-    sections = ["# API reference"]
+    rows, pages = [], {}
     for module, names in sorted(by_module.items()):
-        sections += [
-            f"{'#' * (1 + module.count('.'))} `{module}`",
-            f"""```{{eval-rst}}
+        file = f"docs/api/{module.removeprefix('sklr.')}.md"
+        pages[file] = (
+            f"""# `{module}`
+
+```{{eval-rst}}
 .. automodule:: {module}
    :no-members:
    :no-inherited-members:
@@ -154,16 +160,105 @@ def api_page() -> str:
 .. currentmodule:: {module}
 
 .. autosummary::
-   :toctree: generated/
+   :toctree: ../generated/
 """
             + "".join(f"\n   {name}" for name in sorted(names))
-            + "\n```",
-        ]
-    return "\n\n".join(sections) + "\n"
+            + "\n```\n"
+        )
+        first = inspect.getdoc(importlib.import_module(module)).partition("\n\n")[0]
+        rows.append(f"| [{module}]({file.removeprefix('docs/')}) | {' '.join(first.split())} |")
+    listed = "\n".join(file.removeprefix("docs/").removesuffix(".md") for file in pages)
+    pages["docs/api.md"] = f"""# API reference
+
+| package | |
+|---|---|
+{chr(10).join(rows)}
+
+```{{toctree}}
+:hidden:
+
+{listed}
+```
+"""
+    return pages
+
+
+def cite_page() -> str:
+    """Return the page with BibTeX entries: the library's, and that of each paper that is in."""
+    references = tomllib.loads((ROOT / "docs" / "references.toml").read_text(encoding="utf-8"))
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "version"
+    ]
+    entries = []
+    for method in methods():
+        if method["status"] != "in":
+            continue
+        key = re.search(r"(?:arXiv|doi):([^\]]+)", method["paper"])[1]
+        if key not in references:
+            raise ValueError(f"docs/references.toml has no entry {key!r}: {method['method']}")
+        entry = references[key]
+        where = (
+            f"doi = {{{key}}}"
+            if key.startswith("10.")
+            else f"eprint = {{{key}}},\n  archivePrefix = {{arXiv}}"
+        )
+        name = re.sub(r"\W", "", entry["authors"].split(" and ")[0].split()[-1]).lower()
+        word = re.sub(r"[^a-z]", "", entry["title"].split()[0].lower())
+        entries.append(
+            f"{', '.join(f'`{home}`' for home in method['homes'])}\n\n```bibtex\n"
+            f"@misc{{{name}{entry['year']}{word},\n"
+            f"  title = {{{entry['title']}}},\n  author = {{{entry['authors']}}},\n"
+            f"  year = {{{entry['year']}}},\n  {where}\n}}\n```"
+        )
+    return (
+        f"""# Cite: BibTeX for the library and each paper
+
+Please cite the paper of the method that you use, and the library with its version.
+
+```bibtex
+@software{{sklr,
+  title = {{sklr: scikit-learn estimators for low-rank, low-dimensional and Riemannian structure}},
+  author = {{{{The sklr developers}}}},
+  version = {{{version}}}
+}}
+```
+
+## Papers
+
+"""
+        + "\n\n".join(entries)
+        + "\n"
+    )
+
+
+def guides(root: pathlib.Path = ROOT) -> dict[str, str]:
+    """Return the page of the user guide that is about a public name: the one that says it most."""
+    from sklr.utils._discovery import public_objects
+
+    texts = {
+        path.stem: path.read_text(encoding="utf-8")
+        for path in sorted((root / "docs" / "user_guide").glob("*.md"))
+        if path.stem != "index"
+    }
+    found = {}
+    for dotted in public_objects():
+        name = dotted.rpartition(".")[2]
+        times = {stem: len(re.findall(rf"\b{name}\b", text)) for stem, text in texts.items()}
+        best = max(times, key=lambda stem: times[stem])
+        if times[best]:
+            found[dotted] = f"/user_guide/{best}"
+    return found
 
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    (ROOT / "docs/api.md").write_text(api_page(), encoding="utf-8")
+    (ROOT / "docs/api").mkdir(exist_ok=True)
+    pages = api_pages()
+    for old in (ROOT / "docs/api").glob("*.md"):
+        if f"docs/api/{old.name}" not in pages:
+            old.unlink()
+    pages["docs/howto/cite.md"] = cite_page()
+    for file, text in pages.items():
+        (ROOT / file).write_text(text, encoding="utf-8")
     for file in TABLES:
         (ROOT / file).write_text(page(file), encoding="utf-8")
