@@ -142,7 +142,7 @@ default="sparse"
     itself.
 
     The default of :class:`FastRP` is among the candidates, and stays unless another one is better
-    by a standard error.
+    by a standard error. Subspace iteration has to be better than the rest by a standard error.
 
     Time is that of ``max(n_powers)`` products with the graph for each exponent, 8 for the
     adjacency, and those of the fit; memory that of two tables of the embedding's size beside what
@@ -302,7 +302,11 @@ or array-like of shape (n_samples, n_features)
             seed = int(check_random_state(seed).randint(2**31 - 1))
         params, scores, self.scoring_ = self._scores(adjacency, judge, grid, seed)
         if scores:
-            self.best_index_, means, errors = search.best_candidate(scores, 0)
+            # Bases of subspaces come last; they have to be better by a standard error, as all
+            # others have to than the default.
+            n_sums = sum(not found["n_subspace_iter"] for found in params)
+            sums, _, _ = search.best_candidate(scores[:n_sums], 0)
+            self.best_index_, means, errors = search.best_candidate(scores, sums)
             self.n_validation_ = len(scores[0])
         else:
             self.best_index_, self.n_validation_ = 0, 0

@@ -53,6 +53,7 @@ from sklr.manifold._vertices import (
     warn_of_far,
 )
 from sklr.utils._base import BaseEstimator, fit_context
+from sklr.utils._graph import refuse_annotated
 from sklr.utils._validation import validate_data
 from sklr.utils._warnings import warn_user
 
@@ -377,11 +378,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
 
     def _validate(self, X, *, reset):
         pairwise = self.affinity in _PAIRWISE
-        if hasattr(X, "obsm") and hasattr(X, "obsp"):
-            raise TypeError(
-                "X is an AnnData object. Give adata.X or adata.obsm['X_pca'], or, with "
-                "affinity='precomputed', adata.obsp['connectivities']."
-            )
+        refuse_annotated(X, "X")
         X = validate_data(
             self,
             X,

@@ -187,7 +187,7 @@ def test_sparse_points_and_sparse_distances():
 
 def test_an_anndata_object_is_refused_with_a_way_out():
     class AnnData:
-        obsm = obsp = {}
+        obs, obsm, obsp = {}, {"X_pca": 0}, {}
 
-    with pytest.raises(TypeError, match="AnnData object. Give adata.X or adata.obsm"):
+    with pytest.raises(ValueError, match=r"annotated object.*X\.X and those in .obsm.*X_pca"):
         HeatGeodesicEmbedding().fit(AnnData())
