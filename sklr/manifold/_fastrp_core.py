@@ -183,8 +183,8 @@ def leading_subspace(operator, start, n_iter, *, transition, threads):
     """Return power 0 after `n_iter` products with the graph, its columns made orthonormal.
 
     Subspace iteration: the columns tend to a basis of the graph's leading eigenvectors, in the
-    inner product in which the matrix of an undirected graph is symmetric. Columns that are left
-    over, because there are not so many directions, are zero.
+    inner product in which the matrix of an undirected graph is symmetric. With more columns than
+    there are directions rows have the inner products that they have in such a basis.
     """
     if isinstance(start, SparseRows):
         start = start.tocsr().toarray()
@@ -216,10 +216,13 @@ def _orthonormalise(table, share):
         size = np.sqrt(np.diagonal(gram))
         size = np.where(size > 0, size, 1.0)
         squares, axes = np.linalg.eigh(gram / np.outer(size, size))
-        kept = squares > (8 * np.finfo(table.dtype).eps) ** 2 * max(squares[-1], 0.0)
+        # Below this a direction is made of rounding: of the table's, or of the squares'.
+        least = max((64 * np.finfo(table.dtype).eps) ** 2, 1e-13)
+        kept = squares > least * max(squares[-1], 0.0)
         inverse = np.zeros(d)
         inverse[kept] = 1.0 / np.sqrt(squares[kept])
-        change = (axes * inverse) / size[:, None]
+        # Back along the same axes: eigenvalues near one another do not let rounding turn the basis.
+        change = (axes * inverse) @ axes.T / size[:, None]
         for rows in blocks:
             table[rows] = table[rows].astype(np.float64) @ change
 
