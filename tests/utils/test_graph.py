@@ -3,8 +3,6 @@
 import warnings
 
 import numpy as np
-import pandas as pd
-import polars as pl
 import pytest
 from numpy.testing import assert_array_equal
 from scipy import sparse
@@ -12,6 +10,9 @@ from scipy import sparse
 import sklr.utils._graph as graph_module
 from sklr.utils import to_adjacency
 from sklr.utils._graph import check_adjacency, index_dtype
+
+pd = pytest.importorskip("pandas", reason="needs the extra test")
+pl = pytest.importorskip("polars", reason="needs the extra test")
 
 # a-b (twice), b-c with weight 2, a self-loop on c, d alone.
 NODES = ["a", "b", "c", "d"]
