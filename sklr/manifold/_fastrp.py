@@ -19,6 +19,7 @@ from sklr.manifold._fastrp_checks import (
     warn_of_dangling,
 )
 from sklr.manifold._fastrp_graph import GraphInput
+from sklr.manifold._fastrp_subspace import leading_subspace
 from sklr.utils._base import fit_context
 from sklr.utils._progress import progress
 from sklr.utils._threads import ChunkThreads
@@ -401,7 +402,7 @@ or array-like of shape (n_samples, n_features)
         )
         with ChunkThreads(self.n_jobs) as threads:
             if self.n_subspace_iter:
-                start = core.leading_subspace(
+                start = leading_subspace(
                     operator,
                     start,
                     self.n_subspace_iter,

@@ -15,6 +15,7 @@ from sklr.manifold import _fastrp_search as search
 from sklr.manifold._fastrp import FastRP
 from sklr.manifold._fastrp_checks import EMBEDDING_CONSTRAINTS, check_projection
 from sklr.manifold._fastrp_graph import GraphInput
+from sklr.manifold._fastrp_subspace import leading_subspace
 from sklr.utils._base import fit_context
 from sklr.utils._graph import graph_as_matrix
 from sklr.utils._progress import progress
@@ -403,7 +404,7 @@ or array-like of shape (n_samples, n_features)
                     if not self.try_centered:
                         start = start + constant.astype(dtype)
                         constant = 0.0
-                    start = core.leading_subspace(
+                    start = leading_subspace(
                         operator, start, n_iter, transition=True, threads=threads
                     )
                 powers = search.powers_of_rows(

@@ -311,8 +311,8 @@ def _refuse_rows_of_ids(graph):
         ids = table[:, :2].ravel().tolist()
         if any(isinstance(value, (str, bytes)) for value in ids):
             raise ValueError(
-                f"graph is a table of names, of shape {table.shape}, and not a matrix of numeric weights."
-                f"{_AN_EDGE_LIST}"
+                f"graph is a table of names, of shape {table.shape}, and not a matrix of numeric "
+                f"weights.{_AN_EDGE_LIST}"
             )
 
 

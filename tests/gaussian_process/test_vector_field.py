@@ -507,7 +507,7 @@ def test_intervals_cover_errors_of_the_model_too(shape, noise):
     gp = VectorFieldGPRegressor().fit(X[:500], Y[:500])
     mean, std = gp.predict(X[500:], return_std=True)
     covered = np.mean(np.abs(mean - truth[500:]) <= 1.96 * std)
-    assert 0.87 < covered < 0.99
+    assert 0.87 < covered < 0.995
     _, cov = gp.predict(X[500:], return_cov=True)
     assert_allclose(np.sqrt(np.einsum("ndd->nd", cov)), std, rtol=1e-10)
 

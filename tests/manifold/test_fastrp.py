@@ -725,8 +725,8 @@ def test_subspace_iteration_tends_to_leading_eigenvectors(dtype):
     half = np.sqrt(degrees)[:, None]
     values, vectors = np.linalg.eigh(A / half / half.T)
     wanted = vectors[:, np.argsort(-np.abs(values))[1:5]]  # the first is the constant
-    settings = dict(affinity="precomputed", projection="gaussian", random_state=0, center_powers=True,
-                    n_subspace_iter=30, weights=(1.0,))  # fmt: skip
+    settings = dict(affinity="precomputed", projection="gaussian", random_state=0)
+    settings |= dict(center_powers=True, n_subspace_iter=30, weights=(1.0,))
     rp = FastRP(4, dtype=dtype, **settings).fit(A)
     basis = rp.powers_[0] * half / np.sqrt(degrees.sum())
     tol = 1e-5 if dtype is np.float32 else 1e-12
