@@ -48,8 +48,9 @@ class BootstrapAMGClustering(ClusterMixin, _BaseBootstrapAMG):
     Parameters
     ----------
     n_clusters : int or "auto", default=8
-        Clusters wanted. "auto" takes the number, up to 48, for which the likelihood of the edges
-        less the price of labels and parameters is largest.
+        Clusters wanted. "auto" takes a number up to 48: of a graph that for which the likelihood
+        of the edges less the price of labels and parameters is largest; of a table that of the
+        largest mean silhouette (of 2000 samples at most), 2 or more, which suits compact clusters.
     affinity : {"nearest_neighbors", "precomputed"}, default="nearest_neighbors"
         Whether X is a table of features, of which a graph of neighbours is made, or the
         adjacency.
@@ -298,8 +299,9 @@ class BootstrapAMGClustering(ClusterMixin, _BaseBootstrapAMG):
         k = self.n_clusters
         if auto:
             k = choose_number(
-                adjacency, rows[:n], terms, lambda part, k: self._kmeans(part, k, rng)
-            )
+                adjacency, rows[:n], terms, lambda part, k: self._kmeans(part, k, rng),
+                points=self._neighbors._fit_X if self._made_graph else None,
+            )  # fmt: skip
             if self.n_components is None:
                 rows = rows[:, : max(k, 1)]
                 fitted["embedding_"] = fitted["embedding_"][:, : max(k, 1)]

@@ -1,6 +1,7 @@
 """Which start of a clustering, and how much its attributes count, by edges that were left out."""
 
 import numpy as np
+from sklearn.metrics import silhouette_score
 
 from sklr.cluster._refine import description_score, foretold, leave_edges_out, refine_labels
 
@@ -13,6 +14,8 @@ _ERRORS = 3.0
 _WANTED_EDGES, _MOST_SPLITS = 1000, 10
 # What attributes count beside edges where the number of clusters is chosen.
 _MODERATE = 0.3
+# Points of a table by whose silhouettes numbers are compared.
+_MOST_POINTS = 2000
 # Numbers of clusters tried.
 _NUMBERS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48)
 
@@ -65,8 +68,12 @@ def choose_start(adjacency, starts, terms, n_clusters, rng):
     return cases[best] if gap.mean() > _ERRORS * gap.std() * error else cases[0]
 
 
-def choose_number(adjacency, rows, terms, cluster):
-    """Return a number of clusters by the likelihood of edges less the price of parameters.
+def choose_number(adjacency, rows, terms, cluster, points=None):
+    """Return a number of clusters: by the likelihood of edges less the price of parameters.
+
+    Edges between neighbours of a table are no evidence of one another's independence: a cloud
+    without clusters has many groups of near points, and likelihood finds them all. There the
+    number is that of the largest mean silhouette in the table's own distances.
 
     Parameters
     ----------
@@ -78,19 +85,30 @@ def choose_number(adjacency, rows, terms, cluster):
         Log likelihoods of attributes and features.
     cluster : callable
         Takes coordinates and a number, and returns labels.
+    points : ndarray or csr_array of shape (n, n_features), default=None
+        The table that the graph was made of.
 
     Returns
     -------
     n_clusters : int
-        1 where no clusters pay.
+        1 where no clusters pay, or silhouettes are negative.
     """
     best, number = 0.0, 1
+    some = np.arange(len(rows))
+    if len(rows) > _MOST_POINTS:
+        some = np.linspace(0, len(rows) - 1, _MOST_POINTS).astype(int)
     for k in _NUMBERS:
         if k > min(rows.shape[1], len(rows) // 2):
             break
         labels = cluster(rows[:, :k], k)
         labels = refine_labels(adjacency, terms, labels, k, strengths=[_MODERATE] * len(terms))
         labels = np.unique(labels, return_inverse=True)[1]
+        if points is not None:
+            if 1 < len(np.unique(labels[some])) < len(some):
+                score = silhouette_score(points[some], labels[some])
+                if score > best + 1e-9:
+                    best, number = score, k
+            continue
         soft = np.eye(labels.max() + 1)[labels]
         told = sum(term.tells(soft) for term in terms if hasattr(term, "tells"))
         score = description_score(adjacency, labels) + _MODERATE * told

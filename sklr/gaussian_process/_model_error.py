@@ -12,12 +12,35 @@ from sklr.geometry._neighbors_graph import nearest_neighbors
 # Neighbours of a point whose residuals are compared with its own, and points that are used.
 _NEIGHBORS = 16
 _POINTS = 2000
-# Usual model error as a share of the field's mean square, and standard deviation of its logarithm.
-_USUAL = 5e-3
+# Standard deviation of the logarithm of a field's model error about what `usual_share` finds, and
+# the least that this is: on a plane nothing of a constant is cut off, of others there is.
 _USUAL_SPREAD = 1.2
+_LEAST_SHARE = 1e-3
 
 
-def model_error(X, residuals, posterior, n_dims, mean_square, *, n_jobs=None):
+def usual_share(smooth, eigenvectors):
+    """Share of smooth fields that frames and cut spectrum lose, whatever was observed.
+
+    Parameters
+    ----------
+    smooth : ndarray of shape (n, p)
+        Smooth fields in the coordinates of the eigenvectors: constant vectors of the ambient space
+        in the frames, or positions for a scalar function.
+    eigenvectors : ndarray of shape (n, r)
+        Orthonormal.
+
+    Returns
+    -------
+    share : float
+        Of the fields' squares; some errors of frames come with it, which make fields rough.
+    """
+    whole = float((smooth**2).sum())
+    if not whole > 0:
+        return _LEAST_SHARE
+    return max(_LEAST_SHARE, 1.0 - float(((eigenvectors.T @ smooth) ** 2).sum()) / whole)
+
+
+def model_error(X, residuals, posterior, n_dims, mean_square, usual, *, n_jobs=None):
     """Variance of the model error in a direction, from residuals at neighbours.
 
     Parameters
@@ -33,6 +56,9 @@ def model_error(X, residuals, posterior, n_dims, mean_square, *, n_jobs=None):
         Directions, of the d, in which there is anything.
     mean_square : float
         Of the field in such a direction.
+    usual : float
+        Share of it that is expected to be model error; decides where noise hides the residuals'
+        own.
     n_jobs : int, default=None
         Threads of the neighbour search.
 
@@ -69,25 +95,25 @@ def model_error(X, residuals, posterior, n_dims, mean_square, *, n_jobs=None):
     covariance = total / np.maximum(count, 1.0)
     spread = float((filled**2).sum()) / max(1.0, known.sum() * n_dims / d)
     error = spread**2 / np.maximum(count, 1.0)
-    found = _at_zero(distances.mean(axis=0), covariance, error, mean_square)
+    found = _at_zero(distances.mean(axis=0), covariance, error, mean_square, usual)
     # It cannot be more than all that is left.
     return min(found, spread + own_draw / (len(centres) * n_dims))
 
 
-def _at_zero(lengths, covariance, error, mean_square):
+def _at_zero(lengths, covariance, error, mean_square, usual):
     """Covariance at distance zero: posterior mean of its height.
 
     Falling functions exp(-(h / L)^1.5) of all lengths are taken alike. Where noise hides the
-    height, what is known beforehand decides: errors of some percent of the field.
+    height, what is known beforehand decides: the share `usual` of the field.
     """
     if lengths[0] <= 0 or not error.max() > 0 or not mean_square > 0:
         return max(float(covariance[0]), 0.0)
-    decay = np.geomspace(1.5 * lengths[0], 20.0 * lengths[-1], 30)
+    decay = np.geomspace(0.7 * lengths[0], 20.0 * lengths[-1], 30)
     shape = np.exp(-((lengths / decay[:, None]) ** 1.5))
     log_height = np.linspace(-14.0, 2.0, 200)
     height = mean_square * np.exp(log_height)
     gap = covariance - height[:, None, None] * shape
     log_posterior = -0.5 * (gap**2 @ (1.0 / error))
-    log_posterior -= 0.5 * ((log_height - np.log(_USUAL)) / _USUAL_SPREAD)[:, None] ** 2
+    log_posterior -= 0.5 * ((log_height - np.log(usual)) / _USUAL_SPREAD)[:, None] ** 2
     posterior = np.exp(log_posterior - log_posterior.max()).sum(axis=1)
     return float(posterior @ height / posterior.sum())

@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklr.gaussian_process._laplacian_eigenpairs import lowest_eigenpairs
-from sklr.gaussian_process._model_error import model_error
+from sklr.gaussian_process._model_error import model_error, usual_share
 from sklr.gaussian_process._weight_space import (
     factor,
     log_likelihood,
@@ -443,8 +443,13 @@ class VectorFieldGPRegressor(RegressorMixin, BaseEstimator):
             self._directions = kept @ kept.T
         n_dims = max(1, round(np.trace(self._directions)))
         field = max(mean_square - self.noise_, 0.0)
+        if self._scalar:
+            smooth = self.nodes_ - self.nodes_.mean(axis=0)
+        else:
+            smooth = self.frames_.transpose(0, 2, 1).reshape(len(self.eigenvectors_), -1)
+        usual = usual_share(smooth, self.eigenvectors_)
         self.model_error_ = model_error(
-            self.nodes_[some], residuals, posterior, n_dims, field, n_jobs=self.n_jobs
+            self.nodes_[some], residuals, posterior, n_dims, field, usual, n_jobs=self.n_jobs
         )
 
     def _extra_covariance(self, X):

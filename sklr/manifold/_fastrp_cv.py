@@ -15,6 +15,7 @@ from sklr.manifold import _fastrp_search as search
 from sklr.manifold._fastrp import FastRP
 from sklr.manifold._fastrp_checks import EMBEDDING_CONSTRAINTS, check_projection
 from sklr.manifold._fastrp_graph import GraphInput
+from sklr.manifold._fastrp_subspace import leading_subspace
 from sklr.utils._base import fit_context
 from sklr.utils._graph import graph_as_matrix
 from sklr.utils._progress import progress
@@ -24,7 +25,9 @@ from sklr.utils._validation import validate_data
 # Sums over neighbours grow with each power: further ones leave single precision on graphs with
 # hubs, and averages do better there.
 _MOST_SUMS = 8
-_CHOSEN = ("weights", "degree_exponent", "input_matrix", "center_powers", "self_weight")
+_CHOSEN = (
+    "weights", "degree_exponent", "input_matrix", "center_powers", "n_subspace_iter", "self_weight",
+)  # fmt: skip
 
 
 def _numbers(name, values, kind, low):
@@ -66,6 +69,9 @@ class FastRPCV(ClassNamePrefixFeaturesOutMixin, GraphInput):
         Try sums over neighbours too (``input_matrix="adjacency"``), up to 8 powers.
     try_centered : bool, default=True
         Try powers without their mean too (``center_powers=True``).
+    n_subspace_iter : int, default=24
+        Try also a random matrix that so many steps of subspace iteration bring near the graph's
+        leading eigenvectors (with up to the least of `n_powers`); 0 does not.
     affinity : {"nearest_neighbors", "precomputed"}, default="nearest_neighbors"
         "precomputed": `X` is the adjacency of a graph. "nearest_neighbors": `X` is a table, and
         the graph is that of its nearest neighbours. Graphs of networkx and igraph are taken with
@@ -105,7 +111,8 @@ default="sparse"
     best_estimator_ : FastRP
         Fitted on the whole graph with the chosen parameters; `remerge` is its method.
     best_params_ : dict
-        `weights`, `degree_exponent`, `input_matrix`, `center_powers` and `self_weight`.
+        `weights`, `degree_exponent`, `input_matrix`, `center_powers`, `n_subspace_iter` and
+        `self_weight`.
     best_score_ : float
         Mean score of the chosen candidate.
     best_index_ : int
@@ -136,7 +143,7 @@ default="sparse"
     itself.
 
     The default of :class:`FastRP` is among the candidates, and stays unless another one is better
-    by a standard error.
+    by a standard error. Subspace iteration has to be better than the rest by a standard error.
 
     Time is that of ``max(n_powers)`` products with the graph for each exponent, 8 for the
     adjacency, and those of the fit; memory that of two tables of the embedding's size beside what
@@ -169,6 +176,7 @@ default="sparse"
         "self_weights": [Interval(Real, 0, None, closed="left"), "array-like"],
         "try_adjacency": ["boolean"],
         "try_centered": ["boolean"],
+        "n_subspace_iter": [Interval(Integral, 0, None, closed="left")],
         "store_powers": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "max_validation": [Interval(Integral, 10, None, closed="left")],
@@ -185,6 +193,7 @@ default="sparse"
         self_weights=(0.0,),
         try_adjacency=True,
         try_centered=True,
+        n_subspace_iter=24,
         affinity="nearest_neighbors",
         n_neighbors=10,
         symmetrize=False,
@@ -207,6 +216,7 @@ default="sparse"
         self.self_weights = self_weights
         self.try_adjacency = try_adjacency
         self.try_centered = try_centered
+        self.n_subspace_iter = n_subspace_iter
         self.affinity = affinity
         self.n_neighbors = n_neighbors
         self.symmetrize = symmetrize
@@ -293,7 +303,11 @@ or array-like of shape (n_samples, n_features)
             seed = int(check_random_state(seed).randint(2**31 - 1))
         params, scores, self.scoring_ = self._scores(adjacency, judge, grid, seed)
         if scores:
-            self.best_index_, means, errors = search.best_candidate(scores, 0)
+            # Bases of subspaces come last; they have to be better by a standard error, as all
+            # others have to than the default.
+            n_sums = sum(not found["n_subspace_iter"] for found in params)
+            sums, _, _ = search.best_candidate(scores[:n_sums], 0)
+            self.best_index_, means, errors = search.best_candidate(scores, sums)
             self.n_validation_ = len(scores[0])
         else:
             self.best_index_, self.n_validation_ = 0, 0
@@ -314,6 +328,7 @@ or array-like of shape (n_samples, n_features)
 
     def _fastrp(self, seed, **settings):
         same = set(FastRP._parameter_constraints) & set(type(self)._parameter_constraints)
+        same -= set(_CHOSEN)
         return FastRP(**{name: getattr(self, name) for name in same} | {"random_state": seed},
                       **settings)  # fmt: skip
 
@@ -359,9 +374,11 @@ or array-like of shape (n_samples, n_features)
         params, scores = [], []
         default = self._default()
         with ChunkThreads(self.n_jobs) as threads:
-            cases = [("transition", e) for e in sorted({*exponents, default["degree_exponent"]})]
-            cases += [("adjacency", e) for e in exponents[-1:] if self.try_adjacency]
-            for matrix, exponent in cases:
+            cases = [("transition", e, 0) for e in sorted({*exponents, default["degree_exponent"]})]
+            cases += [("adjacency", e, 0) for e in exponents[-1:] if self.try_adjacency]
+            if self.n_subspace_iter:
+                cases.append(("transition", exponents[-1], self.n_subspace_iter))
+            for matrix, exponent, n_iter in cases:
                 operator = core.make_operator(
                     adjacency.indptr, adjacency.indices, adjacency.data, n_nodes,
                     transition=matrix == "transition", dtype=dtype,
@@ -378,13 +395,25 @@ or array-like of shape (n_samples, n_features)
                     start = centred
                 most = n_powers[-1] if exponent in exponents else 0
                 most = max(most, 4) if matrix == "transition" else min(most, _MOST_SUMS)
+                numbers = n_powers
+                centring = (False, True) if matrix == "transition" else (False,)
+                if n_iter:
+                    # A basis has few powers worth adding, and none with a constant in it.
+                    numbers, most = sorted({1, n_powers[0]}), n_powers[0]
+                    centring = (self.try_centered,)
+                    if not self.try_centered:
+                        start = start + constant.astype(dtype)
+                        constant = 0.0
+                    start = leading_subspace(
+                        operator, start, n_iter, transition=True, threads=threads
+                    )
                 powers = search.powers_of_rows(
                     operator, start, most, nodes, threads, self._progress(matrix, exponent)
                 )
                 with np.errstate(over="ignore", invalid="ignore"):
                     tables = list(powers)
                 linked = (operator.degrees[nodes] > 0)[:, None]
-                for centre in (False, True) if matrix == "transition" else (False,):
+                for centre in centring:
                     if centre and not (self.try_centered and exponent in exponents):
                         continue
                     shift = 0.0 if centre else np.where(linked, constant, 0.0)
@@ -396,6 +425,7 @@ or array-like of shape (n_samples, n_features)
                         "degree_exponent": exponent,
                         "input_matrix": matrix,
                         "center_powers": centre,
+                        "n_subspace_iter": n_iter,
                     }
                     if not centre and settings.items() <= default.items():
                         total = sum(w * rows for w, rows in zip(default["weights"], units) if w)
@@ -410,7 +440,7 @@ or array-like of shape (n_samples, n_features)
                             if rows is None:
                                 break
                             total = total + weights[k - 1] * rows
-                            if k in n_powers:
+                            if k in numbers:
                                 self_weight = share * weights[:k].sum()
                                 scores.append(score(total + self_weight * own))
                                 params.append(settings | {

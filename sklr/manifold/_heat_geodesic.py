@@ -53,6 +53,7 @@ from sklr.manifold._vertices import (
     warn_of_far,
 )
 from sklr.utils._base import BaseEstimator, fit_context
+from sklr.utils._graph import refuse_annotated
 from sklr.utils._validation import validate_data
 from sklr.utils._warnings import warn_user
 
@@ -169,9 +170,9 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
     n_neighbors_ : int
         Neighbours that were used; 0 with ``affinity="precomputed"``.
     outliers_ : ndarray of shape (n_samples,)
-        Whether a training point is far from all others: ten times as far from its nearest
-        neighbour as the size of that one's own neighbourhood. Points are then placed by their
-        nearest vertices, and a warning is given.
+        Whether a training point is far from all others, but for a few beside it: ten times as far
+        from its neighbours as the size of these ones' own neighbourhoods. Points are then placed
+        by their nearest vertices, and a warning is given.
     component_labels_ : ndarray of shape (n_graph,)
         Connected component of each vertex before components were joined.
     dissimilarity_ : ndarray of shape (n_graph, n_landmarks)
@@ -377,11 +378,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
 
     def _validate(self, X, *, reset):
         pairwise = self.affinity in _PAIRWISE
-        if hasattr(X, "obsm") and hasattr(X, "obsp"):
-            raise TypeError(
-                "X is an AnnData object. Give adata.X or adata.obsm['X_pca'], or, with "
-                "affinity='precomputed', adata.obsp['connectivities']."
-            )
+        refuse_annotated(X, "X")
         X = validate_data(
             self,
             X,
@@ -505,12 +502,11 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         """Take far outliers out of the vertices, and keep the size of each neighbourhood."""
         k = self.n_neighbors_
         distances, indices = self._search(vertices, k)
-        far = far_from_all(distances, indices, k)
+        far, ratio = far_from_all(distances, indices, k)
         self._size = distances[:, k - 1]
         n_far = np.count_nonzero(far)
         if not 0 < n_far <= max(1, len(vertices) // 20) or len(vertices) - n_far <= k:
             return vertices, vertex
-        ratio = float((distances[far, 0] / self._size[indices[far, 0]]).max())
         kept = np.flatnonzero(~far)
         self._size = self._size[kept]
         if vertex is None:
@@ -530,10 +526,9 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
     def _mark_far_distances(self, D, vertex):
         k = self.n_neighbors_
         distances, indices = nearest_neighbors(D, k, metric="precomputed")
-        far = far_from_all(distances, indices, k)
+        far, ratio = far_from_all(distances, indices, k)
         self.outliers_ = far[vertex]
         if far.any():
-            ratio = float((distances[far, 0] / distances[indices[far, 0], k - 1]).max())
             warn_of_far(
                 np.flatnonzero(self.outliers_), ratio, "An edge of the graph does not say how "
                 "long it is, so that the picture does not show how far; see outliers_."

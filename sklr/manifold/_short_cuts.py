@@ -89,7 +89,9 @@ def _find(W, share, distances, projection):
         return i, j
     along = _along(rest, i, j, distances)
     if np.median(along) > _ALONG_ALL:
-        return i[:0], j[:0]
+        # Edges of the manifold that are the only ones of their place are among them: those stay.
+        across = along <= _ALONG_ALL
+        return i[across], j[across]
     return i, j
 
 

@@ -97,11 +97,18 @@ def far_from_all(distances, indices, n_neighbors):
     Returns
     -------
     far : ndarray of bool, shape (n,)
-        The outliers.
+        The outliers: far from their nearest neighbour, or, where a few stand beside each other,
+        from all neighbours that are none of these few.
+    ratio : float
+        By how many sizes of their neighbours' neighbourhoods they are off, at most.
     """
-    radius = distances[:, n_neighbors - 1]
-    scale = radius[indices[:, 0]]
-    return (distances[:, 0] > _FAR * scale) & (scale > 0)
+    k = n_neighbors
+    size = distances[:, k - 1][indices[:, :k]]
+    ratio = np.divide(distances[:, :k], size, out=np.zeros(size.shape), where=size > 0)
+    far = ratio[:, 0] > _FAR
+    if k >= 3:
+        far |= (ratio[:, k // 3 :] > _FAR).all(axis=1)
+    return far, float(ratio[far].max(initial=0.0))
 
 
 def warn_of_far(rows, ratio, placed):
@@ -109,6 +116,6 @@ def warn_of_far(rows, ratio, placed):
     shown = ", ".join(str(row) for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
     warn_user(
         f"{len(rows)} {'point is' if len(rows) == 1 else 'points are'} far from all others (row "
-        f"{shown}; the distance to the nearest is up to {ratio:.3g} times the size of that one's "
+        f"{shown}; the distance to a neighbour is up to {ratio:.3g} times the size of that one's "
         f"own neighbourhood). {placed}"
     )

@@ -287,13 +287,51 @@ list of tuples
             ends, values = _arrays_of_frame(graph, source, target, weight)
         adjacency, nodes = _from_edges(*ends, values, nodes, bool(directed))
     else:
+        _refuse_rows_of_ids(graph)
         adjacency = check_adjacency(graph, name="graph", symmetric=directed is False)
+        _warn_of_rows_of_edges(graph)
         n_nodes = adjacency.shape[0]
         if nodes is None:
             nodes = np.arange(n_nodes)
         elif len(nodes) != n_nodes:
             raise ValueError(f"nodes has {len(nodes)} ids for a matrix of {n_nodes} nodes.")
     return (adjacency, nodes) if return_nodes else adjacency
+
+
+def _refuse_rows_of_ids(graph):
+    """Refuse iterators, and tables of names, for what they are: edge lists in another shape."""
+    if hasattr(graph, "__next__"):
+        raise TypeError(
+            f"graph is an iterator, {type(graph).__name__}: pass list(graph) for a list of edges."
+        )
+    if sparse.issparse(graph) or not hasattr(graph, "__len__"):
+        return
+    table = np.asarray(graph)
+    if table.dtype.kind in "OUS" and table.ndim == 2 and table.shape[1] in (2, 3):
+        ids = table[:, :2].ravel().tolist()
+        if any(isinstance(value, (str, bytes)) for value in ids):
+            raise ValueError(
+                f"graph is a table of names, of shape {table.shape}, and not a matrix of numeric "
+                f"weights.{_AN_EDGE_LIST}"
+            )
+
+
+def _warn_of_rows_of_edges(graph):
+    """Say how a small table is read that may be a matrix, or two or three rows of edges."""
+    if sparse.issparse(graph):
+        return
+    table = np.asarray(graph)
+    n = len(table)
+    ends = table[:, :2]
+    if n not in (2, 3) or not (ends == np.round(ends)).all():
+        return
+    if (table == table.T).all() and not table.diagonal().any():  # one matrix, whatever is meant
+        return
+    warn_user(
+        f"graph has shape {table.shape} and whole numbers in its first two columns, and is taken "
+        f"as the matrix of a graph of {n} nodes.{_AN_EDGE_LIST} A sparse matrix is never taken "
+        "for edges.",
+    )
 
 
 def graph_as_matrix(X: Any, *, precomputed: bool) -> tuple[Any, bool]:

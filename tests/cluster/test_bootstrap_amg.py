@@ -613,3 +613,18 @@ def test_components_of_a_table_ask_for_more_neighbours():
     X, _ = make_blobs(60, centers=[[0, 0], [99, 99]], random_state=0)
     with pytest.warns(UserWarning, match="larger n_neighbors"):
         BootstrapAMGClustering(2, n_neighbors=5, random_state=0).fit(X)
+
+
+def test_the_number_of_clusters_of_a_table_is_that_of_the_largest_silhouette():
+    from sklearn.datasets import load_iris, make_blobs
+
+    X, y = make_blobs(240, 4, centers=[[0] * 4, [8] * 4, [0, 8, 0, 8]], random_state=0)
+    for unit in (1e-6, 1.0, 1e6):
+        model = BootstrapAMGClustering("auto", random_state=0).fit(unit * X)
+        assert model.n_clusters_ == 3
+        assert nmi(y, model.labels_) == 1.0
+    # One species apart and two that overlap: two or three, not one for each handful of points.
+    iris = BootstrapAMGClustering("auto", random_state=0).fit(load_iris().data)
+    assert iris.n_clusters_ in (2, 3)
+    same = np.ones((30, 2))
+    assert BootstrapAMGClustering("auto", random_state=0).fit(same).n_clusters_ == 1

@@ -714,3 +714,42 @@ def test_a_dense_adjacency_that_is_taken_as_a_table_is_said():
     A = np.random.default_rng(0).random((30, 30)) < 0.2
     with pytest.warns(UserWarning, match="affinity=.precomputed. for a graph"):
         FastRP(8, random_state=0).fit((A | A.T).astype(float))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_subspace_iteration_tends_to_leading_eigenvectors(dtype):
+    rng = np.random.default_rng(0)
+    A = np.kron(np.eye(5), np.ones((12, 12))) * rng.uniform(0.5, 1.5, (60, 60))
+    A = A + A.T + 0.02
+    degrees = A.sum(axis=1)
+    half = np.sqrt(degrees)[:, None]
+    values, vectors = np.linalg.eigh(A / half / half.T)
+    wanted = vectors[:, np.argsort(-np.abs(values))[1:5]]  # the first is the constant
+    settings = dict(affinity="precomputed", projection="gaussian", random_state=0)
+    settings |= dict(center_powers=True, n_subspace_iter=30, weights=(1.0,))
+    rp = FastRP(4, dtype=dtype, **settings).fit(A)
+    basis = rp.powers_[0] * half / np.sqrt(degrees.sum())
+    tol = 1e-5 if dtype is np.float32 else 1e-12
+    assert_allclose(basis.T @ basis, np.eye(4), atol=tol)
+    assert_allclose(basis @ basis.T, wanted @ wanted.T, atol=tol)
+    # More columns than the graph has directions: those of a basis, turned, and nothing is NaN.
+    many = FastRP(80, dtype=dtype, **settings).fit(A)
+    assert np.isfinite(many.embedding_).all()
+    turned = many.powers_[0] * half / np.sqrt(degrees.sum())
+    squares = np.linalg.eigvalsh(turned @ turned.T)
+    assert 4 <= (squares > 0.5).sum() < 60
+    assert_allclose(squares[squares > 0.5], 1, atol=0.02)
+    assert_array_equal(many.embedding_, clone(many).set_params(n_jobs=2).fit(A).embedding_)
+    assert_allclose(rp.embedding_, clone(rp).fit(A * 1e-3).embedding_, atol=30 * tol)
+    assert_allclose(rp.transform(A), rp.embedding_, atol=tol)
+
+
+def test_subspace_iteration_of_sums_and_not_in_blocks(tmp_path):
+    A = np.ones((6, 6)) - np.eye(6)
+    settings = dict(input_matrix="adjacency", projection="gaussian", random_state=0)
+    rp = FastRP(3, affinity="precomputed", n_subspace_iter=4, **settings).fit(A)
+    assert_allclose(rp.powers_[0].T @ rp.powers_[0], np.eye(3), atol=1e-5)
+    with pytest.raises(ValueError, match="n_subspace_iter=4 needs all columns at once"):
+        rp.fit_transform_blocks(tmp_path, tmp_path / "out.npy")
+    with pytest.raises(ValueError, match="n_subspace_iter"):
+        FastRP(3, affinity="precomputed", n_subspace_iter=-1).fit(A)

@@ -203,3 +203,22 @@ def test_centred_powers_are_powers_without_their_mean():
     assert_allclose(rp.embedding_, wanted, rtol=1e-9, atol=1e-9)
     with pytest.raises(ValueError, match="center_powers=True needs input_matrix='transition'"):
         FastRP(4, input_matrix="adjacency", center_powers=True).fit(A)
+
+
+def test_a_basis_of_a_subspace_is_chosen_by_a_standard_error_only():
+    # A dense graph of many groups, with few dimensions to hold them: a basis holds most.
+    dense, _, labels = make_attributed_sbm(
+        900, n_clusters=24, mean_degree=40, mixing=0.55, random_state=1
+    )
+    known = np.where(np.arange(900) < 450, labels, -1)
+    model = tuner().fit(dense, known)
+    results = model.cv_results_
+    n_iter = np.array([p["n_subspace_iter"] for p in results["params"]])
+    assert model.best_params_["n_subspace_iter"] == 24
+    means = results["mean_test_score"]
+    best_sum = np.where(n_iter == 0, means, -np.inf).argmax()
+    assert means[best_sum] + results["std_error_to_best"][best_sum] < model.best_score_
+    same = FastRP(32, affinity="precomputed", random_state=0, **model.best_params_).fit(dense)
+    assert_array_equal(model.embedding_, same.embedding_)
+    without = tuner(n_subspace_iter=0).fit(dense, known)
+    assert len(without.cv_results_["params"]) == (n_iter == 0).sum()

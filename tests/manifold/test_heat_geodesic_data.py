@@ -187,7 +187,21 @@ def test_sparse_points_and_sparse_distances():
 
 def test_an_anndata_object_is_refused_with_a_way_out():
     class AnnData:
-        obsm = obsp = {}
+        obs, obsm, obsp = {}, {"X_pca": 0}, {}
 
-    with pytest.raises(TypeError, match="AnnData object. Give adata.X or adata.obsm"):
+    with pytest.raises(ValueError, match=r"annotated object.*X\.X and those in .obsm.*X_pca"):
         HeatGeodesicEmbedding().fit(AnnData())
+
+
+@pytest.mark.parametrize("affinity", ["alpha", "precomputed_distance"])
+def test_far_points_beside_each_other_are_marked(affinity):
+    X = np.random.default_rng(0).standard_normal((200, 3))
+    X[:2] = 1e4 + np.array([[0.0], [1.0]])
+    X[2] = -3e4
+    given = X if affinity == "alpha" else cdist(X, X)
+    with pytest.warns(UserWarning, match="3 points are far from all others"):
+        model = HeatGeodesicEmbedding(affinity=affinity, random_state=0).fit(given)
+    assert_array_equal(np.flatnonzero(model.outliers_), [0, 1, 2])
+    # A sparse part beside a dense one is no outlier.
+    X[:20], X[20:] = 3 * X[100:120], 0.05 * X[20:]
+    assert not HeatGeodesicEmbedding(random_state=0).fit(X).outliers_[20:].any()

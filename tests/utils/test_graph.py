@@ -1,5 +1,7 @@
 """Graphs of every kind give one adjacency, and bad ones a message that helps."""
 
+import warnings
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -325,3 +327,33 @@ def test_rounding_is_judged_by_the_precision_of_the_input(dtype, small):
 
 def test_half_precision_is_taken():
     assert_array_equal(to_adjacency(np.ones((2, 2), np.float16)).toarray(), 1)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[[0, 1], [1, 2]], [[0, 1], [2, 3]], [[0, 1, 0.5], [1, 2, 1.0], [0, 2, 2.0]]],
+    ids=["chain", "apart", "weighted"],
+)
+def test_a_small_table_that_may_be_edges_is_not_silent(rows):
+    for table in (rows, np.array(rows)):
+        with pytest.warns(UserWarning, match="taken as the matrix"):
+            read = to_adjacency(table)
+        assert_array_equal(read.toarray(), rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        to_adjacency(sparse.csr_array(np.array(rows)))
+        to_adjacency([[0, 2], [2, 0]])  # the same graph either way
+        to_adjacency([[0, 0.5, 1], [0.5, 0, 1], [1, 1, 0]])
+        to_adjacency([[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]])
+
+
+def test_tables_of_names_and_iterators_are_told():
+    for table in (np.array([["a", "b"], ["b", "c"]]), np.array([[0, "a"], ["a", 1]], dtype=object)):
+        with pytest.raises(ValueError, match="table of names.*columns as a tuple"):
+            to_adjacency(table)
+    with pytest.raises(TypeError, match="list\\(graph\\)"):
+        to_adjacency((i, i + 1) for i in range(3))
+    # A list of tuples may mix numbers and names; 1 and "1" are two nodes.
+    adjacency, nodes = to_adjacency([(0, "a"), ("a", 1), (1, "1")], return_nodes=True)
+    assert sorted(map(repr, nodes)) == ["'1'", "'a'", "0", "1"]
+    assert adjacency.nnz == 6
