@@ -52,6 +52,7 @@ def test_code_of_a_page_runs(name, capsys, tmp_path, monkeypatch):
     namespace = {}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message="Creating a dataset")  # MOABB's, through h5py
         for number, block in enumerate(blocks, 1):
             exec(compile(block, f"{name}, block {number}", "exec"), namespace)
     assert capsys.readouterr().out.strip()
