@@ -11,6 +11,9 @@ def progress(
 ) -> Generator[Any, None, None]:
     """Iterate over `items`, showing how far it is on standard error when `verbose`.
 
+    A loop that is left before its end, as one is that has converged, ends its bar at 100 %, with
+    the number of steps that it took.
+
     Parameters
     ----------
     items : iterable
@@ -34,10 +37,32 @@ def progress(
         from tqdm import tqdm
     except ModuleNotFoundError:
         began = shown = time.monotonic()
-        for done, item in enumerate(items, start=1):
-            yield item
-            if time.monotonic() - shown > 5 or done == total:
-                shown = time.monotonic()
-                print(f"{description}: {done}/{total}, {shown - began:.0f} s", file=sys.stderr)
+        done = 0
+        try:
+            for done, item in enumerate(items, start=1):
+                yield item
+                if time.monotonic() - shown > 5 or done == total:
+                    shown = time.monotonic()
+                    print(f"{description}: {done}/{total}, {shown - began:.0f} s", file=sys.stderr)
+        except GeneratorExit:
+            print(f"{description}: {_ended(done, total)}", file=sys.stderr)
+            raise
         return
-    yield from tqdm(items, total=total, desc=description, file=sys.stderr)
+    bar = tqdm(total=total, desc=description, file=sys.stderr)
+    try:
+        for item in items:
+            yield item
+            bar.update()
+    except GeneratorExit:
+        # The loop was left: a bar that stays at 5 % would look like a failure.
+        bar.update()
+        bar.set_description_str(f"{description}, {_ended(bar.n, total)}", refresh=False)
+        bar.total = bar.n
+        bar.refresh()
+        raise
+    finally:
+        bar.close()
+
+
+def _ended(done: int, total: int) -> str:
+    return f"ended after {done} of at most {total}"
