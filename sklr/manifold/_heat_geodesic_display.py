@@ -1,5 +1,7 @@
 """Figures of a heat-geodesic embedding; matplotlib is imported when one is drawn."""
 
+import datetime
+import re
 from numbers import Real
 
 import numpy as np
@@ -8,6 +10,11 @@ from sklearn.utils.validation import check_is_fitted
 from sklr.utils._axes import new_axes
 from sklr.utils._imports import import_optional
 from sklr.utils._warnings import warn_user
+
+_DATES = (np.datetime64, datetime.date)  # pandas' Timestamp is a datetime, and that is a date
+_MICROSECONDS = 86400e6  # of a day
+# A legend has no more lines; it says how many labels there are besides.
+_MOST = 40
 
 
 def _beside(n):
@@ -20,12 +27,12 @@ def _colours_of(y, n):
 
     Returns
     -------
-    kind : {"numbers", "labels"}
+    kind : {"numbers", "dates", "labels"}
         Which of them.
     values : ndarray of shape (n,)
-        Numbers, or positions in `labels`.
+        Numbers, days since 1970, or positions in `labels`.
     labels : list or None
-        Labels in their order: that of ordered categories, else sorted.
+        Labels in their order: that of ordered categories, else sorted, "10" after "9".
     """
     categories = getattr(getattr(y, "cat", None), "categories", None)
     if categories is None and getattr(y, "categories", None) is not None:
@@ -38,6 +45,11 @@ def _colours_of(y, n):
     # Whatever is not equal to itself, None, and pandas' NA are missing.
     missing = np.array([v is None or str(v) in ("<NA>", "NaT") or v != v for v in listed], bool)
     known = listed[~missing]
+    if categories is None and len(known) and all(isinstance(v, _DATES) for v in known):
+        days = np.array(known.tolist(), dtype="datetime64[us]")
+        values = np.full(n, np.nan)
+        values[~missing] = days.astype(float) / _MICROSECONDS
+        return "dates", values, None
     if categories is None:
         numbers = all(isinstance(v, Real) and not isinstance(v, (bool, np.bool_)) for v in known)
         whole = numbers and all(float(v).is_integer() for v in known)
@@ -51,7 +63,7 @@ def _colours_of(y, n):
             known = np.array([int(v) for v in known], dtype=object)
         labels = list(dict.fromkeys(known.tolist()))
         try:
-            labels = sorted(labels)
+            labels = sorted(sorted(labels), key=_parts)
         except TypeError:  # of several types
             labels = sorted(labels, key=lambda v: (type(v).__name__, str(v)))
     else:
@@ -61,6 +73,13 @@ def _colours_of(y, n):
     values = np.full(n, -1)
     values[~missing] = [place[v] for v in known.tolist()]
     return "labels", values, labels
+
+
+def _parts(label):
+    """Split a text into words and numbers, so that "cluster 10" comes after "cluster 2"."""
+    if not isinstance(label, str):
+        return []
+    return [(0, int(v), "") if v.isdigit() else (1, 0, v) for v in re.findall(r"\d+|\D+", label)]
 
 
 def _distinct_colours(n):
@@ -164,12 +183,15 @@ class EmbeddingDisplay:
             Itself.
         """
         Y = np.asarray(self.embedding)
+        own = ax is None
         if Y.ndim != 2 or not Y.shape[1]:
             raise ValueError(f"embedding must have shape (n, n_components), got {Y.shape}.")
         if Y.shape[1] == 2:
             ax, figure = new_axes(ax, "EmbeddingDisplay")
         else:
             ax, figure = self._other_axes(ax, Y.shape[1])
+        if own:
+            figure.set_layout_engine("constrained")  # it leaves room for legends beside the axes
         n_drawn = 3 if getattr(ax, "name", "") == "3d" else 2
         if Y.shape[1] > n_drawn:
             warn_user(
@@ -187,6 +209,8 @@ class EmbeddingDisplay:
         else:
             # Distances are what the picture is about.
             ax.set_aspect("equal", adjustable="datalim" if n_drawn == 2 else None)
+            if n_drawn == 3:
+                ax.locator_params(nbins=4)  # a flat axis has no room for more
             ax.set(
                 **{f"{axis}label": f"component {k}" for k, axis in enumerate("xyz"[:n_drawn], 1)}
             )
@@ -208,13 +232,28 @@ class EmbeddingDisplay:
             grey = ax.scatter(
                 *points[missing].T, **{**options, "color": "0.75", "label": "missing"}
             )
-        if kind == "numbers":
+        beside = {
+            "loc": "upper left",
+            "bbox_to_anchor": (1.02, 1.0),
+            "borderaxespad": 0.0,
+            "fontsize": "small",
+        }
+        if kind != "labels":
             known = ~missing
             self.scatter_ = ax.scatter(*points[known].T, c=values[known], **options)
-            bar = figure.colorbar(self.scatter_, ax=ax)
+            bar = figure.colorbar(self.scatter_, ax=ax, pad=0.15 if points.shape[1] == 3 else 0.05)
             bar.set_label("y" if label is None else str(label))
+            if kind == "dates":
+                dates = import_optional(
+                    "matplotlib.dates", extra="plot", feature="EmbeddingDisplay"
+                )
+                locator = dates.AutoDateLocator()
+                bar.ax.yaxis.set_major_locator(locator)
+                bar.ax.yaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
             if missing.any():
-                ax.legend(handles=[grey], fontsize="small")
+                # Above the axes: the colour bar is beside them.
+                above = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0)}
+                ax.legend(handles=[grey], **{**beside, **above})
             return
         colours = _distinct_colours(len(labels))
         self.scatter_ = [
@@ -223,18 +262,20 @@ class EmbeddingDisplay:
             )
             for k, name in enumerate(labels)
         ]
-        beside = {}
-        if len(labels) > 10:
-            beside = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5), "borderaxespad": 0.0}
+        handles, texts = ax.get_legend_handles_labels()
+        if len(handles) > _MOST:
+            rest = len(handles) - _MOST
+            handles, texts = handles[:_MOST], texts[:_MOST]
+            handles.append(ax.scatter([], [], alpha=0.0))
+            texts.append(f"and {rest} more")
         ax.legend(
+            handles,
+            texts,
             markerscale=2,
-            fontsize="small",
             title=None if label is None else str(label),
-            ncols=1 + len(labels) // 25,
+            ncols=1 + len(handles) // 22,
             **beside,
         )
-        if beside:
-            figure.set_layout_engine("tight")
 
 
 class HeatEntropyDisplay:

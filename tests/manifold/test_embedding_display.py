@@ -93,3 +93,24 @@ def test_one_three_and_four_components():
     _, ax = pyplot.subplots()
     with pytest.warns(UserWarning, match="3 components; the first 2 are drawn"):
         EmbeddingDisplay(cloud(d=3)).plot(ax=ax)
+
+
+def test_dates_are_a_scale_and_missing_ones_grey():
+    dates = pd.Series(pd.date_range("2020-01-01", periods=6, freq="365D"))
+    dates[2] = pd.NaT
+    display = EmbeddingDisplay(np.arange(12.0).reshape(6, 2), dates, label="day").plot()
+    drawn = display.scatter_.get_array()
+    assert_allclose(np.diff(drawn), [365, 730, 365, 365])
+    (bar,) = [ax for ax in display.figure_.axes if ax is not display.ax_]
+    display.figure_.canvas.draw()
+    assert any("20" in text.get_text() for text in bar.get_yticklabels())
+    assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == ["missing"]
+
+
+def test_a_legend_of_very_many_labels_says_how_many_more():
+    labels = [f"cluster {k}" for k in range(150)]
+    Y = np.random.default_rng(0).standard_normal((150, 2))
+    legend = EmbeddingDisplay(Y, labels).plot().ax_.get_legend()
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts[:11] == labels[:11]  # 10 after 9
+    assert texts[-1] == "and 110 more" and len(texts) == 41
