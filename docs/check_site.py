@@ -23,7 +23,17 @@ import urllib.parse
 import urllib.request
 
 PHONE = 390
-SEARCHED = {"FastRP": "FastRP", "Sinkhorn": "transport", "covariance": "covariance"}
+SEARCHED = {
+    "FastRP": "FastRP",
+    "Sinkhorn": "transport",
+    "covariance": "covariance",
+    "cite": "howto/cite",
+    "save": "howto/save",
+    "missing values": "howto/missing",
+    "imputation": "howto/missing",
+    "scRNA": "howto/single_cells",
+    "compare samples": "howto/compare",
+}
 
 
 class Page(html.parser.HTMLParser):
@@ -64,6 +74,39 @@ def broken_links(folder):
             ):
                 wrong.append(f"{name}: {link} has no such anchor")
     return len(pages), wrong
+
+
+def faults_of_api_pages(folder):
+    """Return estimators whose pages lack methods, and pages of API and guide without each other.
+
+    A guide page links to the estimators that it is about; a page of the API links to its guide.
+    """
+    root = pathlib.Path(__file__).parents[1]
+    sys.path[:0] = [str(root), str(root / "docs")]
+    from make_tables import guides
+
+    from sklr.utils import all_estimators, all_module_estimators
+
+    estimators = {cls.__name__ for _, cls in all_estimators() + all_module_estimators()}
+    wrong = []
+    for dotted, guide in guides().items():
+        page = f"generated/{dotted}.html"
+        path = folder / page
+        if not path.is_file():
+            wrong.append(f"{page} is not there")
+            continue
+        text = path.read_text(encoding="utf-8")
+        name = dotted.rpartition(".")[2]
+        target = f"{guide.removeprefix('/')}.html"
+        article = text[text.find("<article") :]
+        if f'href="../{target}"' not in article:
+            wrong.append(f"{page} does not link to {target}")
+        if name in estimators:
+            if f'id="{dotted}.fit"' not in text:
+                wrong.append(f"{page} has no method fit")
+            if f'href="../{page}' not in (folder / target).read_text(encoding="utf-8"):
+                wrong.append(f"{target} does not link to {page}")
+    return wrong
 
 
 class Browser:
@@ -183,6 +226,9 @@ def main():
         sys.exit(f"{folder} has no index.html: build the pages first (make docs)")
     count, wrong = broken_links(folder)
     print(f"{count} pages, links and anchors: {len(wrong)} wrong")
+    api = faults_of_api_pages(folder)
+    print(f"pages of the API and of the guide: {len(api)} wrong")
+    wrong += api
     absent = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]
     if absent:
         print(f"no browser opened: {' and '.join(absent)} not found")
