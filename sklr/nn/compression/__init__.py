@@ -9,12 +9,16 @@ from sklr.utils._imports import lazy_names
 # Public name -> the file that holds it.
 _HOMES = {
     "AtomicFeatureMimicking": "_feature_mimicking",
+    "CompensatedConv": "_compensated",
+    "CompensatedLinear": "_compensated",
+    "EigenspaceCompensation": "_compensation",
     "FisherWeightedSVD": "_fisher",
     "LowRankConv": "_factorised",
     "LowRankDecomposition": "_decomposition",
     "LowRankEmbedding": "_factorised",
     "LowRankLinear": "_factorised",
     "WeightSVD": "_weight_svd",
+    "eora_factors": "_compensation",
     "weighted_low_rank": "_low_rank",
 }
 

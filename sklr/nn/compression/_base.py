@@ -1,7 +1,7 @@
 """Base of the compressors: find layers, watch data go through, replace what is worth it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
 
@@ -23,6 +23,7 @@ from sklr._torch._layers import (
 )
 from sklr._torch._module_first import ModuleEstimator, check_module
 from sklr._torch._untouched import copy_of, copy_to_run, plain_tensors
+from sklr.nn.compression._compensated import compensated
 from sklr.nn.compression._factorised import factorised, n_parameters
 from sklr.utils._base import fit_context
 from sklr.utils._progress import progress
@@ -41,11 +42,26 @@ class Solution:
         Rank -> (down, up, bias) in float64.
     n_params : callable
         Rank -> number of parameters.
+    scale : float or None
+        What errors are relative to; None is the root of all squares of the spectrum.
+    base : Tensor or None
+        The matrix beside which the factors stand, in the layer's precision; None is none.
+    more : dict
+        Further entries of the report.
     """
 
     spectrum: np.ndarray
     factors: Callable[[int], tuple[Any, Any, Any]]
     n_params: Callable[[int], int]
+    scale: float | None = None
+    base: torch.Tensor | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def relative_error(self, rank: int) -> float:
+        """Return what a rank loses, relative to `scale`."""
+        squares = self.spectrum**2
+        total = float(squares.sum()) ** 0.5 if self.scale is None else self.scale
+        return float(squares[rank:].sum()) ** 0.5 / total if total else 0.0
 
 
 @dataclass
@@ -56,10 +72,12 @@ class Replacement:
     down: torch.Tensor
     up: torch.Tensor
     bias: torch.Tensor | None
+    base: torch.Tensor | None = None
 
     def layer_in_place_of(self, part: Any) -> Any:
         """Return the new layer, in the precision, on the device and in the mode of the old."""
-        return factorised(part, self.layer.kind, self.down, self.up, self.bias)
+        new = factorised(part, self.layer.kind, self.down, self.up, self.bias)
+        return new if self.base is None else compensated(part, new, self.base)
 
 
 class BaseCompressor(ModuleEstimator):
@@ -118,7 +136,7 @@ class BaseCompressor(ModuleEstimator):
             )
         run = copy_to_run(module)
         layers = find_layers(run)
-        chosen = choose_layers(layers, self.targets, self._kinds)
+        chosen = self._choose(run, layers)
         check_ranks_by_name(self.rank, chosen)
         with plain_tensors():
             seen = self._look(run, chosen, X, y) if self._needs_data() else {}
@@ -131,6 +149,10 @@ class BaseCompressor(ModuleEstimator):
     def _of_setting(self) -> str:
         """Return what of the parameters makes data necessary, for a message."""
         return ""
+
+    def _choose(self, run: Any, layers: list[Layer]) -> list[Layer]:
+        """Return the layers to look at."""
+        return choose_layers(layers, self.targets, self._kinds)
 
     def _watch(self, layer: Layer) -> Any:
         """Return what sums up what a layer sees: called with it, with `side` and `n_rows`."""
@@ -203,28 +225,23 @@ class BaseCompressor(ModuleEstimator):
             solution = self._solve(layer, part, sums)
             spectra[layer.name] = solution.spectrum
             r = self._rank_of(layer, solution)
-            total = float((solution.spectrum**2).sum())
-            if r is None or solution.n_params(r) >= row["params_before"]:
-                if isinstance(self.rank, Mapping) and r is None:
-                    why = "no rank is given for it"
-                elif r is None:
-                    why = "all of it is to be kept"
-                else:
-                    why = f"rank {r} would save nothing"
+            why = self._reason_to_keep(layer, solution, r, row["params_before"])
+            if r is None or why:
                 row.update(status="kept", reason=why)
                 continue
             down, up, bias = solution.factors(r)
-            dropped = float((solution.spectrum[r:] ** 2).sum())
             row.update(
                 status="compressed",
                 rank=len(down),
                 params_after=solution.n_params(len(down)),
-                relative_error=(dropped / total) ** 0.5 if total else 0.0,
+                relative_error=solution.relative_error(r),
                 reason="",
+                **solution.more,
             )
             store = torch.float64 if part.weight.dtype == torch.float64 else torch.float32
             down, up, bias = (None if v is None else v.to("cpu", store) for v in (down, up, bias))
-            found[layer.name] = Replacement(layer, down, up, bias)
+            base = None if solution.base is None else solution.base.cpu()
+            found[layer.name] = Replacement(layer, down, up, bias, base)
         self._found = self._selected(run, found, report)
         found = self._found
         self.report_ = list(report.values())
@@ -234,6 +251,17 @@ class BaseCompressor(ModuleEstimator):
         self.n_params_before_ = n_parameters(run)
         self.n_params_after_ = self.n_params_before_ - saved
         self.ratio_ = self.n_params_after_ / self.n_params_before_
+
+    def _reason_to_keep(
+        self, layer: Layer, solution: Solution, rank: int | None, n_before: int
+    ) -> str:
+        """Return why a layer stays as it is; empty where it is replaced."""
+        if rank is None:
+            by_name = isinstance(self.rank, Mapping)
+            return "no rank is given for it" if by_name else "all of it is to be kept"
+        if solution.n_params(rank) >= n_before:
+            return f"rank {rank} would save nothing"
+        return ""
 
     def _selected(
         self, run: Any, found: dict[str, Replacement], report: dict[str, dict[str, Any]]

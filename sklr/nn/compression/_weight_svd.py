@@ -127,7 +127,7 @@ class WeightSVD(BaseCompressor):
         return f" with scaling={self.scaling!r}"
 
     def _watch(self, layer: Layer) -> Any:
-        return Seen(layer) if self.scaling == "whitening" else _Sizes(layer)
+        return Seen(layer) if self.scaling == "whitening" else InputSizes(layer)
 
     def _solve(self, layer: Layer, part: Any, seen: Any) -> Solution:
         W, bias = matrix_and_bias(layer, part)
@@ -144,7 +144,7 @@ class WeightSVD(BaseCompressor):
         return Solution(svd.values.cpu().numpy(), lambda r: (*svd.balanced(r), bias), n_params)
 
 
-class _Sizes:
+class InputSizes:
     """Mean size of each input of a layer."""
 
     side = "input"
