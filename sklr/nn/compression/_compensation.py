@@ -89,8 +89,8 @@ class EigenspaceCompensation(BaseCompressor):
 
     A layer's weight :math:`W` becomes :math:`W_c + B A`: a rounded or pruned :math:`W_c`, and two
     thin matrices that give back what it lost. They minimise the mean squared error
-    :math:`E \|(W - W_c - B A) x\|^2` of the layer's outputs on the inputs that `X` brings to it, by a
-    singular value decomposition in the eigenspace of these inputs. Nothing is trained.
+    :math:`E \|(W - W_c - B A) x\|^2` of the layer's outputs on the inputs that `X` brings to it,
+    by a singular value decomposition in the eigenspace of these inputs. Nothing is trained.
 
     Parameters
     ----------
@@ -125,8 +125,8 @@ class EigenspaceCompensation(BaseCompressor):
         Which layers. None is each linear or convolutional layer but the last one, in the order of
         ``named_modules``, and with a network or a dict as `compressor` those whose weights differ;
         "all" has the last one too; "all-linear" is linear layers without it. Else names of layers
-        or their last parts, a regular expression after ``"re:"``, or a callable that gets a name and
-        a description of the layer.
+        or their last parts, a regular expression after ``"re:"``, or a callable that gets a name
+        and a description of the layer.
     energy : float, default=0.99
         What ``rank="energy"`` gives back, in (0, 1].
     batch_size : int, default=256
@@ -161,22 +161,21 @@ class EigenspaceCompensation(BaseCompressor):
     eora_factors : The path of one matrix.
     CompensatedLinear : The layer that comes in.
     AtomicFeatureMimicking : Replaces a layer by thin ones, in place of quantising it.
-    torch.ao.quantization : Quantised arithmetic.
+    torch.nn.utils.prune : Sets weights to zero, by masks.
 
     Notes
     -----
-    Compressed weights are held as ordinary dense tensors in the network's precision: the result says
-    how good such a network is, and trains, but is not smaller in memory by itself. To run it with
-    packed integers or sparse kernels, put such a layer in the place of ``layer.base``, or call
+    Compressed weights are held as ordinary dense tensors in the network's precision: the result
+    says how good such a network is, and trains, but is not smaller in memory by itself. To run it
+    with packed integers or sparse kernels, put such a layer in the place of ``layer.base``, or call
     :func:`eora_factors`. Paths that are fitted for one compressed weight are wrong for another.
 
     `X` decides what is given back: inputs of the task at hand serve that task best. A few hundred
     samples do; layers that see fewer rows than they have inputs are warned about.
 
     The time is one pass over `X`, and an eigendecomposition of n and a singular value decomposition
-    of m x n for a layer of m outputs and n inputs, in float64. Memory: two copies of the network and
-    an n x n matrix a layer. Sums are exact, so that neither order nor size of batches matters;
-    the authors' own code weights early batches down.
+    of m x n for a layer of m outputs and n inputs, in float64. Memory: two copies of the network
+    and an n x n matrix a layer. Sums are exact, so that neither order nor size of batches matters.
 
     References
     ----------
@@ -328,8 +327,8 @@ class EigenspaceCompensation(BaseCompressor):
             made = self._given(layer)
             if made is None:
                 raise ValueError(
-                    f"compressor has no weight of layer {layer.name!r}, which is among the targets; "
-                    f"it has those of {sorted(self.compressor)[:10]}"
+                    f"compressor has no weight of layer {layer.name!r}, which is among the "
+                    f"targets; it has those of {sorted(self.compressor)[:10]}"
                 )
         else:
             made = self.compressor(W.clone())
