@@ -19,6 +19,10 @@ _HOMES = {
     "LowRankLinear": "_factorised",
     "WeightSVD": "_weight_svd",
     "eora_factors": "_compensation",
+    "apply_structure": "_structure",
+    "from_sklearn": "_from_sklearn",
+    "load_compressed": "_structure",
+    "save_compressed": "_structure",
     "weighted_low_rank": "_low_rank",
 }
 
