@@ -72,6 +72,11 @@ def from_sklearn(estimator: Any) -> Any:
     check_is_fitted(model)
     activation: str | None = None
     if isinstance(model, (MLPClassifier, MLPRegressor)):
+        if model.out_activation_ not in ("identity", "softmax", "logistic"):
+            raise TypeError(
+                f"from_sklearn: the outputs of {model!r} go through {model.out_activation_}, which "
+                "no layer of the network does"
+            )
         # A layer's coefs_ are (inputs, outputs).
         weights = [W.T for W in model.coefs_]
         biases = list(model.intercepts_)

@@ -106,6 +106,11 @@ def _part_of(structure: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _replacement(layer: Layer, name: str, part: Mapping[str, Any]) -> Replacement:
     """Return what stands in a layer's place, as matrices."""
+    for key, value in part.items():
+        plain = isinstance(value, torch.Tensor) and value.layout == torch.strided
+        if not plain or value.is_quantized or not value.is_floating_point():
+            kind = getattr(value, "dtype", type(value).__name__)
+            raise ValueError(f"{key} of layer {name!r} holds {kind}, not real numbers")
     compensated = "base.weight" in part
     bias = part.get("base.bias" if compensated else "up.bias")
     down, up = part["down.weight"], part["up.weight"]
@@ -114,10 +119,12 @@ def _replacement(layer: Layer, name: str, part: Mapping[str, Any]) -> Replacemen
     base = part["base.weight"].flatten(1) if compensated else None
     m, n = layer.shape
     fit = down.shape[1] == n and len(up) == m and len(down) == up.shape[1]
+    fit = fit and (bias is None or tuple(bias.shape) == (m,))
     if not fit or (base is not None and tuple(base.shape) != (m, n)):
         raise ValueError(
             f"layer {name!r} of the network is a {layer.kind} of {layer.shape} (outputs, inputs); "
-            f"structure has matrices of {tuple(up.shape)} and {tuple(down.shape)} there"
+            f"structure has tensors there "
+            f"of {[tuple(value.shape) for value in part.values()]}"
         )
     return Replacement(layer, down, up, bias, base)
 

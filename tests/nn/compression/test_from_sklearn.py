@@ -78,7 +78,7 @@ def test_several_labels():
 def test_regressions(n_targets):
     X, y = numbers(n_targets)
     for model in (
-        MLPRegressor((9,), max_iter=30, random_state=0),
+        MLPRegressor(hidden_layer_sizes=(9,), max_iter=30, random_state=0),
         LinearRegression(),
         LinearRegression(fit_intercept=False),
         Lasso(0.1),
@@ -126,7 +126,11 @@ def test_sparse_coefficients_and_single_precision():
 def test_steps_before_go_into_the_first_layer(step):
     X, y = numbers()
     X = X * np.geomspace(0.1, 100, 6) + 7
-    model = fitted(make_pipeline(step, MaxAbsScaler(), MLPRegressor((5,), max_iter=20)), X, y)
+    model = fitted(
+        make_pipeline(step, MaxAbsScaler(), MLPRegressor(hidden_layer_sizes=(5,), max_iter=20)),
+        X,
+        y,
+    )
     network = from_sklearn(model)
     assert [type(part) for part in network] == [nn.Linear, nn.ReLU, nn.Linear]
     assert_allclose(said(model, X)[:, 0], model.predict(X), rtol=1e-9, atol=1e-9)
@@ -147,6 +151,9 @@ def test_refusals():
             from_sklearn(model.fit(X, y))
     with pytest.raises(TypeError, match="PoissonRegressor"):
         from_sklearn(PoissonRegressor().fit(X, y))
+    poisson = MLPRegressor("poisson", hidden_layer_sizes=(4,), max_iter=3)
+    with pytest.raises(TypeError, match="exp"):
+        from_sklearn(fitted(poisson, X, y + 1.0))
     with pytest.raises(NotFittedError):
         from_sklearn(MLPClassifier())
     with pytest.raises(TypeError, match="clips"):
