@@ -288,7 +288,7 @@ def _served(fitted: Any) -> Any:
     if isinstance(model, TorchClassifierMixin):
         served = copy.copy(model)
         # Of the network before.
-        vars(served).pop("_optimizer_states", None)
+        served.__dict__.pop("_optimizer_states", None)
         if getattr(served, "early_stopping", False):
             served.early_stopping = False  # partial_fit has none
         return served

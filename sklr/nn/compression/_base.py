@@ -174,18 +174,28 @@ class BaseCompressor(ModuleEstimator):
             name=name,
         )
         self._check_rows(chosen, seen)
-        few = [
-            f"{layer.name} ({seen[layer.name].n_rows} rows, {min(layer.shape)} directions)"
-            for layer in chosen
-            if 0 < seen[layer.name].n_rows < min(layer.shape)
-        ]
+        self._warn_of_few_rows(chosen, seen)
+        return seen
+
+    def _warn_of_few_rows(self, chosen: list[Layer], seen: dict[str, Any]) -> None:
+        """Warn of data that cannot show all directions of a layer."""
+        few = []
+        for layer in chosen:
+            sums, wanted = seen[layer.name], min(layer.shape)
+            n, different = sums.n_rows, sums.n_distinct
+            # Half: rows that nearly meet by chance are no copies.
+            if 0 < n < wanted:
+                few.append(f"{layer.name} ({n} rows, {wanted} directions)")
+            elif 1 < different < min(wanted, n / 2):
+                few.append(
+                    f"{layer.name} ({n} rows, {different} of them differ, {wanted} directions)"
+                )
         if few:
             more = f" and {len(few) - 3} more" if len(few) > 3 else ""
             warn_user(
-                f"{name}: X has fewer rows than a layer has directions, so that others count as "
-                f"unused: {', '.join(few[:3])}{more}. Hand over more samples."
+                f"{type(self).__name__}: X has fewer rows than a layer has directions, so that "
+                f"others count as unused: {', '.join(few[:3])}{more}. Hand over more samples."
             )
-        return seen
 
     def _check_rows(self, chosen: list[Layer], seen: dict[str, Any]) -> None:
         """Refuse data that reach no layer, or a layer once."""
@@ -202,6 +212,14 @@ class BaseCompressor(ModuleEstimator):
                     f"{name}: layer {layer.name!r} saw 1 row of X, which says nothing of how "
                     "inputs vary; hand over a few hundred samples"
                 )
+        reached = [layer for layer in chosen if seen[layer.name].n_rows]
+        if all(seen[layer.name].n_distinct == 1 for layer in reached):
+            first = reached[0].name
+            raise ValueError(
+                f"{name}: the {seen[first].n_rows} rows of {seen[first].side}s of layer {first!r} on "
+                "X are all equal, which says nothing of how they vary; hand over a few hundred "
+                "different samples"
+            )
 
     def _replace(
         self, run: Any, layers: list[Layer], chosen: list[Layer], seen: dict[str, Any]
@@ -221,6 +239,10 @@ class BaseCompressor(ModuleEstimator):
             if sums is not None and not sums.n_rows:
                 row.update(status="kept", reason="no input of X reaches it")
                 continue
+            if sums is not None and sums.n_distinct == 1:
+                why = f"the {sums.n_rows} rows of its {sums.side}s on X are all equal"
+                row.update(status="kept", reason=why)
+                continue
             _check_finite(part, layer, type(self).__name__)
             solution = self._solve(layer, part, sums)
             spectra[layer.name] = solution.spectrum
@@ -239,7 +261,8 @@ class BaseCompressor(ModuleEstimator):
                 **solution.more,
             )
             store = torch.float64 if part.weight.dtype == torch.float64 else torch.float32
-            down, up, bias = (None if v is None else v.to("cpu", store) for v in (down, up, bias))
+            down, up = down.to("cpu", store), up.to("cpu", store)
+            bias = None if bias is None else bias.to("cpu", store)
             base = None if solution.base is None else solution.base.cpu()
             found[layer.name] = Replacement(layer, down, up, bias, base)
         self._found = self._selected(run, found, report)

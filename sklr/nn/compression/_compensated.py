@@ -172,6 +172,10 @@ class CompensatedConv(nn.Module):
 
     _is_factorised = True
 
+    base: Any
+    down: Any
+    up: Any
+
     def __init__(self, base: nn.Module, down: nn.Module, up: nn.Module) -> None:
         super().__init__()
         self.base = base

@@ -323,12 +323,14 @@ class EigenspaceCompensation(BaseCompressor):
             made = pruned_in_groups(W, *self.n_m)
         elif self.compressor == "magnitude":
             made = pruned(W, self.sparsity)
-        elif isinstance(self.compressor, (nn.Module, Mapping)):
+        elif isinstance(self.compressor, nn.Module):
+            made = self._given(layer)
+        elif isinstance(self.compressor, Mapping):
             made = self._given(layer)
             if made is None:
                 raise ValueError(
                     f"compressor has no weight of layer {layer.name!r}, which is among the "
-                    f"targets; it has those of {sorted(self.compressor)[:10]}"
+                    f"targets; it has those of {list(self.compressor)[:10]}"
                 )
         else:
             made = self.compressor(W.clone())
@@ -417,6 +419,10 @@ class _Inputs:
     @property
     def n_rows(self) -> int:
         return self.sums.n_rows
+
+    @property
+    def n_distinct(self) -> int:
+        return self.sums.n_distinct
 
 
 def _norm(svd: WeightedSVD) -> float:

@@ -160,6 +160,9 @@ class LowRankConv(nn.Module):
 
     _is_factorised = True
 
+    down: Any
+    up: Any
+
     def __init__(self, down: nn.Module, up: nn.Module) -> None:
         super().__init__()
         self.down = down
@@ -244,6 +247,7 @@ class LowRankEmbedding(nn.Module):
     """
 
     _is_factorised = True
+    padding_row: torch.Tensor
 
     def __init__(
         self,

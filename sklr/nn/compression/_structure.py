@@ -79,7 +79,7 @@ def apply_structure(module: Any, structure: Any) -> Any:
                 parts[layer.name] = part
     known = {name for item in found.values() for name in item.layer.names}
     ours = {name for name, part in module.named_modules() if hasattr(part, "down")}
-    thin = {name for key in structure if (name := _owner(key)) is not None}
+    thin = {owner for key in structure if (owner := _owner(key)) is not None}
     lost = sorted(thin - known - ours)
     if lost:
         there = [layer.name for layer in find_layers(module)[:10]]

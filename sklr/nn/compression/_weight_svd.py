@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from sklearn.utils._param_validation import StrOptions
 
-from sklr._torch._calibration import Counts
+from sklr._torch._calibration import Counts, Distinct
 from sklr._torch._layers import Layer, input_rows, wide
 from sklr.nn.compression._base import BaseCompressor, Solution, matrix_and_bias, two_matrices
 from sklr.nn.compression._features import Seen, features_of
@@ -153,6 +153,7 @@ class InputSizes:
         self.layer = layer
         self.n_rows = 0
         self._sum: Any = 0
+        self._distinct = Distinct()
         self._counts = Counts(layer.shape[1]) if layer.kind == "Embedding" else None
 
     def __call__(self, part: Any, value: torch.Tensor) -> None:
@@ -162,7 +163,13 @@ class InputSizes:
             return
         rows = input_rows(part, self.layer.kind, value)
         self.n_rows += len(rows)
+        self._distinct.add(rows)
         self._sum = self._sum + wide(rows).abs().sum(dim=0)
+
+    @property
+    def n_distinct(self) -> int:
+        """Number of rows that differ."""
+        return (self._distinct if self._counts is None else self._counts).n_distinct
 
     @property
     def scale(self) -> torch.Tensor:
