@@ -187,7 +187,11 @@ def minilm():
     except ImportError as exc:
         print(f"MiniLM is skipped: {exc}")
         return None
-    methods = {**METHODS, "LoRD": lambda rank: LowRankDecomposition(rank)}
+    methods = {
+        **METHODS,
+        "LoRD": lambda rank: LowRankDecomposition(rank),
+        "AFM, global": lambda rank: AtomicFeatureMimicking("global", ratio=rank),
+    }
     result = {}
     for share in (0.7, 0.4):
         for name, make in methods.items():

@@ -22,6 +22,7 @@ VARIANTS = {
     ],
     "FisherWeightedSVD": [{"side": "both"}],
     "LowRankDecomposition": [{"bias": False, "targets": None}],
+    "AtomicFeatureMimicking": [{"rank": "global"}],
     "WeightSVD": [{"scaling": "activation"}, {"scaling": "whitening"}],
 }
 

@@ -309,7 +309,7 @@ def record(
             value = output
             if side == "input":
                 value = args[0] if args else next(iter(kwargs.values()))
-            value = _without_padding(value.detach(), mask[0], part)
+            value = without_padding(value.detach(), mask[0])
             check_finite(value, side, layer, name)
             see(part, value)
 
@@ -355,7 +355,7 @@ def check_finite(value: Any, side: str, layer: str, name: str) -> None:
         )
 
 
-def _without_padding(value: Any, mask: Any, part: Any) -> Any:
+def without_padding(value: Any, mask: Any) -> Any:
     """Return the rows that a mask of shape (samples, length) leaves."""
     if mask is None or getattr(mask, "ndim", 0) != 2:
         return value

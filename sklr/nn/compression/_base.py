@@ -1,6 +1,6 @@
 """Base of the compressors: find layers, watch data go through, replace what is worth it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklr._torch._calibration import batches_of, record
+from sklr._torch._calibration import Batch, batches_of, record
 from sklr._torch._layers import (
     MATRICES,
     Layer,
@@ -166,10 +166,13 @@ class BaseCompressor(ModuleEstimator):
         """Return what each layer saw of the data."""
         name = type(self).__name__
         seen = {layer.name: self._watch(layer) for layer in chosen}
+        batches: Iterable[Batch] = batches_of(run, X, None, self.batch_size)
+        if self.rank == "global":
+            batches = self._batches = list(batches)
         record(
             run,
             {layer: (sums.side, sums) for layer, sums in seen.items()},
-            batches_of(run, X, None, self.batch_size),
+            batches,
             mask_key=self.mask_key,
             name=name,
         )
@@ -216,15 +219,17 @@ class BaseCompressor(ModuleEstimator):
         if all(seen[layer.name].n_distinct == 1 for layer in reached):
             first = reached[0].name
             raise ValueError(
-                f"{name}: the {seen[first].n_rows} rows of {seen[first].side}s of layer {first!r} on "
-                "X are all equal, which says nothing of how they vary; hand over a few hundred "
+                f"{name}: the {seen[first].n_rows} rows of {seen[first].side}s of layer {first!r} "
+                "on X are all equal, which says nothing of how they vary; hand over a few hundred "
                 "different samples"
             )
 
     def _replace(
         self, run: Any, layers: list[Layer], chosen: list[Layer], seen: dict[str, Any]
     ) -> None:
-        spectra, report, found = {}, {}, {}
+        spectra, report = {}, {}
+        found: dict[str, Replacement] = {}
+        solved: dict[str, Solution] = {}
         for layer in layers:
             reason = layer.reason or "it is not among the targets"
             if not layer.reason and layer.kind not in self._kinds:
@@ -246,25 +251,15 @@ class BaseCompressor(ModuleEstimator):
             _check_finite(part, layer, type(self).__name__)
             solution = self._solve(layer, part, sums)
             spectra[layer.name] = solution.spectrum
-            r = self._rank_of(layer, solution)
-            why = self._reason_to_keep(layer, solution, r, row["params_before"])
-            if r is None or why:
-                row.update(status="kept", reason=why)
-                continue
-            down, up, bias = solution.factors(r)
-            row.update(
-                status="compressed",
-                rank=len(down),
-                params_after=solution.n_params(len(down)),
-                relative_error=solution.relative_error(r),
-                reason="",
-                **solution.more,
-            )
-            store = torch.float64 if part.weight.dtype == torch.float64 else torch.float32
-            down, up = down.to("cpu", store), up.to("cpu", store)
-            bias = None if bias is None else bias.to("cpu", store)
-            base = None if solution.base is None else solution.base.cpu()
-            found[layer.name] = Replacement(layer, down, up, bias, base)
+            solved[layer.name] = solution
+            if self.rank != "global":
+                self._settle(layer, part, row, solved.pop(layer.name), found)
+        if solved:
+            some = [layer for layer in chosen if layer.name in solved]
+            ranks = self._ranks_together(run, some, solved)
+            for layer in some:
+                part, row = run.get_submodule(layer.name), report[layer.name]
+                self._settle(layer, part, row, solved[layer.name], found, ranks)
         self._found = self._selected(run, found, report)
         found = self._found
         self.report_ = list(report.values())
@@ -274,6 +269,42 @@ class BaseCompressor(ModuleEstimator):
         self.n_params_before_ = n_parameters(run)
         self.n_params_after_ = self.n_params_before_ - saved
         self.ratio_ = self.n_params_after_ / self.n_params_before_
+
+    def _settle(
+        self,
+        layer: Layer,
+        part: Any,
+        row: dict[str, Any],
+        solution: Solution,
+        found: dict[str, Replacement],
+        ranks: Mapping[str, int | None] | None = None,
+    ) -> None:
+        """Decide the rank of a layer, and write it into its row of the report."""
+        r = self._rank_of(layer, solution) if ranks is None else ranks[layer.name]
+        why = self._reason_to_keep(layer, solution, r, row["params_before"])
+        if r is None or why:
+            row.update(status="kept", reason=why)
+            return
+        down, up, bias = solution.factors(r)
+        row.update(
+            status="compressed",
+            rank=len(down),
+            params_after=solution.n_params(len(down)),
+            relative_error=solution.relative_error(r),
+            reason="",
+            **solution.more,
+        )
+        store = torch.float64 if part.weight.dtype == torch.float64 else torch.float32
+        down, up = down.to("cpu", store), up.to("cpu", store)
+        bias = None if bias is None else bias.to("cpu", store)
+        base = None if solution.base is None else solution.base.cpu()
+        found[layer.name] = Replacement(layer, down, up, bias, base)
+
+    def _ranks_together(
+        self, run: Any, layers: list[Layer], solved: Mapping[str, Solution]
+    ) -> dict[str, int | None]:
+        """Return ranks by what each layer alone costs the outputs of the network."""
+        raise NotImplementedError
 
     def _reason_to_keep(
         self, layer: Layer, solution: Solution, rank: int | None, n_before: int
@@ -332,18 +363,24 @@ class BaseCompressor(ModuleEstimator):
         return replaced(module, self._found)
 
 
+def swapped(network: Any, layer: Layer, new: Any) -> Any:
+    """Put a module in a layer's place, under all its names; return the one before."""
+    old = network.get_submodule(layer.name)
+    for place in layer.names:
+        above, _, own = place.rpartition(".")
+        setattr(network.get_submodule(above), own, new)
+    return old
+
+
 def replaced(module: Any, found: Mapping[str, Any]) -> Any:
     """Return a deep copy of a network in which new layers stand under all names of the old."""
     copied = copy_of(module)
     with plain_tensors():
         for item in found.values():
-            part = copied.get_submodule(item.layer.name)
-            new = item.layer_in_place_of(part)
-            for place in item.layer.names:
-                if not place:
-                    return new
-                above, _, own = place.rpartition(".")
-                setattr(copied.get_submodule(above), own, new)
+            new = item.layer_in_place_of(copied.get_submodule(item.layer.name))
+            if "" in item.layer.names:
+                return new
+            swapped(copied, item.layer, new)
     return copied
 
 
