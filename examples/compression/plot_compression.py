@@ -92,8 +92,8 @@ ax.set(
     xscale="log",
     xlabel="memory, relative to the network's",
     ylabel="accuracy on other digits",
-    xticks=[0.1, 0.2, 0.4, 0.8],
-    xticklabels=["10 %", "20 %", "40 %", "80 %"],
+    xticks=[0.1, 0.2, 0.4],
+    xticklabels=["10 %", "20 %", "40 %"],
 )
 ax.minorticks_off()
 ax.legend(fontsize="small", loc="lower right")

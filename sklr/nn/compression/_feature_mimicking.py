@@ -34,8 +34,8 @@ class AtomicFeatureMimicking(BaseCompressor):
         leaves it as it is; "energy", the smallest rank that keeps `energy` of the variance of the
         outputs; or a dict of these by name of layer, in which layers that are not named stay as
         they are. A rank that saves nothing leaves the layer as it is. "global" divides the share
-        `ratio` of all parameters among the layers by what each costs the network's outputs; it
-        takes a pass over `X` for each layer, and is mostly much better than the same share for all.
+        `ratio` of all parameters among the layers by what each costs the network's outputs. It
+        takes a pass over `X` for each layer, and pays in deep networks (see the user guide).
     ratio : float, default=0.5
         Share of the parameters of all chosen layers together that ``rank="global"`` keeps.
     targets : None, str, list of str or callable, default=None
