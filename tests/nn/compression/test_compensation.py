@@ -11,6 +11,7 @@ from torch.nn.utils import prune  # noqa: E402
 
 from sklr.nn._module_checks._cases import Conv1D, call, case_of  # noqa: E402
 from sklr.nn.compression import (  # noqa: E402
+    CompensatedConv,
     CompensatedLinear,
     EigenspaceCompensation,
     WeightSVD,
@@ -228,7 +229,11 @@ def test_convolutions():
     made = eora.transform(layer)
     lost = (outputs(made, X) - outputs(layer, X)).square().sum(dim=1).mean()
     assert_allclose(lost, eora.error_[""], rtol=1e-10)
-    assert made.weight.shape == layer.weight.shape and made.rank == 3
+    assert isinstance(made, CompensatedConv) and made.rank == 3
+    whole = nn.functional.conv2d(
+        nn.functional.pad(X, (1, 1, 1, 1), "circular"), made.weight, made.bias, stride=2
+    )
+    assert_allclose(whole.detach(), outputs(made, X), atol=1e-10)
     assert_allclose(made.bias.detach(), layer.bias.detach())
 
 
