@@ -199,7 +199,15 @@ def load_compressed(module: Any, path: str | Path) -> Any:
 
     Examples
     --------
-    See :func:`save_compressed`.
+    >>> import pathlib, tempfile
+    >>> from torch import nn
+    >>> from sklr.nn.compression import WeightSVD, load_compressed, save_compressed
+    >>> small = WeightSVD(rank=4, targets="all").fit_transform(nn.Linear(64, 100))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "small.pt"
+    ...     save_compressed(small, path)
+    ...     load_compressed(nn.Linear(64, 100), path).rank
+    4
     """
     check_module(module, "load_compressed")
     state = read_weights(path, most_bytes=most_bytes(module.state_dict()))
