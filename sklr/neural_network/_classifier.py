@@ -162,8 +162,9 @@ class TorchClassifierMixin(ClassifierMixin, _Base):
             lost = np.setdiff1d(y, y[kept])
             if len(lost):
                 raise ValueError(
-                    f"every sample of class {lost[0]!r} has weight 0: leave the class out, or "
-                    f"give it weight; only {len(np.unique(y[kept]))} of the classes would be left"
+                    f"every sample of class {lost[0]!r} has weight 0 by sample_weight or "
+                    "class_weight: leave the class out, or give it weight; only "
+                    f"{len(np.unique(y[kept]))} of the classes would be left"
                 )
             X, y, weights = X[kept], y[kept], weights[kept]
         return X, y, weights / weights.mean()

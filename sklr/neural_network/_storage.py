@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any
 from sklearn.utils.validation import check_is_fitted
 
 from sklr._torch._device import resolve_device
-from sklr._torch._weights import read_weights, write_weights
+from sklr._torch._weights import checked_state, most_bytes, read_weights, write_weights
 from sklr.utils._base import BaseEstimator
 from sklr.utils._imports import import_optional
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-# Beside the numbers a file has names, shapes and padding.
-_SLACK = 2**20
 
 
 class StoredNetwork(BaseEstimator):
@@ -67,53 +64,13 @@ class StoredNetwork(BaseEstimator):
         """
         check_is_fitted(self)
         own = self.module_.state_dict()
-        # In double precision, and twice that: what a file may unpack to.
-        most = 16 * sum(value.numel() for value in own.values()) + _SLACK
-        state = read_weights(path, most_bytes=most)
-        missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-        if missing or surplus:
-            raise ValueError(
-                f"the weights are of another network: missing {missing}, not known {surplus}"
-            )
-        state = {name: _converted(name, value, own[name]) for name, value in state.items()}
+        state = checked_state(read_weights(path, most_bytes=most_bytes(own)), own)
         self._check_weights(state)
         self.module_.load_state_dict(state)
         return self
 
     def _check_weights(self, state: dict[str, Tensor]) -> None:
         """Refuse weights of the right names, shapes and kinds that the network cannot have."""
-
-
-def _converted(name: str, value: Tensor, own: Tensor) -> Tensor:
-    """Return a tensor of a file in the type of the network's own, checked after the conversion."""
-    import torch
-
-    if value.shape != own.shape:
-        # A number was a tensor without axes before.
-        if not (value.numel() == own.numel() == 1 and value.layout == torch.strided):
-            raise ValueError(
-                f"the weights are of another network: {name} has shape {tuple(value.shape)}, not "
-                f"{tuple(own.shape)}"
-            )
-        value = value.reshape(own.shape)
-    plain = value.layout == torch.strided and value.device.type == "cpu"
-    if (
-        not plain
-        or value.is_quantized
-        or value.is_complex()
-        or value.is_floating_point() != own.is_floating_point()
-    ):
-        raise ValueError(
-            f"{name} in the weights is of {value.dtype} ({value.layout}, on {value.device.type}) "
-            f"and cannot become {own.dtype}"
-        )
-    converted = value.to(own.dtype)
-    if not bool(converted.isfinite().all()):
-        raise ValueError(
-            f"{name} in the weights has entries that are not finite in {own.dtype}, which the "
-            "network has"
-        )
-    return converted
 
 
 def _on_cpu(value: Any) -> Any:

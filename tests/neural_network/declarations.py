@@ -5,6 +5,15 @@ from promises import BATCHES, NETWORK, of_distances, same
 SIZES = "sizes that are trained follow measured losses, where rounding may decide"
 
 DECLARED = {
+    "CompressedClassifier": dict(
+        names_of_classes=same(0),
+        why_not={
+            **of_distances(NETWORK),
+            "units": NETWORK,
+            "rows": BATCHES,
+            "order_of_classes": "first weights are drawn for each class",
+        },
+    ),
     "EEGSPDNetClassifier": dict(
         rows=same(1e-2),
         scale=same(1e-2),

@@ -43,7 +43,10 @@ class ModuleCase:
             network = self.build()
         with torch.no_grad():
             for part in network.modules():
-                if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                if (
+                    isinstance(part, nn.modules.batchnorm._BatchNorm)
+                    and part.running_mean is not None
+                ):
                     part.running_mean.normal_(generator=torch.Generator().manual_seed(1))
         return network.to(dtype)
 

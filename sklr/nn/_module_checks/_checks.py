@@ -320,7 +320,7 @@ def check_module_untouched_on_failure(estimator: Any) -> None:
     case = case_of("perceptron")
     X, y = case.data(), _labels(estimator, case)
     for error in (RuntimeError("broken"), KeyboardInterrupt()):
-        made = case.make(torch.float64)
+        made: Any = case.make(torch.float64)
         failing = _Fails(error)
         network = nn.Sequential(made[0], failing, *made[1:])
         before = _snapshot(network)
@@ -495,7 +495,7 @@ def check_refusals(estimator: Any) -> None:
     message = _refusal(fit(network.to("meta"), X))
     assert "meta" in message, message
     network = case.make(torch.float64)
-    broken = case.make(torch.float64)
+    broken: Any = case.make(torch.float64)
     with torch.no_grad():
         broken[2].weight[0, 0] = np.nan
     message = _refusal(fit(broken, X))
@@ -522,6 +522,9 @@ def check_refusals(estimator: Any) -> None:
     assert "sample" in message or "batches" in message, message
     message = _refusal(fit(network, X[:1], 1))
     assert "'0'" in message and "1 row" in message, message
+    for copies in (np.repeat(X[:1], 40, axis=0), np.zeros_like(X)):
+        message = _refusal(fit(network, copies))
+        assert "'0'" in message and "equal" in message and "40 rows" in message, message
     message = _refusal(fit(network, X[:, :-1]))
     assert "5" in message and name in message, message
     message = _refusal(fit(network, None))
@@ -591,7 +594,7 @@ def check_callers_settings(estimator: Any) -> None:
     network, X, fitted = _fit_case(estimator, case, torch.float32)
     y = _labels(estimator, case)
     wanted = _says(fitted, network, X)
-    settings = {
+    settings: dict[str, tuple[Any, float]] = {
         "no_grad": (torch.no_grad, 1e-12),
         "inference_mode": (torch.inference_mode, 1e-12),
         "default dtype": (_default_dtype, 1e-12),

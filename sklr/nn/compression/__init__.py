@@ -9,13 +9,21 @@ from sklr.utils._imports import lazy_names
 # Public name -> the file that holds it.
 _HOMES = {
     "AtomicFeatureMimicking": "_feature_mimicking",
+    "CompensatedConv": "_compensated",
+    "CompensatedLinear": "_compensated",
+    "EigenspaceCompensation": "_compensation",
     "FisherWeightedSVD": "_fisher",
     "LowRankConv": "_factorised",
     "LowRankDecomposition": "_decomposition",
     "LowRankEmbedding": "_factorised",
     "LowRankLinear": "_factorised",
     "WeightSVD": "_weight_svd",
+    "apply_structure": "_structure",
+    "eora_factors": "_compensation",
+    "from_sklearn": "_from_sklearn",
+    "load_compressed": "_structure",
     "recompose": "_recompose",
+    "save_compressed": "_structure",
     "weighted_low_rank": "_low_rank",
 }
 

@@ -1,7 +1,7 @@
 """Base of the compressors: find layers, watch data go through, replace what is worth it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklr._torch._calibration import batches_of, record
+from sklr._torch._calibration import Batch, batches_of, record
 from sklr._torch._layers import (
     MATRICES,
     Layer,
@@ -23,6 +23,7 @@ from sklr._torch._layers import (
 )
 from sklr._torch._module_first import ModuleEstimator, check_module
 from sklr._torch._untouched import copy_of, copy_to_run, plain_tensors
+from sklr.nn.compression._compensated import compensated
 from sklr.nn.compression._factorised import factorised, n_parameters
 from sklr.utils._base import fit_context
 from sklr.utils._progress import progress
@@ -41,11 +42,26 @@ class Solution:
         Rank -> (down, up, bias) in float64.
     n_params : callable
         Rank -> number of parameters.
+    scale : float or None
+        What errors are relative to; None is the root of all squares of the spectrum.
+    base : Tensor or None
+        The matrix beside which the factors stand, in the layer's precision; None is none.
+    more : dict
+        Further entries of the report.
     """
 
     spectrum: np.ndarray
     factors: Callable[[int], tuple[Any, Any, Any]]
     n_params: Callable[[int], int]
+    scale: float | None = None
+    base: torch.Tensor | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def relative_error(self, rank: int) -> float:
+        """Return what a rank loses, relative to `scale`."""
+        squares = self.spectrum**2
+        total = float(squares.sum()) ** 0.5 if self.scale is None else self.scale
+        return float(squares[rank:].sum()) ** 0.5 / total if total else 0.0
 
 
 @dataclass
@@ -56,10 +72,12 @@ class Replacement:
     down: torch.Tensor
     up: torch.Tensor
     bias: torch.Tensor | None
+    base: torch.Tensor | None = None
 
     def layer_in_place_of(self, part: Any) -> Any:
         """Return the new layer, in the precision, on the device and in the mode of the old."""
-        return factorised(part, self.layer.kind, self.down, self.up, self.bias)
+        new = factorised(part, self.layer.kind, self.down, self.up, self.bias)
+        return new if self.base is None else compensated(part, new, self.base)
 
 
 class BaseCompressor(ModuleEstimator):
@@ -118,7 +136,7 @@ class BaseCompressor(ModuleEstimator):
             )
         run = copy_to_run(module)
         layers = find_layers(run)
-        chosen = choose_layers(layers, self.targets, self._kinds)
+        chosen = self._choose(run, layers)
         check_ranks_by_name(self.rank, chosen)
         with plain_tensors():
             seen = self._look(run, chosen, X, y) if self._needs_data() else {}
@@ -132,6 +150,10 @@ class BaseCompressor(ModuleEstimator):
         """Return what of the parameters makes data necessary, for a message."""
         return ""
 
+    def _choose(self, run: Any, layers: list[Layer]) -> list[Layer]:
+        """Return the layers to look at."""
+        return choose_layers(layers, self.targets, self._kinds)
+
     def _watch(self, layer: Layer) -> Any:
         """Return what sums up what a layer sees: called with it, with `side` and `n_rows`."""
         raise NotImplementedError
@@ -144,26 +166,39 @@ class BaseCompressor(ModuleEstimator):
         """Return what each layer saw of the data."""
         name = type(self).__name__
         seen = {layer.name: self._watch(layer) for layer in chosen}
+        batches: Iterable[Batch] = batches_of(run, X, None, self.batch_size)
+        if self.rank == "global":
+            batches = self._batches = list(batches)
         record(
             run,
             {layer: (sums.side, sums) for layer, sums in seen.items()},
-            batches_of(run, X, None, self.batch_size),
+            batches,
             mask_key=self.mask_key,
             name=name,
         )
         self._check_rows(chosen, seen)
-        few = [
-            f"{layer.name} ({seen[layer.name].n_rows} rows, {min(layer.shape)} directions)"
-            for layer in chosen
-            if 0 < seen[layer.name].n_rows < min(layer.shape)
-        ]
+        self._warn_of_few_rows(chosen, seen)
+        return seen
+
+    def _warn_of_few_rows(self, chosen: list[Layer], seen: dict[str, Any]) -> None:
+        """Warn of data that cannot show all directions of a layer."""
+        few = []
+        for layer in chosen:
+            sums, wanted = seen[layer.name], min(layer.shape)
+            n, different = sums.n_rows, sums.n_distinct
+            # Half: rows that nearly meet by chance are no copies.
+            if 0 < n < wanted:
+                few.append(f"{layer.name} ({n} rows, {wanted} directions)")
+            elif 1 < different < min(wanted, n / 2):
+                few.append(
+                    f"{layer.name} ({n} rows, {different} of them differ, {wanted} directions)"
+                )
         if few:
             more = f" and {len(few) - 3} more" if len(few) > 3 else ""
             warn_user(
-                f"{name}: X has fewer rows than a layer has directions, so that others count as "
-                f"unused: {', '.join(few[:3])}{more}. Hand over more samples."
+                f"{type(self).__name__}: X has fewer rows than a layer has directions, so that "
+                f"others count as unused: {', '.join(few[:3])}{more}. Hand over more samples."
             )
-        return seen
 
     def _check_rows(self, chosen: list[Layer], seen: dict[str, Any]) -> None:
         """Refuse data that reach no layer, or a layer once."""
@@ -180,11 +215,21 @@ class BaseCompressor(ModuleEstimator):
                     f"{name}: layer {layer.name!r} saw 1 row of X, which says nothing of how "
                     "inputs vary; hand over a few hundred samples"
                 )
+        reached = [layer for layer in chosen if seen[layer.name].n_rows]
+        if all(seen[layer.name].n_distinct == 1 for layer in reached):
+            first = reached[0].name
+            raise ValueError(
+                f"{name}: the {seen[first].n_rows} rows of {seen[first].side}s of layer {first!r} "
+                "on X are all equal, which says nothing of how they vary; hand over a few hundred "
+                "different samples"
+            )
 
     def _replace(
         self, run: Any, layers: list[Layer], chosen: list[Layer], seen: dict[str, Any]
     ) -> None:
-        spectra, report, found = {}, {}, {}
+        spectra, report = {}, {}
+        found: dict[str, Replacement] = {}
+        solved: dict[str, Solution] = {}
         for layer in layers:
             reason = layer.reason or "it is not among the targets"
             if not layer.reason and layer.kind not in self._kinds:
@@ -199,32 +244,22 @@ class BaseCompressor(ModuleEstimator):
             if sums is not None and not sums.n_rows:
                 row.update(status="kept", reason="no input of X reaches it")
                 continue
+            if sums is not None and sums.n_distinct == 1:
+                why = f"the {sums.n_rows} rows of its {sums.side}s on X are all equal"
+                row.update(status="kept", reason=why)
+                continue
             _check_finite(part, layer, type(self).__name__)
             solution = self._solve(layer, part, sums)
             spectra[layer.name] = solution.spectrum
-            r = self._rank_of(layer, solution)
-            total = float((solution.spectrum**2).sum())
-            if r is None or solution.n_params(r) >= row["params_before"]:
-                if isinstance(self.rank, Mapping) and r is None:
-                    why = "no rank is given for it"
-                elif r is None:
-                    why = "all of it is to be kept"
-                else:
-                    why = f"rank {r} would save nothing"
-                row.update(status="kept", reason=why)
-                continue
-            down, up, bias = solution.factors(r)
-            dropped = float((solution.spectrum[r:] ** 2).sum())
-            row.update(
-                status="compressed",
-                rank=len(down),
-                params_after=solution.n_params(len(down)),
-                relative_error=(dropped / total) ** 0.5 if total else 0.0,
-                reason="",
-            )
-            store = torch.float64 if part.weight.dtype == torch.float64 else torch.float32
-            down, up, bias = (None if v is None else v.to("cpu", store) for v in (down, up, bias))
-            found[layer.name] = Replacement(layer, down, up, bias)
+            solved[layer.name] = solution
+            if self.rank != "global":
+                self._settle(layer, part, row, solved.pop(layer.name), found)
+        if solved:
+            some = [layer for layer in chosen if layer.name in solved]
+            ranks = self._ranks_together(run, some, solved)
+            for layer in some:
+                part, row = run.get_submodule(layer.name), report[layer.name]
+                self._settle(layer, part, row, solved[layer.name], found, ranks)
         self._found = self._selected(run, found, report)
         found = self._found
         self.report_ = list(report.values())
@@ -234,6 +269,53 @@ class BaseCompressor(ModuleEstimator):
         self.n_params_before_ = n_parameters(run)
         self.n_params_after_ = self.n_params_before_ - saved
         self.ratio_ = self.n_params_after_ / self.n_params_before_
+
+    def _settle(
+        self,
+        layer: Layer,
+        part: Any,
+        row: dict[str, Any],
+        solution: Solution,
+        found: dict[str, Replacement],
+        ranks: Mapping[str, int | None] | None = None,
+    ) -> None:
+        """Decide the rank of a layer, and write it into its row of the report."""
+        r = self._rank_of(layer, solution) if ranks is None else ranks[layer.name]
+        why = self._reason_to_keep(layer, solution, r, row["params_before"])
+        if r is None or why:
+            row.update(status="kept", reason=why)
+            return
+        down, up, bias = solution.factors(r)
+        row.update(
+            status="compressed",
+            rank=len(down),
+            params_after=solution.n_params(len(down)),
+            relative_error=solution.relative_error(r),
+            reason="",
+            **solution.more,
+        )
+        store = torch.float64 if part.weight.dtype == torch.float64 else torch.float32
+        down, up = down.to("cpu", store), up.to("cpu", store)
+        bias = None if bias is None else bias.to("cpu", store)
+        base = None if solution.base is None else solution.base.cpu()
+        found[layer.name] = Replacement(layer, down, up, bias, base)
+
+    def _ranks_together(
+        self, run: Any, layers: list[Layer], solved: Mapping[str, Solution]
+    ) -> dict[str, int | None]:
+        """Return ranks by what each layer alone costs the outputs of the network."""
+        raise NotImplementedError
+
+    def _reason_to_keep(
+        self, layer: Layer, solution: Solution, rank: int | None, n_before: int
+    ) -> str:
+        """Return why a layer stays as it is; empty where it is replaced."""
+        if rank is None:
+            by_name = isinstance(self.rank, Mapping)
+            return "no rank is given for it" if by_name else "all of it is to be kept"
+        if solution.n_params(rank) >= n_before:
+            return f"rank {rank} would save nothing"
+        return ""
 
     def _selected(
         self, run: Any, found: dict[str, Replacement], report: dict[str, dict[str, Any]]
@@ -281,18 +363,24 @@ class BaseCompressor(ModuleEstimator):
         return replaced(module, self._found)
 
 
+def swapped(network: Any, layer: Layer, new: Any) -> Any:
+    """Put a module in a layer's place, under all its names; return the one before."""
+    old = network.get_submodule(layer.name)
+    for place in layer.names:
+        above, _, own = place.rpartition(".")
+        setattr(network.get_submodule(above), own, new)
+    return old
+
+
 def replaced(module: Any, found: Mapping[str, Any]) -> Any:
     """Return a deep copy of a network in which new layers stand under all names of the old."""
     copied = copy_of(module)
     with plain_tensors():
         for item in found.values():
-            part = copied.get_submodule(item.layer.name)
-            new = item.layer_in_place_of(part)
-            for place in item.layer.names:
-                if not place:
-                    return new
-                above, _, own = place.rpartition(".")
-                setattr(copied.get_submodule(above), own, new)
+            new = item.layer_in_place_of(copied.get_submodule(item.layer.name))
+            if "" in item.layer.names:
+                return new
+            swapped(copied, item.layer, new)
     return copied
 
 

@@ -121,7 +121,7 @@ class LowRankLinear(nn.Module):
         """
         with torch.inference_mode(False), torch.no_grad():
             bias = None if self.bias is None else self.bias.clone()
-            return _filled(nn.Linear, self.weight, bias, self.in_features, self.out_features)
+            return filled(nn.Linear, self.weight, bias, self.in_features, self.out_features)
 
 
 class LowRankConv(nn.Module):
@@ -159,6 +159,9 @@ class LowRankConv(nn.Module):
     """
 
     _is_factorised = True
+
+    down: Any
+    up: Any
 
     def __init__(self, down: nn.Module, up: nn.Module) -> None:
         super().__init__()
@@ -244,6 +247,7 @@ class LowRankEmbedding(nn.Module):
     """
 
     _is_factorised = True
+    padding_row: torch.Tensor
 
     def __init__(
         self,
@@ -309,7 +313,7 @@ class LowRankEmbedding(nn.Module):
         return self.down.embedding_dim
 
 
-def _filled(kind: Any, weight: Any, bias: Any, *args: Any, **kwargs: Any) -> Any:
+def filled(kind: Any, weight: Any, bias: Any, *args: Any, **kwargs: Any) -> Any:
     """Return a layer with given values; nothing is drawn from torch's generator."""
     layer = kind(*args, bias=bias is not None, device="meta", **kwargs)
     layer.weight = nn.Parameter(weight.contiguous())
@@ -345,15 +349,15 @@ def factorised(part: Any, kind: str, down: Any, up: Any, bias: Any) -> nn.Module
     new: Any
     if kind in ("Linear", "Conv1D"):
         new = LowRankLinear(n, m, rank, bias=bias is not None, device="meta", dtype=old.dtype)
-        new.down = _filled(nn.Linear, down, None, n, rank)
-        new.up = _filled(nn.Linear, up, bias, rank, m)
+        new.down = filled(nn.Linear, down, None, n, rank)
+        new.up = filled(nn.Linear, up, bias, rank, m)
     elif kind == "Embedding":
         sparse = part.sparse
         new = LowRankEmbedding(
             n, m, rank, part.padding_idx, bias=bias is not None, sparse=sparse, device="meta"
         )
         new.down.weight = nn.Parameter(down.T.contiguous())
-        new.up = _filled(nn.Linear, up, bias, rank, m)
+        new.up = filled(nn.Linear, up, bias, rank, m)
         if part.padding_idx is not None:
             new.padding_row = like(old[part.padding_idx])
             new.down.weight.data[part.padding_idx] = 0
@@ -361,7 +365,7 @@ def factorised(part: Any, kind: str, down: Any, up: Any, bias: Any) -> nn.Module
         conv = getattr(nn, kind)
         axes = part.kernel_size
         new = LowRankConv(
-            _filled(
+            filled(
                 *(conv, down.reshape(rank, part.in_channels, *axes), None),
                 *(part.in_channels, rank, axes),
                 stride=part.stride,
@@ -369,14 +373,19 @@ def factorised(part: Any, kind: str, down: Any, up: Any, bias: Any) -> nn.Module
                 dilation=part.dilation,
                 padding_mode=part.padding_mode,
             ),
-            _filled(conv, up.reshape(m, rank, *[1] * len(axes)), bias, rank, m, 1),
+            filled(conv, up.reshape(m, rank, *[1] * len(axes)), bias, rank, m, 1),
         )
     new.requires_grad_(old.requires_grad)
-    for name, hooks in vars(part).items():
+    hand_over_hooks(part, new)
+    return new.train(part.training)
+
+
+def hand_over_hooks(old: nn.Module, new: nn.Module) -> None:
+    """Give a layer the hooks of the one whose place it takes, but those of the state dict."""
+    for name, hooks in vars(old).items():
         if name.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called")):
             if hooks and "state_dict" not in name:
                 setattr(new, name, hooks)
-    return new.train(part.training)
 
 
 def n_parameters(module: nn.Module) -> int:

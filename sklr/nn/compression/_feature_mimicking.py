@@ -1,10 +1,22 @@
 """Principal components of what layers say: atomic feature mimicking."""
 
+from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
-from sklr._torch._layers import Layer
-from sklr.nn.compression._base import BaseCompressor, Solution, matrix_and_bias
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from sklr._torch._layers import Layer, resolve_rank
+from sklr.nn.compression._allocation import allocate, outputs_of, squared_difference
+from sklr.nn.compression._base import (
+    BaseCompressor,
+    Replacement,
+    Solution,
+    matrix_and_bias,
+    swapped,
+)
 from sklr.nn.compression._features import Seen, features_of
+from sklr.utils._progress import progress
 
 
 class AtomicFeatureMimicking(BaseCompressor):
@@ -17,11 +29,15 @@ class AtomicFeatureMimicking(BaseCompressor):
 
     Parameters
     ----------
-    rank : int, float, "energy" or dict, default=0.5
+    rank : int, float, "energy", "global" or dict, default=0.5
         How much each layer keeps: a rank; a share of the layer's parameters in (0, 1], where 1
         leaves it as it is; "energy", the smallest rank that keeps `energy` of the variance of the
         outputs; or a dict of these by name of layer, in which layers that are not named stay as
-        they are. A rank that saves nothing leaves the layer as it is.
+        they are. A rank that saves nothing leaves the layer as it is. "global" divides the share
+        `ratio` of all parameters among the layers by what each costs the network's outputs. It
+        takes a pass over `X` for each layer, and pays in deep networks (see the user guide).
+    ratio : float, default=0.5
+        Share of the parameters of all chosen layers together that ``rank="global"`` keeps.
     targets : None, str, list of str or callable, default=None
         Which layers. None is each linear, convolutional or embedding layer but the last linear
         or convolutional one, in the order of ``named_modules``; "all" has that too; "all-linear"
@@ -53,6 +69,9 @@ class AtomicFeatureMimicking(BaseCompressor):
         Standard deviations of the principal components of each layer's outputs.
     explained_variance_ratio_ : dict
         Share of each component in the variance of the outputs.
+    sensitivity_ : dict
+        With ``rank="global"``: the mean squared error of the network's outputs for each unit of a
+        layer's `error_`, measured with that layer alone replaced.
     error_ : dict
         Mean squared error of the outputs of each compressed layer on `X`, when the layers before
         it are the given ones: the sum of the variances that are dropped.
@@ -73,6 +92,10 @@ class AtomicFeatureMimicking(BaseCompressor):
     another's or computed from other tensors, convolutions in groups and integer weights are left
     as they are, and `report_` says so. Vectors of an embedding count as often as `X` looks them
     up; the row of `padding_idx` stays what it is.
+
+    ``rank="global"`` compares the first tensor of the network's output (`logits`, where it has
+    that name) before and after each layer alone is replaced at the rank that ``rank=ratio`` gives
+    it. The error of all is taken to be the sum, and proportional to what each layer drops.
 
     The time is one pass over `X`, and for a layer of m outputs and n inputs an eigendecomposition
     of min(m, n) and, where n is the smaller, a singular value decomposition, in float64. Memory:
@@ -103,6 +126,7 @@ class AtomicFeatureMimicking(BaseCompressor):
         self,
         rank: Any = 0.5,
         *,
+        ratio: float = 0.5,
         targets: Any = None,
         energy: float = 0.99,
         balanced: bool = False,
@@ -111,6 +135,7 @@ class AtomicFeatureMimicking(BaseCompressor):
         verbose: int = 0,
     ) -> None:
         self.rank = rank
+        self.ratio = ratio
         self.targets = targets
         self.energy = energy
         self.balanced = balanced
@@ -120,6 +145,11 @@ class AtomicFeatureMimicking(BaseCompressor):
 
     _parameter_constraints: dict = {
         **BaseCompressor._parameter_constraints,
+        "rank": [
+            *BaseCompressor._parameter_constraints["rank"],
+            StrOptions({"global"}),
+        ],
+        "ratio": [Interval(Real, 0, 1, closed="neither")],
         "balanced": ["boolean"],
     }
 
@@ -133,8 +163,36 @@ class AtomicFeatureMimicking(BaseCompressor):
         W, bias = matrix_and_bias(layer, part)
         return mimicking(layer, W, bias, seen, balanced=self.balanced)
 
+    def _ranks_together(
+        self, run: Any, layers: list[Layer], solved: Mapping[str, Solution]
+    ) -> dict[str, int | None]:
+        name = type(self).__name__
+        given: dict[str, Any] = {"mask_key": self.mask_key, "name": name}
+        wanted = outputs_of(run, self._batches, **given)
+        steps = progress(
+            layers, total=len(layers), description=f"{name}, outputs", verbose=self.verbose
+        )
+        self.sensitivity_ = {}
+        for layer in steps:
+            solution, part = solved[layer.name], run.get_submodule(layer.name)
+            r = min(resolve_rank(self.ratio, layer, solution.spectrum) or 1, len(solution.spectrum))
+            dropped = float((solution.spectrum[r:] ** 2).sum())
+            self.sensitivity_[layer.name] = 0.0
+            if dropped and "" not in layer.names:
+                new = Replacement(layer, *solution.factors(r)).layer_in_place_of(part)
+                swapped(run, layer, new)
+                found = outputs_of(run, self._batches, **given)
+                swapped(run, layer, part)
+                self.sensitivity_[layer.name] = squared_difference(found, wanted) / dropped
+            elif dropped:
+                self.sensitivity_[layer.name] = 1.0
+        spectra = {layer.name: solved[layer.name].spectrum for layer in layers}
+        return allocate(layers, spectra, self.sensitivity_, self.ratio)
+
     def _replace(self, run: Any, layers: Any, chosen: Any, seen: Any) -> None:
         super()._replace(run, layers, chosen, seen)
+        if self.rank == "global":
+            del self._batches
         squares = {name: values**2 for name, values in self.spectra_.items()}
         self.explained_variance_ratio_ = {
             name: values / (values.sum() or 1.0) for name, values in squares.items()

@@ -40,6 +40,11 @@ class Seen:
         """Number of rows seen."""
         return self.sums.n_rows
 
+    @property
+    def n_distinct(self) -> int:
+        """Number of rows that differ."""
+        return self.sums.n_distinct
+
 
 @dataclass(frozen=True)
 class Features:

@@ -7,7 +7,7 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
-from sklr._torch._calibration import batches_of, check_finite, run_batch
+from sklr._torch._calibration import Distinct, batches_of, check_finite, run_batch
 from sklr._torch._layers import MATRICES, Layer, input_rows, output_rows, wide
 from sklr.nn.compression._base import BaseCompressor, Solution, matrix_and_bias, two_matrices
 from sklr.nn.compression._low_rank import Weights, weighted_svd
@@ -244,9 +244,12 @@ class FisherWeightedSVD(BaseCompressor):
 class _Fisher:
     """Squares of the gradients of single samples, of one layer's matrix."""
 
+    side = "input"
+
     def __init__(self, layer: Layer) -> None:
         self.layer = layer
         self.n_rows = 0
+        self._distinct = Distinct()
         self.calls: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._part: Any = None
         self._squares: Any = None
@@ -270,6 +273,8 @@ class _Fisher:
         """Add the squares of a batch, from the gradients of the outputs of each call."""
         layer, kind = self.layer, self.layer.kind
         total: Any = None
+        for value, _ in self.calls:
+            self._distinct.add(input_rows(self._part, kind, value))
         for (value, _), gradient in zip(self.calls, gradients):
             if gradient is None:
                 continue
@@ -295,6 +300,11 @@ class _Fisher:
             self._squares = squares if self._squares is None else self._squares + squares
 
     @property
+    def n_distinct(self) -> int:
+        """Number of inputs of the layer that differ."""
+        return self._distinct.n_distinct
+
+    @property
     def mean(self) -> torch.Tensor:
         """Mean of the squares over samples; zero where no gradient reached the layer."""
         if self._squares is None:
@@ -305,6 +315,7 @@ class _Fisher:
 def _add(all_seen: list[_Fisher], losses: torch.Tensor) -> None:
     probes = [probe for seen in all_seen for _, probe in seen.calls]
     try:
+        found: list[torch.Tensor | None]
         if probes and losses.requires_grad:
             found = list(torch.autograd.grad(losses.sum(), probes, allow_unused=True))
         else:

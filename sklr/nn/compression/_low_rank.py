@@ -82,7 +82,7 @@ def weighted_low_rank(
     """
     rank = check_positive_int(rank, "rank")
     with torch.inference_mode(False), torch.no_grad():
-        matrix = _checked(W, "W", 2)
+        matrix = checked_tensor(W, "W", 2)
         m, n = matrix.shape
         device = matrix.device
         sides = {}
@@ -92,13 +92,17 @@ def weighted_low_rank(
         ):
             if vector is not None and gram is not None:
                 raise ValueError(f"{side} and {side}_gram are two ways to say one thing: give one")
-            sides[side] = _weights(side, size, vector, gram, device)
+            if gram is None:
+                sides[side] = diagonal_weights(side, size, vector, device)
+            else:
+                sides[side] = gram_weights(f"{side}_gram", size, gram, device)
         found = weighted_svd(matrix, left=sides["left"], right=sides["right"])
         A, B = found.balanced(rank)
         return A, B, found.values
 
 
-def _checked(values: Any, name: str, n_axes: int) -> torch.Tensor:
+def checked_tensor(values: Any, name: str, n_axes: int) -> torch.Tensor:
+    """Return finite numbers of so many axes in float64."""
     if isinstance(values, torch.Tensor):
         tensor = values.detach()
     else:
@@ -111,23 +115,32 @@ def _checked(values: Any, name: str, n_axes: int) -> torch.Tensor:
     return tensor
 
 
-def _weights(side: str, size: int, vector: Any, gram: Any, device: Any) -> "Weights | None":
-    name, values, axes = (side, vector, 1) if gram is None else (f"{side}_gram", gram, 2)
+def diagonal_weights(name: str, size: int, values: Any, device: Any) -> "Weights | None":
+    """Return checked weights of rows or columns; None where there are none."""
     if values is None:
         return None
-    tensor = _checked(values, name, axes).to(device)
-    if set(tensor.shape) != {size}:
-        raise ValueError(
-            f"{name} must have shape {(size,) * axes} for this W, got {tuple(tensor.shape)}"
-        )
-    if axes == 1:
-        if bool((tensor < 0).any()):
-            raise ValueError(f"{name} must not be negative, got {float(tensor.min()):.3g}")
-        return Weights.of_diagonal(tensor)
+    tensor = _of_size(name, size, values, 1).to(device)
+    if bool((tensor < 0).any()):
+        raise ValueError(f"{name} must not be negative, got {float(tensor.min()):.3g}")
+    return Weights.of_diagonal(tensor)
+
+
+def gram_weights(name: str, size: int, gram: Any, device: Any) -> "Weights":
+    """Return a root of a checked second moment."""
+    tensor = _of_size(name, size, gram, 2).to(device)
     asymmetry = float((tensor - tensor.T).abs().max())
     if asymmetry > 1e-8 * float(tensor.abs().max()):
         raise ValueError(f"{name} must be symmetric, it differs by {asymmetry:.3g}")
     return Weights.of_gram((tensor + tensor.T) / 2, name)
+
+
+def _of_size(name: str, size: int, values: Any, n_axes: int) -> torch.Tensor:
+    tensor = checked_tensor(values, name, n_axes)
+    if set(tensor.shape) != {size}:
+        raise ValueError(
+            f"{name} must have shape {(size,) * n_axes} for this matrix, got {tuple(tensor.shape)}"
+        )
+    return tensor
 
 
 @dataclass(frozen=True)

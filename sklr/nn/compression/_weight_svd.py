@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from sklearn.utils._param_validation import StrOptions
 
-from sklr._torch._calibration import Counts
+from sklr._torch._calibration import Counts, Distinct
 from sklr._torch._layers import Layer, input_rows, wide
 from sklr.nn.compression._base import BaseCompressor, Solution, matrix_and_bias, two_matrices
 from sklr.nn.compression._features import Seen, features_of
@@ -127,7 +127,7 @@ class WeightSVD(BaseCompressor):
         return f" with scaling={self.scaling!r}"
 
     def _watch(self, layer: Layer) -> Any:
-        return Seen(layer) if self.scaling == "whitening" else _Sizes(layer)
+        return Seen(layer) if self.scaling == "whitening" else InputSizes(layer)
 
     def _solve(self, layer: Layer, part: Any, seen: Any) -> Solution:
         W, bias = matrix_and_bias(layer, part)
@@ -144,7 +144,7 @@ class WeightSVD(BaseCompressor):
         return Solution(svd.values.cpu().numpy(), lambda r: (*svd.balanced(r), bias), n_params)
 
 
-class _Sizes:
+class InputSizes:
     """Mean size of each input of a layer."""
 
     side = "input"
@@ -153,6 +153,7 @@ class _Sizes:
         self.layer = layer
         self.n_rows = 0
         self._sum: Any = 0
+        self._distinct = Distinct()
         self._counts = Counts(layer.shape[1]) if layer.kind == "Embedding" else None
 
     def __call__(self, part: Any, value: torch.Tensor) -> None:
@@ -162,7 +163,13 @@ class _Sizes:
             return
         rows = input_rows(part, self.layer.kind, value)
         self.n_rows += len(rows)
+        self._distinct.add(rows)
         self._sum = self._sum + wide(rows).abs().sum(dim=0)
+
+    @property
+    def n_distinct(self) -> int:
+        """Number of rows that differ."""
+        return (self._distinct if self._counts is None else self._counts).n_distinct
 
     @property
     def scale(self) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """Atomic feature mimicking: the claim of the paper layer by layer, and its policy for decoders."""
 
+import warnings
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -110,9 +112,11 @@ def test_rank_goes_no_further_than_the_outputs():
     layer, _ = one_layer(40, 40)
     X = torch.randn(400, 3).double() @ torch.randn(3, 40).double()
     assert AtomicFeatureMimicking(12).fit(layer, X).ranks_ == {"": 3}
-    # Outputs that never vary become a constant.
-    made = AtomicFeatureMimicking(12).fit(layer, X[:1].repeat(50, 1)).transform(layer)
-    assert_allclose(outputs(made, X[:1]), outputs(layer, X[:1]), atol=1e-10)
+    # Outputs that never vary, of inputs that do, become a constant.
+    constant = nn.Linear(40, 60).double()
+    nn.init.zeros_(constant.weight)
+    made = AtomicFeatureMimicking(12).fit(constant, X).transform(constant)
+    assert_allclose(outputs(made, X), outputs(constant, X), atol=1e-12)
 
 
 def test_balanced_matrices_give_the_same_outputs():
@@ -264,3 +268,39 @@ def test_ranks_are_multiples_and_the_result_trains():
     made(X).square().mean().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in made.parameters())
     assert torch.isfinite(call(made, X.numpy())).all()
+
+
+def test_data_that_hardly_vary_are_said():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 30), nn.Linear(30, 3))
+    X = torch.randn(5, 20).repeat(40, 1)
+    with pytest.warns(UserWarning, match=r"0 \(200 rows, 5 of them differ, 20 directions\)"):
+        AtomicFeatureMimicking(3).fit(network, X)
+    # Rounding of a network that runs in batches makes no new rows.
+    with pytest.raises(ValueError, match="the 200 rows of outputs of layer '2' on X"):
+        AtomicFeatureMimicking(3, targets=["2"], batch_size=7).fit(network, X[:1].repeat(200, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        AtomicFeatureMimicking(3).fit(network, torch.randn(40, 20) * 1e-3 + 10)
+        AtomicFeatureMimicking(3).fit(network.bfloat16(), torch.randn(200, 20).bfloat16())
+
+
+def test_a_layer_that_always_sees_the_same_stays():
+    """As the token types of sentences that are all of the first type."""
+
+    class TwoTables(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words = nn.Embedding(30, 8)
+            self.types = nn.Embedding(6, 8)
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, ids):
+            return self.head(self.words(ids) + self.types(torch.zeros_like(ids)))
+
+    ids = torch.arange(60).reshape(10, 6) % 30
+    afm = AtomicFeatureMimicking(2).fit(TwoTables(), ids)
+    rows = {row["name"]: row for row in afm.report_}
+    assert rows["types"]["status"] == "kept"
+    assert rows["types"]["reason"] == "the 60 rows of its inputs on X are all equal"
+    assert rows["words"]["status"] == "compressed"
