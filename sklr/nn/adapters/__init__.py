@@ -15,11 +15,16 @@ _HOMES = {
     "SVFit": "_fixed_bases",
     "adapter_param_groups": "_trained",
     "adapter_parameters": "_trained",
+    "adapter_state_dict": "_files",
     "add_adapter": "_functions",
     "disabled_adapter": "_functions",
+    "export_peft": "_peft",
+    "load_adapter": "_files",
+    "load_adapter_state_dict": "_files",
     "merge_adapter": "_functions",
     "parameter_report": "_trained",
     "remove_adapter": "_functions",
+    "save_adapter": "_files",
     "set_adapter": "_functions",
 }
 

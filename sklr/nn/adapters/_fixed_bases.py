@@ -305,7 +305,6 @@ class LoLDU(_Diagonal):
         return {
             "rank": self.width,
             "alpha": self.alpha,
-            "init": self.init,
             "train_scale": self.train_scale,
         }
 

@@ -176,7 +176,7 @@ def _by_rank(chosen: list[Slot], rank: Any) -> list[tuple[Slot, Any]]:
     for slot in chosen:
         own = [value for key, value in rank.items() if _matches(slot.layer, key)]
         if own:
-            found.append((slot, own[0]))
+            found.append((slot, rank.get(slot.name, own[0])))
     if not found:
         raise ValueError("rank must name a layer or more, got an empty dict")
     return found

@@ -91,6 +91,7 @@ class FLoRA(_Adapter):
     ) -> None:
         super().__init__(weight, transposed=transposed, table=table, padding_idx=padding_idx)
         self.ranks = _ranks(8 if rank is None else rank, self.shape)
+        self._scale = scale
         if isinstance(scale, str):
             checked_choice("scale", scale, ("auto",))
             self.scale = 4.0 if len(self.shape) > 2 else 1.0
@@ -141,21 +142,37 @@ class FLoRA(_Adapter):
         """
         if len(self.shape) == 2:
             return super().delta()
-        found = self.scale * self.core
+        return self.scale * self._contracted(0)
+
+    def factors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return two matrices whose product is the change.
+
+        Returns
+        -------
+        down, up : Tensor
+            The change, as the matrix of its first axis times the others, is ``up @ down``.
+        """
+        if len(self.shape) == 2:
+            return super().factors()
+        return self._contracted(1).flatten(1), self.scale * self._factor(0)
+
+    def _contracted(self, first: int) -> torch.Tensor:
+        """Return the core times the factors of the axes from `first` on."""
+        found = self.core
         # The last axis is multiplied and becomes the first; small ones (windows) come before the
-        # large ones, and after all the order is as before.
-        for axis in reversed(range(len(self.shape))):
+        # large ones.
+        for axis in reversed(range(first, len(self.shape))):
             rest = found.shape[:-1]
             rows = found.reshape(-1, found.shape[-1])
             found = (self._factor(axis) @ rows.T).reshape(self.shape[axis], *rest)
-        return found
+        # After all of them the order is as before; those that are left stand last.
+        return found.movedim(tuple(range(-first, 0)), tuple(range(first))) if first else found
 
     def settings(self) -> dict[str, Any]:
         """Return the parameters with which the same adapter is made."""
         return {
             "rank": list(self.ranks),
-            "scale": self.scale,
-            "init": self.init,
+            "scale": self._scale,
             "dropout": self.dropout,
         }
 
