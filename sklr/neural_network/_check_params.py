@@ -14,6 +14,7 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
         "batch_size": 512,
     },
     "SPDNetClassifier": {"max_iter": 3, "batch_size": 512},
+    "AdapterClassifier": {"max_iter": 20, "hidden_layer_sizes": (32,), "dtype": "float64"},
     "GrassmannClassifier": {"max_iter": 15, "dtype": "float64"},
     # Small networks, few epochs, batches that the suite's few samples fill.
     "MMCR": {"n_components": 4, "projector": (8, 4), "batch_size": 8, "n_views": 2, "max_iter": 3},

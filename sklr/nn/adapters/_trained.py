@@ -62,6 +62,7 @@ def adapter_param_groups(
     lr: float,
     *,
     lora_plus_ratio: float = 1.0,
+    lr_of_rest: float | None = None,
     weight_decay: float = 0.0,
 ) -> list[dict[str, Any]]:
     """Return the groups of parameters for an optimiser, with their learning rates.
@@ -78,6 +79,8 @@ def adapter_param_groups(
         Learning rate.
     lora_plus_ratio : float, default=1.0
         How much faster B of LoRA learns than A; LoRA+ takes 16.
+    lr_of_rest : float, default=None
+        Learning rate of what else the adapter trains (a head); None is `lr`.
     weight_decay : float, default=0.0
         Weight decay of LoRA's matrices and of what else is trained.
 
@@ -101,13 +104,16 @@ def adapter_param_groups(
     >>> [group["lr"] for group in optimizer.param_groups]
     [0.001, 0.004]
     """
-    for key, value in (("lr", lr), ("lora_plus_ratio", lora_plus_ratio)):
-        if not value > 0:
+    given = {"lr": lr, "lora_plus_ratio": lora_plus_ratio, "lr_of_rest": lr_of_rest}
+    for key, value in given.items():
+        if value is not None and not value > 0:
             raise ValueError(f"{key} must be positive, got {value!r}")
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for _, own, adapter, p in named_trained(module):
         rate, decay = float(lr), float(weight_decay)
-        if adapter is not None:
+        if adapter is None:
+            rate = rate if lr_of_rest is None else float(lr_of_rest)
+        else:
             rate *= adapter.rates.get(own, 1.0)
             if isinstance(adapter, LoRA) and own == "B":
                 rate *= lora_plus_ratio
