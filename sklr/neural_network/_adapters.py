@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 
 from sklr._torch._batches import in_chunks
 from sklr._torch._layers import MATRICES, find_layers
@@ -140,7 +140,7 @@ class AdapterClassifier(TorchClassifierMixin, TorchEstimator):
         "adapter": [StrOptions(set(RATES))],
         "rank": [
             Interval(Integral, 1, None, closed="left"),
-            Interval(Real, 0, 1, closed="right"),
+            Interval(RealNotInt, 0, 1, closed="right"),
             StrOptions({"energy"}),
             tuple,
             list,
