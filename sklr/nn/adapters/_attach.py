@@ -99,7 +99,8 @@ def _adapted_class(base: type, tensors: tuple[str, ...]) -> type:
             forward = _forward_of(base)
             if forward is not None:
                 space["forward"] = forward
-            _CLASSES[key] = type(base)(base.__name__, (base,), space)
+            make: Any = type(base)
+            _CLASSES[key] = make(base.__name__, (base,), space)
     return _CLASSES[key]
 
 

@@ -246,14 +246,14 @@ def checked_rank(
     if rank is None:
         return min(default, least)
     if isinstance(rank, Integral) and not isinstance(rank, bool):
-        if not 1 <= rank <= least:
+        if not 1 <= int(rank) <= least:
             side = "outputs" if m < n else "inputs"
             raise ValueError(
                 f"rank must be between 1 and {least}, the number of its {side} (the weight is "
                 f"{m} x {n}), got {rank}"
             )
         return int(rank)
-    if isinstance(rank, Real) and not isinstance(rank, bool) and 0 < rank <= 1:
+    if isinstance(rank, Real) and not isinstance(rank, bool) and 0 < float(rank) <= 1:
         most = m * n / (m + n) if share == "parameters" else least
         return max(1, int(float(rank) * most + 1e-9))
     raise ValueError(
@@ -264,7 +264,7 @@ def checked_rank(
 
 def checked_dropout(dropout: Any) -> float:
     """Return a probability below 1."""
-    if isinstance(dropout, bool) or not isinstance(dropout, Real) or not 0 <= dropout < 1:
+    if isinstance(dropout, bool) or not isinstance(dropout, Real) or not 0 <= float(dropout) < 1:
         raise ValueError(f"dropout must be a probability in [0, 1), got {dropout!r}")
     return float(dropout)
 

@@ -246,7 +246,7 @@ def _checksum(weight: torch.Tensor) -> str:
     """Return what tells a weight from every other, whatever device it is on."""
     plain = weight.detach().cpu().contiguous()
     found = hashlib.sha256(f"{plain.dtype} {tuple(plain.shape)} ".encode())
-    found.update(plain.reshape(-1).view(torch.uint8).numpy())
+    found.update(plain.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

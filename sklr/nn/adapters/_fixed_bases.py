@@ -117,6 +117,7 @@ class SVFit(_Diagonal):
     """
 
     kind = "svfit"
+    sigma_0: torch.Tensor
 
     def __init__(
         self,
@@ -241,6 +242,9 @@ class LoLDU(_Diagonal):
     """
 
     kind = "loldu"
+    sigma: torch.Tensor
+    sigma_0: torch.Tensor
+    z_0: torch.Tensor
     INITS = ("lu", "uniform", "normal", "constant", "ones", "zeros")
 
     def __init__(

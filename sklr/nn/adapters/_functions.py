@@ -394,9 +394,9 @@ def merge_adapter(module: nn.Module, name: Any = None) -> nn.Module:
     with plain_tensors():
         switch(module, names)
         done: set[int] = set()
-        for _, layer, tensor, stack in list(adapted_weights(module)):
+        for _, part, tensor, stack in list(adapted_weights(module)):
             # One layer after the other: in between the network says the same.
-            merge(layer, tensor, stack, done)
+            merge(part, tensor, stack, done)
         for _, part, _ in records_in(module):
             drop_record(part)
     return module

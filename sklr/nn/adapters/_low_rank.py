@@ -181,6 +181,8 @@ class BlockLoRA(LoRA):
     """
 
     kind = "block_lora"
+    n_blocks: int
+    tied: bool
 
     def __init__(
         self,

@@ -195,7 +195,8 @@ def load_peft(module: nn.Module, folder: Path, name: str | None) -> list[str]:
     most = 64 * sum(p.numel() for p in module.parameters()) + 2**20
     pairs, trained = _parted(read_weights(file, most_bytes=most))
     slots = {slot.name: slot for slot in find_slots(module) if slot.tensor == "weight"}
-    layers, state = [], {}
+    layers: list[dict[str, Any]] = []
+    state: dict[str, torch.Tensor] = {}
     for key, pair in pairs.items():
         slot = slots.get(key)
         if slot is None or slot.layer.reason:

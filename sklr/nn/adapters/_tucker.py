@@ -158,7 +158,7 @@ class FLoRA(_Adapter):
 
     def _contracted(self, first: int) -> torch.Tensor:
         """Return the core times the factors of the axes from `first` on."""
-        found = self.core
+        found: torch.Tensor = self.core
         # The last axis is multiplied and becomes the first; small ones (windows) come before the
         # large ones.
         for axis in reversed(range(first, len(self.shape))):
@@ -181,7 +181,7 @@ def _ranks(rank: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the rank of each axis."""
 
     def whole(value: Any) -> bool:
-        return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+        return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
     if whole(rank):
         most = (rank, rank, *[3] * (len(shape) - 2))
