@@ -23,9 +23,8 @@ known, few, test = slice(0, 1000), slice(1000, 1200), slice(1200, None)
 
 base = AdapterClassifier(hidden_layer_sizes=(128, 128), random_state=0).fit(X[known], y[known])
 network = base.module_
-print(
-    f"upright {base.score(X[test], y[test]):.3f}, mirrored {base.score(mirrored[test], y[test]):.3f}"
-)
+for name, images in (("upright", X), ("mirrored", mirrored)):
+    print(f"{name}: {base.score(images[test], y[test]):.3f}")
 
 # %%
 # All adapters, at several ranks

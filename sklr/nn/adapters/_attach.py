@@ -99,8 +99,7 @@ def _adapted_class(base: type, tensors: tuple[str, ...]) -> type:
             forward = _forward_of(base)
             if forward is not None:
                 space["forward"] = forward
-            make: Any = type(base)
-            _CLASSES[key] = make(base.__name__, (base,), space)
+            _CLASSES[key] = type(base)(base.__name__, (base,), space)
     return _CLASSES[key]
 
 
@@ -110,7 +109,7 @@ def _reduce(layer: nn.Module, protocol: Any) -> tuple[Any, ...]:
 
 
 def _unpickled(base: type, tensors: tuple[str, ...]) -> nn.Module:
-    cls = _adapted_class(base, tensors)
+    cls: Any = _adapted_class(base, tensors)
     return cls.__new__(cls)
 
 

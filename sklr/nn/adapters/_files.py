@@ -284,8 +284,8 @@ def load_adapter(
         Name of the adapter here; None is the one that it was saved with.
     check_base : bool, default=True
         Whether to refuse a network whose given weights are not, to the last bit, those on which
-        the adapter was trained. False is for networks that were converted or quantised since. (A
-        folder of peft has no checksums.)
+        the adapter was trained. False is for networks that were converted or quantised since. A
+        folder of peft has no checksums.
 
     Returns
     -------
