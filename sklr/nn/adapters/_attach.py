@@ -151,7 +151,7 @@ def _stack(layer: nn.Module) -> _Stack:
 
 
 def _by_path(stack: _Stack, n_rows: int) -> bool:
-    return stack.drops() or all(adapter.path_is_cheaper(n_rows) for adapter in stack.now())
+    return stack.drops() or all(adapter._path_is_cheaper(n_rows) for adapter in stack.now())
 
 
 def _linear(self: Any, input: torch.Tensor) -> torch.Tensor:

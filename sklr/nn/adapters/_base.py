@@ -162,7 +162,7 @@ class _Adapter(nn.Module):
         )
         return flat.reshape(output.shape)
 
-    def path_is_cheaper(self, n_rows: int) -> bool:
+    def _path_is_cheaper(self, n_rows: int) -> bool:
         """Return whether `n_rows` rows go quicker through the path than through a new weight."""
         m, n = self.matrix_shape
         if not torch.is_grad_enabled():
@@ -172,11 +172,11 @@ class _Adapter(nn.Module):
 
     # What a file needs.
 
-    def settings(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         """Return the parameters with which the same adapter is made, as JSON takes them."""
         raise NotImplementedError
 
-    def bases(self) -> dict[str, torch.Tensor]:
+    def _bases(self) -> dict[str, torch.Tensor]:
         """Return the buffers that are computed from the weight."""
         return dict(self.named_buffers())
 
@@ -186,12 +186,24 @@ class _Adapter(nn.Module):
         return True
 
     def effective_rank(self) -> int:
-        """Return the largest rank that the change can have."""
+        """Return the largest rank that the change can have.
+
+        Returns
+        -------
+        rank : int
+            Of the change as a matrix.
+        """
         return self.width
 
     def extra_repr(self) -> str:
-        """Return what ``print`` shows."""
-        return ", ".join(f"{key}={value!r}" for key, value in self.settings().items())
+        """Return what ``print`` shows.
+
+        Returns
+        -------
+        shown : str
+            The parameters.
+        """
+        return ", ".join(f"{key}={value!r}" for key, value in self._settings().items())
 
 
 def checked_weight(weight: Any) -> torch.Tensor:

@@ -171,17 +171,17 @@ def save_adapter(
     layers = []
     for slot, adapter in slots_with(module, name):
         keep = save_bases is True or (save_bases == "auto" and not adapter.bases_are_unique)
-        keep = keep and bool(adapter.bases())
+        keep = keep and bool(adapter._bases())
         layers.append(
             {
                 "name": slot.name,
                 "shape": list(adapter.shape),
-                "settings": adapter.settings(),
+                "settings": adapter._settings(),
                 "base": _checksum(slot.weight()) if slot.is_readable else None,
                 "bases": keep,
             }
         )
-        values = dict(adapter.named_parameters()) | (adapter.bases() if keep else {})
+        values = dict(adapter.named_parameters()) | (adapter._bases() if keep else {})
         state |= {f"layers.{slot.name}.{own}": v for own, v in values.items()}
     trained = trained_by(module, name)
     state |= {f"trained.{key}": value for key, value in trained.items()}
@@ -460,7 +460,7 @@ def put_in_whole(
         for slot, adapter in slots_with(module, name):
             values: dict[str, torch.Tensor] = dict(adapter.named_parameters())
             if by_name[slot.name]["bases"]:
-                values |= adapter.bases()
+                values |= adapter._bases()
             own |= {f"layers.{slot.name}.{key}": value for key, value in values.items()}
         parameters = dict(module.named_parameters())
         own |= {f"trained.{key}": parameters[key] for key in trained}

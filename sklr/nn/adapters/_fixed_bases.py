@@ -48,7 +48,7 @@ class _Diagonal(_Adapter):
     def _mix(self, h: torch.Tensor) -> torch.Tensor:
         return h * self._difference()
 
-    def path_is_cheaper(self, n_rows: int) -> bool:
+    def _path_is_cheaper(self, n_rows: int) -> bool:
         """Return whether `n_rows` rows go quicker through the path than through a new weight."""
         m, n = self.matrix_shape
         if not torch.is_grad_enabled():
@@ -176,7 +176,7 @@ class SVFit(_Diagonal):
         """
         return self._difference().detach()
 
-    def settings(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         """Return the parameters with which the same adapter is made."""
         return {"rank": self.width, "positive": self.positive}
 
@@ -300,11 +300,11 @@ class LoLDU(_Diagonal):
     def _difference(self) -> torch.Tensor:
         return self.sigma * self.z - self.sigma_0 * self.z_0
 
-    def bases(self) -> dict[str, torch.Tensor]:
+    def _bases(self) -> dict[str, torch.Tensor]:
         """Return the buffers that are computed from the weight."""
         return {name: value for name, value in self.named_buffers() if name != "sigma"}
 
-    def settings(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         """Return the parameters with which the same adapter is made."""
         return {
             "rank": self.width,

@@ -113,7 +113,7 @@ class LoRA(_Adapter):
     def _up(self) -> torch.Tensor:
         return self.B
 
-    def settings(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         """Return the parameters with which the same adapter is made."""
         return {"rank": self.rank, "alpha": self.alpha, "dropout": self.dropout}
 
@@ -223,6 +223,6 @@ class BlockLoRA(LoRA):
     def _up(self) -> torch.Tensor:
         return self.B if self.tied else self.B.sum(dim=0)
 
-    def settings(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         """Return the parameters with which the same adapter is made."""
-        return super().settings() | {"n_blocks": self.n_blocks, "tied": self.tied}
+        return super()._settings() | {"n_blocks": self.n_blocks, "tied": self.tied}

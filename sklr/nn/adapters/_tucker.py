@@ -115,7 +115,13 @@ class FLoRA(_Adapter):
         return max(self.ranks[:2]) if len(self.shape) == 2 else min(self.matrix_shape)
 
     def effective_rank(self) -> int:
-        """Return the largest rank that the change can have, as a matrix."""
+        """Return the largest rank that the change can have.
+
+        Returns
+        -------
+        rank : int
+            Of the change as a matrix.
+        """
         inner = 1
         for r in self.ranks[1:]:
             inner *= r
@@ -168,7 +174,7 @@ class FLoRA(_Adapter):
         # After all of them the order is as before; those that are left stand last.
         return found.movedim(tuple(range(-first, 0)), tuple(range(first))) if first else found
 
-    def settings(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         """Return the parameters with which the same adapter is made."""
         return {
             "rank": list(self.ranks),
