@@ -109,6 +109,20 @@ if importlib.util.find_spec("sklr.nn.compression") is not None:
         ),
     }
 
+if importlib.util.find_spec("sklr.nn.adapters") is not None:
+    from sklr.nn import adapters
+
+    MODULES |= {
+        name: Case(lambda make=make: make(normal(6, 4)), lambda: (normal(6, 4, seed=1),))
+        for name, make in {
+            "BlockLoRA": lambda W: adapters.BlockLoRA(W, 2),
+            "FLoRA": lambda W: adapters.FLoRA(W, 2),
+            "LoLDU": lambda W: adapters.LoLDU(W),
+            "LoRA": lambda W: adapters.LoRA(W, 2),
+            "SVFit": lambda W: adapters.SVFit(W),
+        }.items()
+    }
+
 FUNCTIONS = {
     "coding_rate": Case(lambda: ours.coding_rate, lambda: (unit(6, 3),)),
     "compressed_coding_rate": Case(

@@ -56,6 +56,8 @@ def find_layers(network: "nn.Module") -> list[Layer]:
     )
     inside_attention, inside_factors = set(), set()
     for part in network.modules():
+        if getattr(type(part), "_is_adapted", False):
+            inside_factors |= {id(child) for child in part.modules()} - {id(part)}
         if isinstance(part, nn.MultiheadAttention):
             inside_attention |= {id(child) for child in part.modules()}
         if getattr(type(part), "_is_factorised", False):
@@ -66,7 +68,9 @@ def find_layers(network: "nn.Module") -> list[Layer]:
         if kind is None or (id(part) in inside_factors and not _is_factorised(part)):
             continue
         used = tuple(names[id(part)])
-        if isinstance(part, nn.MultiheadAttention) or id(part) in inside_attention:
+        if getattr(type(part), "_is_adapted", False):
+            reason = "it has an adapter; merge_adapter makes a plain layer of it"
+        elif isinstance(part, nn.MultiheadAttention) or id(part) in inside_attention:
             reason = "nn.MultiheadAttention reads it as a tensor"
         elif _is_factorised(part):
             reason = "it is factorised already"

@@ -6,6 +6,7 @@ import importlib
 import os
 import uuid
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,15 @@ if TYPE_CHECKING:
 
 def write_weights(module: nn.Module, path: str | Path) -> None:
     """Write a network's ``state_dict``, on the CPU; the file appears whole or not at all."""
+    write_tensors(module.state_dict(), path)
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Write tensors by name, on the CPU; the file appears whole or not at all."""
     import torch
 
     path = Path(path)
-    state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    state = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     # Not by tempfile, whose files are for their owner alone: others may read weights.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex}")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -33,6 +39,14 @@ def write_weights(module: nn.Module, path: str | Path) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def safetensors_or_none() -> Any:
+    """Return the module safetensors.torch, or None where it is not installed."""
+    try:
+        return _safetensors()
+    except ImportError:
+        return None
 
 
 def _safetensors() -> Any:

@@ -1,5 +1,6 @@
 """scikit-learn estimators with networks inside (fitting them needs the extra ``torch``)."""
 
+from sklr.neural_network._adapters import AdapterClassifier
 from sklr.neural_network._callbacks import Checkpoint, ProgressPrinter
 from sklr.neural_network._compressed import CompressedClassifier
 from sklr.neural_network._eeg_spdnet import EEGSPDNetClassifier
@@ -11,6 +12,7 @@ from sklr.neural_network._mmcr import MMCR
 from sklr.neural_network._spdnet import SPDNetClassifier
 
 __all__ = [
+    "AdapterClassifier",
     "Checkpoint",
     "CompressedClassifier",
     "EEGSPDNetClassifier",

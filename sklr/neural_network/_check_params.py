@@ -21,6 +21,7 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
         "batch_size": 512,
     },
     "SPDNetClassifier": {"max_iter": 3, "batch_size": 512},
+    "AdapterClassifier": {"max_iter": 20, "hidden_layer_sizes": (32,), "dtype": "float64"},
     "GrassmannClassifier": {"max_iter": 15, "dtype": "float64"},
     "MaestroClassifier": {
         "hidden_layer_sizes": (16,),

@@ -5,6 +5,16 @@ from promises import BATCHES, NETWORK, of_distances, same
 SIZES = "sizes that are trained follow measured losses, where rounding may decide"
 
 DECLARED = {
+    "AdapterClassifier": dict(
+        rows=same(1e-6),
+        names_of_classes=same(0),
+        weights=same(1e-6),
+        why_not={
+            **of_distances(NETWORK),
+            "units": NETWORK,
+            "order_of_classes": "first weights are drawn for each class",
+        },
+    ),
     "CompressedClassifier": dict(
         names_of_classes=same(0),
         why_not={
@@ -58,5 +68,6 @@ DECLARED = {
 
 # Where a promise would be empty with the parameters of the checks.
 PARAMS = {
+    "AdapterClassifier": {"batch_size": 512},
     "GrassmannClassifier": {"batch_size": 512},  # one batch, also of repeated samples
 }
