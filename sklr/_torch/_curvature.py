@@ -19,7 +19,7 @@ from sklr._torch._gradients import (
     shortcut_layers,
 )
 from sklr._torch._layers import find_layers
-from sklr._torch._losses import unchecked_losses
+from sklr._torch._losses import drawn_targets, unchecked_losses
 from sklr._torch._module_first import check_module
 from sklr._torch._untouched import copy_of
 from sklr.utils._warnings import warn_user
@@ -161,12 +161,13 @@ class Objective:
                 "with theirs"
             )
 
-        def put(value: Any) -> Any:
-            floating = hasattr(value, "is_floating_point") and value.is_floating_point()
-            # A clone: the caller may write into a tensor, and inference tensors have no gradient.
-            return value.to(self.dtype, copy=True) if floating else value
-
         import torch
+
+        def put(value: Any) -> Any:
+            if not isinstance(value, torch.Tensor):
+                return value
+            # A clone: the caller may write into a tensor, and inference tensors have no gradient.
+            return value.to(self.dtype if value.is_floating_point() else value.dtype, copy=True)
 
         with torch.inference_mode(False), torch.no_grad():
             return Chunk(
@@ -323,17 +324,29 @@ class Objective:
                 output = run_batch(self.network, chunk.args, chunk.kwargs, number, self.name)
             yield getattr(output, "logits", output), chunk.target
 
-    def gradient(self) -> "Tensor":
-        """Return the gradient of the mean loss."""
+    def draw_targets(self, seed: int) -> None:
+        """Put targets in place that are drawn from what the network predicts."""
         import torch
 
+        generator = torch.Generator(device="cpu").manual_seed(seed)
+        with torch.inference_mode(False):
+            self.chunks = [
+                chunk._replace(
+                    target=drawn_targets(output, chunk.target, self.loss, generator, self.name)
+                )
+                for chunk, (output, _) in zip(self.chunks, self.outputs())
+            ]
+        self._kept = {}
+
+    def gradient(self) -> "Tensor":
+        """Return the gradient of the mean loss."""
         total: Any = 0
         for number, chunk in enumerate(self.chunks):
             with derivatives():
                 losses = self._losses(chunk, number)
                 found = _grad(losses.sum() / self.n_samples, self.parameters)
             total = total + self._flat(found)
-        return torch.as_tensor(total)
+        return total
 
     def product(self, curvature: str, v: "Tensor") -> "Tensor":
         """Return the curvature times a vector (P,), or times each row of a block (k, P).
@@ -449,30 +462,31 @@ class Objective:
         """
         import torch
 
-        if index is None:
-            index = torch.arange(self.n_samples, device="cpu")
-        each = samples_per_gradient
-        m = -(-len(index) // each)
-        dtype = self.dtype if dtype is None else dtype
-        out = torch.zeros(m, self.n_parameters, dtype=dtype, device=self.device)
-        first = 0
-        for number, chunk in enumerate(self.chunks):
-            inside = (index >= first) & (index < first + len(chunk.target))
-            places = inside.nonzero().reshape(-1)
-            # As many at a time as keep the block of gradients small.
-            size = max(1, min(len(places), int(CHUNK_BYTES / (8 * self.n_parameters))))
-            for some in places.split(size):
-                if not len(some):
-                    continue
-                rows = chunk.rows((index[some] - first).to(self.device))
-                block = self._block(rows, number, route)
-                where = torch.div(some, each, rounding_mode="floor").to(self.device)
-                out.index_add_(0, where, block.to(dtype), alpha=1.0)
-            first += len(chunk.target)
-        if each > 1:
-            last = len(index) - (m - 1) * each
-            out[:-1] /= each
-            out[-1] /= last
+        with torch.inference_mode(False), torch.no_grad():
+            if index is None:
+                index = torch.arange(self.n_samples, device="cpu")
+            each = samples_per_gradient
+            m = -(-len(index) // each)
+            dtype = self.dtype if dtype is None else dtype
+            out = torch.zeros(m, self.n_parameters, dtype=dtype, device=self.device)
+            first = 0
+            for number, chunk in enumerate(self.chunks):
+                inside = (index >= first) & (index < first + len(chunk.target))
+                places = inside.nonzero().reshape(-1)
+                # As many at a time as keep the block of gradients small.
+                size = max(1, min(len(places), int(CHUNK_BYTES / (8 * self.n_parameters))))
+                for some in places.split(size):
+                    if not len(some):
+                        continue
+                    rows = chunk.rows((index[some] - first).to(self.device))
+                    block = self._block(rows, number, route)
+                    where = torch.div(some, each, rounding_mode="floor").to(self.device)
+                    out.index_add_(0, where, block.to(dtype), alpha=1.0)
+                first += len(chunk.target)
+            if each > 1:
+                last = len(index) - (m - 1) * each
+                out[:-1] /= each
+                out[-1] /= last
         self._check_gradients(out)
         return out
 

@@ -146,3 +146,41 @@ _LOSSES_BY_NAME: dict[str, Callable[["Tensor", "Tensor", str, bool], "Tensor"]] 
     "squared_error": _squared_error,
     "half_squared_error": _half_squared_error,
 }
+
+
+def drawn_targets(
+    output: "Tensor", target: "Tensor", loss: Any, generator: Any, name: str
+) -> "Tensor":
+    """Return targets drawn from the distribution whose negative log likelihood the loss is.
+
+    Parameters
+    ----------
+    output, target : torch.Tensor
+        What the network says, and the targets, whose shape and type are kept.
+    loss : None or str
+        See :func:`sample_losses`.
+    generator : torch.Generator
+        A generator of the CPU.
+    name : str
+        Who asks, for messages.
+    """
+    import torch
+
+    if callable(loss):
+        raise ValueError(
+            f"{name}: labels='model' needs a loss by name, which says what the network's "
+            f"distribution is; got {loss!r}"
+        )
+    kind = _loss_for(output, target) if loss in (None, "auto") else loss
+    z = output.detach().double().cpu()
+    if kind == "cross_entropy":
+        flat = torch.softmax(z, dim=-1).reshape(-1, z.shape[-1])
+        drawn = torch.multinomial(flat, 1, generator=generator).reshape(target.shape)
+    elif kind == "binary_cross_entropy":
+        drawn = torch.bernoulli(torch.sigmoid(z), generator=generator).reshape(target.shape)
+    else:
+        # exp(-mean over k outputs of (f - y)^2) is a normal distribution of variance k / 2.
+        k = z[0].numel() / (1 if kind == "half_squared_error" else 2)
+        noise = torch.randn(z.shape, generator=generator, dtype=z.dtype, device="cpu")
+        drawn = (z + k**0.5 * noise).reshape(target.shape)
+    return drawn.to(target)
