@@ -8,10 +8,12 @@ from sklr.utils._imports import lazy_names
 
 # Public name -> the file that holds it.
 _HOMES = {
+    "DimensionCurveDisplay": "_dimension",
     "EmpiricalFisher": "_empirical_fisher",
     "HessianOperator": "_operator",
     "HessianSpectrum": "_spectrum",
     "HessianSpectrumDisplay": "_displays",
+    "IntrinsicDimension": "_dimension",
     "LossPathDisplay": "_path",
     "lanczos": "_lanczos",
     "loss_path": "_path",

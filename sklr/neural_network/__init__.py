@@ -6,6 +6,7 @@ from sklr.neural_network._grassmann import GrassmannClassifier
 from sklr.neural_network._manifold_clustering import ManifoldLinearizingClustering
 from sklr.neural_network._mmcr import MMCR
 from sklr.neural_network._spdnet import SPDNetClassifier
+from sklr.neural_network._subspace import SubspaceClassifier
 
 __all__ = [
     "Checkpoint",
@@ -15,4 +16,5 @@ __all__ = [
     "ManifoldLinearizingClustering",
     "ProgressPrinter",
     "SPDNetClassifier",
+    "SubspaceClassifier",
 ]

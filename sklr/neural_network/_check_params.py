@@ -14,6 +14,13 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
         "batch_size": 512,
     },
     "SPDNetClassifier": {"max_iter": 3, "batch_size": 512},
+    "SubspaceClassifier": {
+        "n_components": 8,
+        "hidden_layer_sizes": (8,),
+        "max_iter": 20,
+        "dtype": "float64",
+        "batch_size": 512,
+    },
     "GrassmannClassifier": {"max_iter": 15, "dtype": "float64"},
     # Small networks, few epochs, batches that the suite's few samples fill.
     "MMCR": {"n_components": 4, "projector": (8, 4), "batch_size": 8, "n_views": 2, "max_iter": 3},
