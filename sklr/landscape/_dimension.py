@@ -9,7 +9,7 @@ from sklearn.base import MetaEstimatorMixin, clone, is_classifier
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, get_tags
+from sklearn.utils import check_random_state, column_or_1d, get_tags, indexable
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
@@ -215,6 +215,7 @@ class IntrinsicDimension(MetaEstimatorMixin, BaseEstimator):
             The fitted object.
         """
         inner = self._inner()
+        X, y = _checked(X, y, is_classifier(inner))
         if "n_components" not in inner.get_params():
             raise ValueError(
                 f"estimator={inner!r} has no parameter n_components, the number of dimensions"
@@ -266,8 +267,6 @@ class IntrinsicDimension(MetaEstimatorMixin, BaseEstimator):
 
     def _split(self, X: Any, y: Any, seed: int) -> Any:
         n = _num_samples(X)
-        if _num_samples(y) != n:
-            raise ValueError(f"X has {n} samples and y has {_num_samples(y)}")
         strata = None
         if is_classifier(self._inner()):
             labels = np.asarray(y)
@@ -437,6 +436,18 @@ class IntrinsicDimension(MetaEstimatorMixin, BaseEstimator):
         tags.classifier_tags, tags.regressor_tags = inner.classifier_tags, inner.regressor_tags
         tags.input_tags, tags.target_tags = inner.input_tags, inner.target_tags
         return tags
+
+
+def _checked(X: Any, y: Any, classifies: bool) -> tuple[Any, Any]:
+    """Return data that rows can be taken of; all else is the estimator's business."""
+    if hasattr(X, "tocsr"):
+        raise TypeError("sparse input is not supported; make it dense with X.toarray()")
+    if y is None:
+        raise ValueError("IntrinsicDimension requires y to be passed, but the target y is None")
+    X, y = indexable(X, y)
+    if classifies and np.ndim(y) == 2 and np.shape(y)[1] == 1:
+        y = column_or_1d(y, warn=True)
+    return X, y
 
 
 class _Parts:
