@@ -154,7 +154,7 @@ def lanczos(
 ) -> LanczosResult:
     r"""Find eigenpairs at the ends of a symmetric operator's spectrum.
 
-    Every vector is orthogonalised against all before it, until rounding is all that is left: without
+    Every vector is orthogonalised against all before it until only rounding is left: without
     that the method finds the leading eigenvalues several times ("ghosts").
 
     Parameters
