@@ -215,7 +215,8 @@ class EmpiricalFisher(ModuleEstimator):
         self._validate_params()
         G = check_array(G, dtype=[np.float64, np.float32], input_name="G", order="C")
         for name in ("parameter_slices_", "loss_"):
-            vars(self).pop(name, None)
+            if hasattr(self, name):
+                delattr(self, name)
         # A view for reading only: torch would warn of an array that cannot be written to.
         self._factor(torch.from_numpy(G if G.flags.writeable else G.copy()))
         return self

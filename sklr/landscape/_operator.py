@@ -295,12 +295,12 @@ def check_options(
         raise ValueError(f"{name}: curvature must be one of {CURVATURES}, got {curvature!r}")
     if dtype not in ("auto", "float32", "float64"):
         raise ValueError(f"{name}: dtype must be 'auto', 'float32' or 'float64', got {dtype!r}")
-    if batch_size is not None and not (isinstance(batch_size, Integral) and batch_size > 0):
+    if batch_size is not None and not (isinstance(batch_size, Integral) and int(batch_size) > 0):
         raise ValueError(f"{name}: batch_size must be a whole number above 0, got {batch_size!r}")
     if isinstance(weight_decay, str):
         if weight_decay != "model":
             raise ValueError(
                 f"{name}: weight_decay must be a number or 'model', got {weight_decay!r}"
             )
-    elif not (isinstance(weight_decay, Real) and 0 <= weight_decay < np.inf):
+    elif not (isinstance(weight_decay, Real) and 0 <= float(weight_decay) < np.inf):
         raise ValueError(f"{name}: weight_decay must be at least 0, got {weight_decay!r}")
