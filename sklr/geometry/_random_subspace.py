@@ -23,9 +23,9 @@ class RandomSubspace:
     Parameters
     ----------
     n_features : int
-        D.
+        Dimensions D that the map is into.
     n_components : int
-        d, at most D.
+        Dimensions d that the map is from, at most D.
     projection : {"auto", "dense", "sparse", "fastfood"}, default="auto"
         "dense" has normal entries; "sparse" has signs, each there with probability
         :math:`1 / \sqrt D`; "fastfood" is no matrix but two Walsh-Hadamard transforms with random
@@ -156,6 +156,7 @@ class RandomSubspace:
         Returns
         -------
         image : ndarray of shape (n_features,)
+            P times the vector, or its transpose.
         """
         z = self._checked(z, self.shape[1])
         if self.projection == "dense":
@@ -180,6 +181,7 @@ class RandomSubspace:
         Returns
         -------
         image : ndarray of shape (n_components,)
+            P times the vector, or its transpose.
         """
         g = self._checked(g, self.shape[0])
         if self.projection == "dense":
@@ -199,6 +201,7 @@ class RandomSubspace:
         Returns
         -------
         matrix : ndarray of shape (n_features, n_components)
+            All entries.
         """
         if self.projection == "dense":
             return self._P.T.copy()

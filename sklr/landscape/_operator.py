@@ -224,6 +224,7 @@ class HessianOperator(LinearOperator):
         Returns
         -------
         matrix : ndarray of shape (n_parameters, n_parameters)
+            All entries.
         """
         out = np.empty(self.shape, dtype=self.dtype)
         for at, rows in self._blocks():
@@ -245,6 +246,7 @@ class HessianOperator(LinearOperator):
         Returns
         -------
         diagonal : ndarray of shape (n_parameters,)
+            One number for each parameter.
         """
         out = np.empty(self.shape[0], dtype=self.dtype)
         for at, rows in self._blocks():
@@ -265,6 +267,7 @@ class HessianOperator(LinearOperator):
         Returns
         -------
         trace : float
+            Exact, or the mean of the estimates.
         """
         if n_probes is None:
             return float(self.diagonal().sum(dtype=np.float64))
@@ -281,6 +284,7 @@ class HessianOperator(LinearOperator):
         Returns
         -------
         gradient : ndarray of shape (n_parameters,)
+            One number for each parameter.
         """
         return self._objective.gradient().cpu().numpy()
 

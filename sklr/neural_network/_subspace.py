@@ -35,7 +35,8 @@ class SubspaceClassifier(TorchClassifierMixin, TorchEstimator):
     Parameters
     ----------
     n_components : int or None, default=100
-        d, at most the number of parameters. None trains all of them: the baseline.
+        Directions d, at most as many as there are parameters. None trains all parameters: the
+        baseline.
     module : torch.nn.Module or callable, default=None
         The network that makes the logits. None builds a perceptron with `hidden_layer_sizes`.
         {how_module_is_given}
@@ -75,6 +76,8 @@ class SubspaceClassifier(TorchClassifierMixin, TorchEstimator):
         That number over the number of components; 1 where all were trained.
     projection_ : str or None
         The kind of P that was taken.
+    n_features_in_ : int
+        Number of features, the second axis of X.
     module_ : torch.nn.Module
         The trained network, with z beside it as `z` and without as `network`.
     {n_iter_}
@@ -105,7 +108,7 @@ class SubspaceClassifier(TorchClassifierMixin, TorchEstimator):
     >>> from sklr.neural_network import SubspaceClassifier
     >>> X, y = load_iris(return_X_y=True)
     >>> X = StandardScaler().fit_transform(X)
-    >>> classifier = SubspaceClassifier(10, max_iter=40, random_state=0).fit(X, y)
+    >>> classifier = SubspaceClassifier(10, batch_size=32, random_state=0).fit(X, y)
     >>> classifier.n_parameters_, classifier.compression_ratio_
     (803, 80.3)
     >>> bool(classifier.score(X, y) > 0.9)
