@@ -16,6 +16,7 @@ _SUBPACKAGES = (
     "eeg",
     "gaussian_process",
     "geometry",
+    "landscape",
     "manifold",
     "metrics",
     "neural_network",

@@ -15,14 +15,16 @@ from sklr.utils import _discovery, all_estimators, all_module_estimators
 
 # Class name -> further parameters under which the class is checked, beside its defaults.
 VARIANTS = {
+    "AtomicFeatureMimicking": [{"rank": "global"}],
     "EigenspaceCompensation": [
         {"compressor": "n:m", "scaling": "activation"},
         {"compressor": "magnitude", "center": True},
         {"scaling": None},
     ],
+    "EmpiricalFisher": [{"labels": "model"}],
     "FisherWeightedSVD": [{"side": "both"}],
     "LowRankDecomposition": [{"bias": False, "targets": None}],
-    "AtomicFeatureMimicking": [{"rank": "global"}],
+    "MFACPruner": [{"joint": False, "sparsity": 0.5, "n_recomputations": 2}],
     "WeightSVD": [{"scaling": "activation"}, {"scaling": "whitening"}],
 }
 

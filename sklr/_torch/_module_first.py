@@ -3,6 +3,7 @@
 from typing import Any
 
 from sklearn.utils.metadata_routing import UNUSED
+from sklearn.utils.metaestimators import available_if
 
 from sklr.utils._base import BaseEstimator
 
@@ -20,6 +21,7 @@ class ModuleEstimator(BaseEstimator):
     __metadata_request__fit = {"module": UNUSED}
     __metadata_request__transform = {"module": UNUSED}
 
+    @available_if(lambda self: hasattr(self, "transform"))
     def fit_transform(self, module: Any, X: Any = None, y: Any = None) -> Any:
         """Fit, and return the transformed copy of the same network.
 

@@ -26,9 +26,11 @@ from sklr.geometry._neighbors_graph import (
     nearest_neighbors,
     neighbors_graph,
 )
+from sklr.geometry._random_subspace import RandomSubspace
 from sklr.geometry._spd import mean_riemann, tangent_space
 
 __all__ = [
+    "RandomSubspace",
     "anisotropic_affinity",
     "bw_distance",
     "bw_exp",

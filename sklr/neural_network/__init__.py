@@ -10,6 +10,7 @@ from sklr.neural_network._maestro_display import SizeCurveDisplay
 from sklr.neural_network._manifold_clustering import ManifoldLinearizingClustering
 from sklr.neural_network._mmcr import MMCR
 from sklr.neural_network._spdnet import SPDNetClassifier
+from sklr.neural_network._subspace import SubspaceClassifier
 
 __all__ = [
     "AdapterClassifier",
@@ -23,4 +24,5 @@ __all__ = [
     "ProgressPrinter",
     "SPDNetClassifier",
     "SizeCurveDisplay",
+    "SubspaceClassifier",
 ]

@@ -22,6 +22,13 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
     },
     "SPDNetClassifier": {"max_iter": 3, "batch_size": 512},
     "AdapterClassifier": {"max_iter": 20, "hidden_layer_sizes": (32,), "dtype": "float64"},
+    "SubspaceClassifier": {
+        "n_components": 40,
+        "hidden_layer_sizes": (16,),
+        "max_iter": 40,
+        "dtype": "float64",
+        "batch_size": 512,
+    },
     "GrassmannClassifier": {"max_iter": 15, "dtype": "float64"},
     "MaestroClassifier": {
         "hidden_layer_sizes": (16,),

@@ -55,6 +55,16 @@ DECLARED = {
     "ManifoldLinearizingClustering": dict(
         why_not={**of_distances(NETWORK), "units": NETWORK, "rows": BATCHES}
     ),
+    "SubspaceClassifier": dict(
+        rows=same(1e-6),
+        names_of_classes=same(0),
+        weights=same(1e-6),
+        why_not={
+            **of_distances(NETWORK),
+            "units": NETWORK,
+            "order_of_classes": "first weights are drawn for each class",
+        },
+    ),
     "SPDNetClassifier": dict(
         rows=same(1e-6),
         scale=same(1e-6),

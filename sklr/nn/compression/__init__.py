@@ -1,4 +1,4 @@
-"""Compress trained networks by matrices of low rank (needs the extra ``torch``).
+"""Compress trained networks, by matrices of low rank or by zeros (needs the extra ``torch``).
 
 Estimators here are fitted on a network, and on inputs of it where their method needs some; what
 ``transform`` returns is a smaller network of the same make. A name is imported on first use.
@@ -17,6 +17,7 @@ _HOMES = {
     "LowRankDecomposition": "_decomposition",
     "LowRankEmbedding": "_factorised",
     "LowRankLinear": "_factorised",
+    "MFACPruner": "_mfac",
     "WeightSVD": "_weight_svd",
     "apply_structure": "_structure",
     "eora_factors": "_compensation",

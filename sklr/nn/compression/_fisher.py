@@ -1,14 +1,16 @@
 """Singular value decomposition weighted by the Fisher information of a task's loss."""
 
+from functools import partial
 from numbers import Real
 from typing import Any
 
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
-from torch import nn
 
 from sklr._torch._calibration import Distinct, batches_of, check_finite, run_batch
-from sklr._torch._layers import MATRICES, Layer, input_rows, output_rows, wide
+from sklr._torch._gradients import LayerCalls, SamplesNotFirstError
+from sklr._torch._layers import MATRICES, Layer, input_rows, wide
+from sklr._torch._losses import sample_losses
 from sklr.nn.compression._base import BaseCompressor, Solution, matrix_and_bias, two_matrices
 from sklr.nn.compression._low_rank import Weights, weighted_svd
 from sklr.utils._warnings import warn_user
@@ -148,7 +150,7 @@ class FisherWeightedSVD(BaseCompressor):
         try:
             for layer in chosen:
                 part = run.get_submodule(layer.name)
-                hook = seen[layer.name].hook(name)
+                hook = seen[layer.name].hook(partial(check_finite, layer=layer.name, name=name))
                 handles.append(part.register_forward_hook(hook, with_kwargs=True))
             for number, (args, kwargs, target) in enumerate(batches_of(run, X, y, self.batch_size)):
                 if target is None:
@@ -160,51 +162,13 @@ class FisherWeightedSVD(BaseCompressor):
                 # squares sooner.
                 with torch.enable_grad(), torch.autocast(target.device.type, enabled=False):
                     output = run_batch(run, args, kwargs, number, name)
-                    losses = self._losses(output, target, name)
+                    losses = sample_losses(output, target, self.loss, name)
                     _add(list(seen.values()), losses)
         finally:
             for handle in handles:
                 handle.remove()
         self._check_rows(chosen, seen)
         return seen
-
-    def _losses(self, output: Any, target: Any, name: str) -> torch.Tensor:
-        """Return the loss of each sample."""
-        if self.loss is not None:
-            losses = self.loss(output, target)
-        else:
-            output = getattr(output, "logits", output)
-            if not isinstance(output, torch.Tensor):
-                raise ValueError(
-                    f"{name}: the network returns {type(output).__name__}; give a loss that takes "
-                    "it and the targets"
-                )
-            if target.is_floating_point():
-                if output.shape != target.shape and output.numel() == target.numel():
-                    target = target.reshape(output.shape)
-                losses = nn.functional.mse_loss(output, target.to(output.dtype), reduction="none")
-            else:
-                losses = self._cross_entropy(output, target, name)
-            losses = losses.reshape(len(losses), -1).mean(dim=1)
-        if not isinstance(losses, torch.Tensor) or losses.shape != (len(target),):
-            shape = tuple(getattr(losses, "shape", ()))
-            raise ValueError(
-                f"{name}: loss must return the loss of each of the {len(target)} samples, got "
-                f"shape {shape}; take reduction='none'"
-            )
-        if not bool(torch.isfinite(losses).all()):
-            raise ValueError(f"{name}: the loss of a sample is NaN or infinity")
-        return losses
-
-    def _cross_entropy(self, output: torch.Tensor, target: torch.Tensor, name: str) -> Any:
-        try:
-            return nn.functional.cross_entropy(output.movedim(-1, 1), target, reduction="none")
-        except (RuntimeError, ValueError, IndexError) as exc:
-            raise ValueError(
-                f"{name}: integer targets of shape {tuple(target.shape)} from {int(target.min())} "
-                f"to {int(target.max())} are no classes of an output of shape "
-                f"{tuple(output.shape)}: {exc}. Give a loss, or floats for a regression."
-            ) from exc
 
     def _solve(self, layer: Layer, part: Any, seen: Any) -> Solution:
         W, bias = matrix_and_bias(layer, part)
@@ -241,51 +205,31 @@ class FisherWeightedSVD(BaseCompressor):
         }
 
 
-class _Fisher:
+class _Fisher(LayerCalls):
     """Squares of the gradients of single samples, of one layer's matrix."""
 
     side = "input"
 
     def __init__(self, layer: Layer) -> None:
-        self.layer = layer
+        super().__init__(layer)
         self.n_rows = 0
         self._distinct = Distinct()
-        self.calls: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._part: Any = None
         self._squares: Any = None
-
-    def hook(self, name: str) -> Any:
-        """Return a hook that keeps a call's inputs, and a handle of its outputs' gradients."""
-
-        def see(part: Any, args: tuple, kwargs: dict, output: torch.Tensor) -> torch.Tensor:
-            value = (args[0] if args else next(iter(kwargs.values()))).detach()
-            check_finite(value, "input", self.layer.name, name)
-            check_finite(output.detach(), "output", self.layer.name, name)
-            # The output itself may be a leaf, and an activation in place could not change it.
-            probe = torch.zeros_like(output, requires_grad=True)
-            self._part = part
-            self.calls.append((value, probe))
-            return output + probe
-
-        return see
 
     def add(self, gradients: list[torch.Tensor | None], n: int) -> None:
         """Add the squares of a batch, from the gradients of the outputs of each call."""
-        layer, kind = self.layer, self.layer.kind
         total: Any = None
         for value, _ in self.calls:
-            self._distinct.add(input_rows(self._part, kind, value))
+            self._distinct.add(input_rows(self.part, self.layer.kind, value))
         for (value, _), gradient in zip(self.calls, gradients):
             if gradient is None:
                 continue
-            if n > 1 and len(value) != n:
-                raise ValueError(
-                    f"FisherWeightedSVD: inputs of layer {layer.name!r} have shape "
-                    f"{tuple(value.shape)}, without the {n} samples along the first axis; take "
-                    "batch_size=1"
-                )
-            x = wide(input_rows(self._part, kind, value)).reshape(n, -1, layer.shape[1])
-            g = wide(output_rows(kind, gradient)).reshape(n, -1, layer.shape[0])
+            try:
+                x, g = map(wide, self.rows(value, gradient, n))
+            except SamplesNotFirstError as exc:
+                if n > 1:
+                    raise ValueError(f"FisherWeightedSVD: {exc}; take batch_size=1") from exc
+                x, g = map(wide, self.rows(value[None], gradient[None], n))
             if len(self.calls) == 1 and x.shape[1] == 1:
                 self._sum(g[:, 0].square().T @ x[:, 0].square(), n)
                 return
