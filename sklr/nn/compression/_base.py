@@ -90,6 +90,8 @@ class BaseCompressor(ModuleEstimator):
     batch_size: int
     mask_key: str | None
     verbose: int
+    # Layer name -> what knows the layer, and makes the one in its place.
+    _found: dict[str, Any]
 
     _kinds: tuple[str, ...] = MATRICES
     _parameter_constraints: dict = {

@@ -319,7 +319,7 @@ class MFACPruner(BaseCompressor):
         self, module: Any, layers: Any, where: Any, objective: Objective, before: Any, scores: Any
     ) -> None:
         for name in ("_G", "_inverse", "_diagonal"):
-            vars(self).pop(name, None)
+            self.__dict__.pop(name, None)
         report, self._found, self.mask_, self.scores_ = {}, {}, {}, {}
         for layer in layers:
             reason = layer.reason or "it is not among the targets"
