@@ -12,6 +12,14 @@ from sklearn.utils.validation import check_is_fitted
 from sklr.decomposition._chebyshev_tucker import EXTRAPOLATE, ChebyshevTucker, check_box, outside
 from sklr.decomposition._chebyshev_tucker_als import descend
 from sklr.decomposition._chebyshev_tucker_build import to_unit
+from sklr.decomposition._chebyshev_tucker_choice import (
+    LARGEST_RIDGE,
+    Candidate,
+    HeldOut,
+    bound_ranks,
+    choose,
+    is_plenty,
+)
 from sklr.decomposition._chebyshev_tucker_prior import DEGREE_PENALTIES, choose_ridge
 from sklr.decomposition._gross_values import range_of_most
 from sklr.utils._base import BaseEstimator, fit_context
@@ -31,6 +39,11 @@ _LARGE_MEAN = 1e3
 _SMALL_RIDGE = 1e-4
 # Most columns of rank two.
 _MOST_COLUMNS = 12
+# Fewest rows that some are held out of.
+_FEWEST_ROWS = 4
+# A fit that leaves so many times what the same choice left on held-out rows has stalled, and starts
+# again so many times. Smaller residuals than the last are as good as none.
+_STALLED, _RESTARTS, _SMALL_RESIDUAL = 2.0, 3, 1e-6
 
 
 def _standardised(target, weights):
@@ -239,6 +252,7 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
         points = to_unit(X, box)
         targets = y[:, None] if y.ndim == 1 else y
         scaled = [_standardised(target, weights) for target in targets.T]
+        self._n_targets = targets.shape[1]
         degrees, ranks = self._sizes(constant, points, scaled, weights)
         roots = None if sample_weight is None else np.sqrt(weights)
         rng = check_random_state(self.random_state)
@@ -248,16 +262,29 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
         shown = progress(jobs, total=len(jobs), description="fits", verbose=self.verbose)
         with single_blas_thread():
             ridges = [self._ridge(points, target, weights, degrees) for target, _, _ in scaled]
+            chosen = [
+                self._choice(t, points, scaled[t], weights, degrees, ranks, ridges[t])
+                for t in range(targets.shape[1])
+            ]
             for t, seed in shown:
                 target, mean, scale = scaled[t]
-                alpha, degree_penalty = ridges[t]
-                for shift in self._shifts(mean, scale, alpha, degrees, ranks):
-                    run, settled = descend(
-                        points, target + shift, roots, degrees, ranks, alpha, degree_penalty,
-                        self.max_iter, self.tol, np.random.default_rng(seed),
-                    )  # fmt: skip
-                    if best[t] is None or run.objective() < best[t][0].objective():
-                        best[t] = run, settled, scale, 0.0 if shift else mean
+                candidates, expected = chosen[t]
+                for candidate in candidates:
+                    for more in range(1 + _RESTARTS):
+                        run, settled = descend(
+                            points, target + candidate.shift, roots, degrees, candidate.ranks,
+                            candidate.alpha, ridges[t][1], self.max_iter, self.tol,
+                            np.random.default_rng(seed + more),
+                        )  # fmt: skip
+                        if best[t] is None or run.objective() < best[t][0].objective():
+                            best[t] = run, settled, scale, 0.0 if candidate.shift else mean
+                        left = best[t][0].losses[-1]
+                        if left <= max(_STALLED * expected, _SMALL_RESIDUAL):
+                            break
+            ridges = [
+                (candidates[0].alpha, penalty)
+                for (candidates, _), (_, penalty) in zip(chosen, ridges, strict=True)
+            ]
         self._keep(best, ridges, box, y.ndim)
         unsettled = [run for run, settled, *_ in best if not settled]
         if unsettled:
@@ -370,6 +397,42 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
             return 1e-8, penalties[0]
         return choose_ridge(points, target, weights, degrees, penalties)
 
+    def _choice(self, t, points, scaled, weights, degrees, ranks, ridge):
+        """Return what is fitted to a target, and the relative residual to be expected.
+
+        With ``rank="auto"`` the choice is that of held-out rows, unless there are plenty for a
+        noisy target.
+        """
+        target, mean, scale = scaled
+        alpha, degree_penalty = ridge
+
+        def shifts(alpha, ranks):
+            return self._shifts(mean, scale, alpha, degrees, ranks)
+
+        given = [Candidate(tuple(ranks), alpha, shift) for shift in shifts(alpha, ranks)]
+        if not isinstance(self.rank, str) or not target.any():
+            return given, np.inf
+        plenty = is_plenty(len(target), degrees, ranks)
+        if plenty and alpha > _SMALL_RIDGE:
+            return given, np.inf
+        held = HeldOut(points, target, weights, degrees, degree_penalty, self.tol)
+        if len(held.y) < _FEWEST_ROWS or not held.folds:
+            return given, np.inf
+        search_ridge = isinstance(self.alpha, str) and not plenty
+        best, error, worse = choose(held, ranks, alpha, shifts, search_ridge)
+        if worse:
+            of_mean = float(np.sqrt(held.mean(held.of_mean())))
+            which = f" of target {t}" if self._n_targets > 1 else ""
+            warn_user(
+                f"no choice of ranks and ridge explains y{which} better than its mean on rows that "
+                f"were held out: errors of {error * scale:.3g} beside {of_mean * scale:.3g}, with "
+                f"{len(target)} rows for {len(degrees)} columns. The ridge is set to "
+                f"{LARGEST_RIDGE:g}, which gives all but the mean. Take more rows or fewer columns, "
+                "or give rank and alpha."
+            )
+            best = Candidate(best.ranks, LARGEST_RIDGE * max(1.0, float(weights.mean())))
+        return [best], error
+
     def _shifts(self, mean, scale, alpha, degrees, ranks):
         """Return what to add to the centred target: nothing, and its mean where that is tried."""
         shift = mean / scale
@@ -404,9 +467,7 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
         degrees = [1 if c else m for c, m in zip(constant, degrees, strict=True)]
         ranks = [1 if c else r for c, r in zip(constant, ranks, strict=True)]
         # More functions than products of the other columns' functions are never independent.
-        for _ in range(d):
-            total = np.prod(ranks, dtype=float)
-            ranks = [int(min(r, max(1.0, total / r))) for r in ranks]
+        ranks = list(bound_ranks(ranks))
         if np.prod(ranks, dtype=float) > _MAX_CORE:
             raise ValueError(
                 f"rank={self.rank!r} makes a core of {np.prod(ranks, dtype=float):.0f} entries for "
@@ -452,7 +513,8 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
         self.function_ = functions[0] if single else functions
         self.core_ = functions[0].core_ if single else [f.core_ for f in functions]
         self.factors_ = functions[0].factors_ if single else [f.factors_ for f in functions]
-        self.rank_, self.degree_ = functions[0].rank_, functions[0].degree_
+        self.rank_ = tuple(max(sizes) for sizes in zip(*(f.rank_ for f in functions), strict=True))
+        self.degree_ = functions[0].degree_
         means = np.array([mean for *_, mean in best])
         alphas, penalties = np.array(ridges).T
         self.intercept_ = float(means[0]) if single else means
