@@ -25,6 +25,8 @@ _FOLDS, _ONE_FOLD = 5, 1000
 _SWEEPS = 15
 # Under a smaller ridge a core is at most this share of the rows.
 _SMALL_RIDGE, _SHARE = 1e-2, 0.5
+# Under a larger ridge a constant more in the format makes no difference.
+_SHIFTED = 1e-4
 # A relative error that no other rank needs to be tried for.
 _EXACT = 1e-5
 # Steps of the ridge, its limits, and how often ranks and ridge are chosen in turn.
@@ -118,7 +120,9 @@ class HeldOut:
             for i, out in enumerate(self.folds):
                 if runs[i].losses[-1] > _STALLED * usual:
                     runs[i] = min(runs[i], self._fit(candidate, out, 1), key=_objective)
-                found[out] = (values(runs[i], self.points[out]) - candidate.shift - self.y[out]) ** 2
+                found[out] = (
+                    values(runs[i], self.points[out]) - candidate.shift - self.y[out]
+                ) ** 2
             self.known[candidate] = np.minimum(found[self.used], 1e100)
         return self.known[candidate]
 
@@ -207,9 +211,9 @@ def choose(held, ranks, alpha, shifts, search_ridge):
         """Return the better of the shifts."""
         return min((Candidate(size, alpha, s) for s in shifts(alpha, size)), key=held.error)
 
-    def over_ranks(alpha):
+    def over_ranks(alpha, least=0):
         tried = []
-        for size in sizes:
+        for size in sizes[max(least, 0) :]:
             if not fits(size, alpha):
                 continue
             tried.append(at(size, alpha))
@@ -223,7 +227,7 @@ def choose(held, ranks, alpha, shifts, search_ridge):
         while since < 2 and SMALLEST_RIDGE <= ridge <= LARGEST_RIDGE:
             if not fits(best.ranks, ridge):
                 break
-            tried.append(at(best.ranks, ridge))
+            tried.append(Candidate(best.ranks, ridge, best.shift if ridge < _SHIFTED else 0.0))
             since = 0 if tried[-1] == min(tried, key=held.error) else since + 1
             ridge *= step
         return tried
@@ -241,7 +245,7 @@ def choose(held, ranks, alpha, shifts, search_ridge):
                 break
         if best == before:
             break
-        tried += over_ranks(best.alpha)
+        tried += over_ranks(best.alpha, sizes.index(best.ranks) - 1)
         best = min(tried, key=held.error)
     near = [c for c in tried if held.excess(held.errors(c), held.errors(best)) <= 1.0]
     first = [c for c in near if c.ranks == tuple(ranks) and c.alpha == alpha]
