@@ -227,7 +227,10 @@ def choose(held, ranks, alpha, shifts, search_ridge):
         while since < 2 and SMALLEST_RIDGE <= ridge <= LARGEST_RIDGE:
             if not fits(best.ranks, ridge):
                 break
-            tried.append(Candidate(best.ranks, ridge, best.shift if ridge < _SHIFTED else 0.0))
+            if best.alpha < _SHIFTED:  # the shift is chosen
+                tried.append(Candidate(best.ranks, ridge, best.shift if ridge < _SHIFTED else 0.0))
+            else:
+                tried.append(at(best.ranks, ridge))
             since = 0 if tried[-1] == min(tried, key=held.error) else since + 1
             ridge *= step
         return tried
