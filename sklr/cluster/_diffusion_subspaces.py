@@ -38,6 +38,8 @@ from sklr.utils._threads import single_blas_thread, single_openmp_thread
 from sklr.utils._validation import check_sample_weight, validate_data
 from sklr.utils._warnings import warn_user
 
+# Dimension of subspaces by default, where there are more features.
+_DEFAULT_DIM = 2
 # Share of the mean in the energy of the rows from which the mean may be taken off.
 _OFFSET = 0.9
 
@@ -72,10 +74,10 @@ class DiffusionSubspaceClustering(
     ----------
     n_clusters : int, default=2
         Number of subspaces.
-    n_components : int, sequence of int, float or "gap", default=2
-        Dimension of the subspaces, or of each. A float in (0, 1) takes what explains this share
-        of each cluster's energy; "gap" cuts each cluster's singular values at their largest
-        drop.
+    n_components : int, sequence of int, float, "gap" or None, default=None
+        Dimension of the subspaces, or of each; None is two, and one for two features. A float
+        in (0, 1) takes what explains this share of each cluster's energy; "gap" cuts each
+        cluster's singular values at their largest drop.
     init : {"spectral", "angles", "sim", "random"}, default="spectral"
         Starts. "angles" clusters the graph of the smallest angles between samples, "sim" the
         squared shape-interaction matrix, "random" is `n_init` random partitions; "spectral" runs
@@ -212,6 +214,7 @@ class DiffusionSubspaceClustering(
             Interval(RealNotInt, 0, 1, closed="neither"),
             StrOptions({"gap"}),
             "array-like",
+            None,
         ],
         "init": [StrOptions({"spectral", "angles", "sim", "random"})],
         "soft": ["boolean"],
@@ -232,7 +235,7 @@ class DiffusionSubspaceClustering(
     def __init__(
         self,
         n_clusters=2,
-        n_components=2,
+        n_components=None,
         *,
         init="spectral",
         soft=False,
@@ -364,6 +367,12 @@ class DiffusionSubspaceClustering(
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         return self._mixture().coordinates(X - self.mean_).astype(X.dtype)
 
+    def _rule(self, n_features):
+        """Return what dimensions are wanted, the default resolved."""
+        if self.n_components is None:
+            return max(1, min(_DEFAULT_DIM, n_features - 1))
+        return self.n_components
+
     def _check_sizes(self, shape, n):
         """Return the least dimensions; `n` samples are there."""
         p = shape[1]
@@ -372,7 +381,9 @@ class DiffusionSubspaceClustering(
             raise ValueError(
                 f"n_samples={n}{with_weight} must be at least n_clusters={self.n_clusters}."
             )
-        if np.ndim(self.n_components) > 0:
+        if self.n_components is None:
+            dims = np.full(self.n_clusters, self._rule(p))
+        elif np.ndim(self.n_components) > 0:
             dims = np.asarray(self.n_components)
             if dims.shape != (self.n_clusters,) or dims.dtype.kind not in "iu" or dims.min() < 1:
                 raise ValueError(
@@ -390,7 +401,7 @@ class DiffusionSubspaceClustering(
             )
         if self.orthogonal and dims.sum() > p:
             raise ValueError(
-                f"{self.n_clusters} orthogonal subspaces with n_components={self.n_components} "
+                f"{self.n_clusters} orthogonal subspaces with n_components={self._rule(p)} "
                 f"need {dims.sum()} features, got n_features={p}; use orthogonal=False."
             )
         if self.solver == "sgd" and (self.soft or len(set(dims)) > 1):
@@ -463,7 +474,7 @@ class DiffusionSubspaceClustering(
         part, name, penalty = fit_partition(
             weighted_rows(Y, weights),
             self.n_clusters,
-            self.n_components,
+            self._rule(X.shape[1]),
             init=self.init,
             n_init=self.n_init,
             rng=rng,
@@ -486,7 +497,7 @@ class DiffusionSubspaceClustering(
             Y,
             weights,
             self.n_clusters,
-            self.n_components,
+            self._rule(X.shape[1]),
             n_init=self.n_init,
             max_iter=self.max_iter,
             seed=int(rng.integers(np.iinfo(np.int32).max)),

@@ -17,7 +17,7 @@ _ALPHAS = np.logspace(-12, 4, 49)
 _MOST_ROWS = 800
 # Rows nearer than so much of the distance between neighbours, with targets that differ by less than
 # so much of their size, are copies.
-_NEAR, _SAME = 0.01, 1e-3
+NEAR, _SAME = 0.01, 1e-3
 
 
 def penalties_of_degrees(m, degree_penalty, largest=1e12):
@@ -63,7 +63,7 @@ def _without_near_copies(points, y, weights):
     n, spread = len(y), points.max(axis=0) > points.min(axis=0)
     if n < 2 or not spread.any():
         return points, y, weights
-    near = _NEAR * 2.0 * n ** (-1.0 / spread.sum())
+    near = NEAR * 2.0 * n ** (-1.0 / spread.sum())
     close = np.abs(y[:, None] - y) <= _SAME
     for column in points[:, spread].T:
         close &= np.abs(column[:, None] - column) <= near

@@ -12,6 +12,14 @@ from sklearn.utils.validation import check_is_fitted
 from sklr.decomposition._chebyshev_tucker import EXTRAPOLATE, ChebyshevTucker, check_box, outside
 from sklr.decomposition._chebyshev_tucker_als import descend
 from sklr.decomposition._chebyshev_tucker_build import to_unit
+from sklr.decomposition._chebyshev_tucker_choice import (
+    LARGEST_RIDGE,
+    Candidate,
+    HeldOut,
+    bound_ranks,
+    choose,
+    is_plenty,
+)
 from sklr.decomposition._chebyshev_tucker_prior import DEGREE_PENALTIES, choose_ridge
 from sklr.decomposition._gross_values import range_of_most
 from sklr.utils._base import BaseEstimator, fit_context
@@ -31,6 +39,11 @@ _LARGE_MEAN = 1e3
 _SMALL_RIDGE = 1e-4
 # Most columns of rank two.
 _MOST_COLUMNS = 12
+# Fewest rows that some are held out of.
+_FEWEST_ROWS = 4
+# A fit that leaves so many times what the same choice left on held-out rows has stalled, and starts
+# again so many times. Smaller residuals than the last are as good as none.
+_STALLED, _RESTARTS, _SMALL_RESIDUAL = 2.0, 3, 1e-6
 
 
 def _standardised(target, weights):
@@ -62,13 +75,15 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
     rank : int, sequence of int or "auto", default="auto"
         Functions of each column; at most `degree`. The core has as many entries as their product.
         "auto" takes as many as make a core of 729 entries (9, 9, 5, 3, 3 for two to six columns),
-        two for seven to twelve columns. With more columns it takes two for the twelve that explain
+        two for seven to twelve columns, or fewer, where these have smaller errors on rows that were
+        held out (see Notes). With more columns it takes two for the twelve that explain
         most of y by themselves, leaves out the others, and gives a warning.
     alpha : float or "auto", default="auto"
         Ridge: `alpha` times the squared coefficients of the whole function is added to the sum of
         squared residuals, for targets of standard deviation one. "auto" takes the value under
         which the data are most likely: the ridge is a Gaussian prior, and functions of any rank
-        have their evidence in closed form (up to 800 samples are looked at).
+        have their evidence in closed form (up to 800 samples are looked at). With ``rank="auto"``
+        held-out rows may choose another value.
     degree_penalty : float or "auto", default="auto"
         How many times as much a degree weighs in the ridge as the degree below it. "auto" chooses
         1.6, 3, 6, 16 or 64 together with `alpha`, and is 1.6 where `alpha` is given.
@@ -105,7 +120,8 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
     factors_ : list of ndarray of shape (degree_k, rank_k), or list of such lists
         Chebyshev coefficients of the functions of each column, orthonormal.
     rank_ : tuple of int
-        Ranks: 1 for constant columns, and never above what the other columns' ranks allow.
+        Ranks: 1 for constant columns, and never above what the other columns' ranks allow. With
+        several targets the largest of them.
     degree_ : tuple of int
         Numbers of coefficients; 1 for constant columns.
     intercept_ : float or ndarray of shape (n_targets,)
@@ -138,6 +154,13 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
     and so on: a random start at the full degree is less reliable.
 
     Where the rank of each column equals its degree, the fit is one linear system.
+
+    ``rank="auto"`` compares the largest ranks and the evidence's ridge with smaller ranks and other
+    ridges by five folds (one of five from a thousand rows). It leaves them only for errors smaller
+    by more than a standard error, and takes the smallest ranks within a standard error of the
+    least. Under small ridges, cores of more entries than half the rows are not taken. Where no
+    choice is better than the mean on held-out rows, the fit is all but the mean, with a warning.
+    With five rows for each unknown of a noisy target nothing is compared.
 
     References
     ----------
@@ -239,6 +262,7 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
         points = to_unit(X, box)
         targets = y[:, None] if y.ndim == 1 else y
         scaled = [_standardised(target, weights) for target in targets.T]
+        self._n_targets = targets.shape[1]
         degrees, ranks = self._sizes(constant, points, scaled, weights)
         roots = None if sample_weight is None else np.sqrt(weights)
         rng = check_random_state(self.random_state)
@@ -248,16 +272,29 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
         shown = progress(jobs, total=len(jobs), description="fits", verbose=self.verbose)
         with single_blas_thread():
             ridges = [self._ridge(points, target, weights, degrees) for target, _, _ in scaled]
+            chosen = [
+                self._choice(t, points, scaled[t], weights, degrees, ranks, ridges[t])
+                for t in range(targets.shape[1])
+            ]
             for t, seed in shown:
                 target, mean, scale = scaled[t]
-                alpha, degree_penalty = ridges[t]
-                for shift in self._shifts(mean, scale, alpha, degrees, ranks):
-                    run, settled = descend(
-                        points, target + shift, roots, degrees, ranks, alpha, degree_penalty,
-                        self.max_iter, self.tol, np.random.default_rng(seed),
-                    )  # fmt: skip
-                    if best[t] is None or run.objective() < best[t][0].objective():
-                        best[t] = run, settled, scale, 0.0 if shift else mean
+                candidates, expected = chosen[t]
+                for candidate in candidates:
+                    for more in range(1 + _RESTARTS):
+                        run, settled = descend(
+                            points, target + candidate.shift, roots, degrees, candidate.ranks,
+                            candidate.alpha, ridges[t][1], self.max_iter, self.tol,
+                            np.random.default_rng(seed + more),
+                        )  # fmt: skip
+                        if best[t] is None or run.objective() < best[t][0].objective():
+                            best[t] = run, settled, scale, 0.0 if candidate.shift else mean
+                        left = best[t][0].losses[-1]
+                        if left <= max(_STALLED * expected, _SMALL_RESIDUAL):
+                            break
+            ridges = [
+                (candidates[0].alpha, penalty)
+                for (candidates, _), (_, penalty) in zip(chosen, ridges, strict=True)
+            ]
         self._keep(best, ridges, box, y.ndim)
         unsettled = [run for run, settled, *_ in best if not settled]
         if unsettled:
@@ -370,6 +407,42 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
             return 1e-8, penalties[0]
         return choose_ridge(points, target, weights, degrees, penalties)
 
+    def _choice(self, t, points, scaled, weights, degrees, ranks, ridge):
+        """Return what is fitted to a target, and the relative residual to be expected.
+
+        With ``rank="auto"`` the choice is that of held-out rows, unless there are plenty for a
+        noisy target.
+        """
+        target, mean, scale = scaled
+        alpha, degree_penalty = ridge
+
+        def shifts(alpha, ranks):
+            return self._shifts(mean, scale, alpha, degrees, ranks)
+
+        given = [Candidate(tuple(ranks), alpha, shift) for shift in shifts(alpha, ranks)]
+        if not isinstance(self.rank, str) or not target.any():
+            return given, np.inf
+        plenty = is_plenty(len(target), degrees, ranks)
+        if plenty and alpha > _SMALL_RIDGE:
+            return given, np.inf
+        held = HeldOut(points, target, weights, degrees, degree_penalty, self.tol)
+        if len(held.y) < _FEWEST_ROWS or not held.folds:
+            return given, np.inf
+        search_ridge = isinstance(self.alpha, str) and not plenty
+        best, error, worse = choose(held, ranks, alpha, shifts, search_ridge)
+        if worse:
+            of_mean = float(np.sqrt(held.mean(held.of_mean())))
+            which = f" of target {t}" if self._n_targets > 1 else ""
+            warn_user(
+                f"no choice of ranks and ridge explains y{which} better than its mean on rows that "
+                f"were held out: errors of {error * scale:.3g} beside {of_mean * scale:.3g}, with "
+                f"{len(target)} rows for {len(degrees)} columns. The ridge is set to "
+                f"{LARGEST_RIDGE:g}, which gives all but the mean. Take more rows or fewer "
+                "columns, or give rank and alpha."
+            )
+            best = Candidate(best.ranks, LARGEST_RIDGE * max(1.0, float(weights.mean())))
+        return [best], error
+
     def _shifts(self, mean, scale, alpha, degrees, ranks):
         """Return what to add to the centred target: nothing, and its mean where that is tried."""
         shift = mean / scale
@@ -404,9 +477,7 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
         degrees = [1 if c else m for c, m in zip(constant, degrees, strict=True)]
         ranks = [1 if c else r for c, r in zip(constant, ranks, strict=True)]
         # More functions than products of the other columns' functions are never independent.
-        for _ in range(d):
-            total = np.prod(ranks, dtype=float)
-            ranks = [int(min(r, max(1.0, total / r))) for r in ranks]
+        ranks = list(bound_ranks(ranks))
         if np.prod(ranks, dtype=float) > _MAX_CORE:
             raise ValueError(
                 f"rank={self.rank!r} makes a core of {np.prod(ranks, dtype=float):.0f} entries for "
@@ -452,7 +523,8 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
         self.function_ = functions[0] if single else functions
         self.core_ = functions[0].core_ if single else [f.core_ for f in functions]
         self.factors_ = functions[0].factors_ if single else [f.factors_ for f in functions]
-        self.rank_, self.degree_ = functions[0].rank_, functions[0].degree_
+        self.rank_ = tuple(max(sizes) for sizes in zip(*(f.rank_ for f in functions), strict=True))
+        self.degree_ = functions[0].degree_
         means = np.array([mean for *_, mean in best])
         alphas, penalties = np.array(ridges).T
         self.intercept_ = float(means[0]) if single else means

@@ -25,9 +25,14 @@ from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread
 from sklr.utils._validation import check_sample_weight, validate_data
+from sklr.utils._warnings import warn_user
 
 # Larger cores take longer to invert than any data to be read, and a matrix of their square.
 _MAX_CORE = 4000
+# Functions of each column by default, and the most columns of so many; with more columns, how many
+# functions, of how many columns.
+_RANK, _MOST_COLUMNS = 3, 7
+_LESS_RANK, _KEPT_COLUMNS = 2, 5
 # Coordinates closer than this share of the range are one.
 _DIGITS = 12
 # Sweeps after which starts are compared, and how many of them go on.
@@ -47,8 +52,10 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
 
     Parameters
     ----------
-    rank : int or sequence of int, default=3
-        Latent functions of every coordinate, or of each.
+    rank : int, sequence of int or "auto", default="auto"
+        Latent functions of every coordinate, or of each. "auto" takes three for up to seven
+        columns. With more, whose core would be too large, it takes two for the five columns that
+        explain most of y by themselves, leaves out the others, and gives a warning.
     core : {"tucker", "cp"}, default="tucker"
         A full core with a normal prior, or the fixed diagonal one (functions multiply rank by
         rank).
@@ -168,7 +175,7 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {
-        "rank": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "rank": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left"), "array-like"],
         "core": [StrOptions({"tucker", "cp"})],
         "nu": [Options(Real, {0.5, 1.5, 2.5})],
         "length_scale": [
@@ -190,7 +197,7 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
 
     def __init__(
         self,
-        rank=3,
+        rank="auto",
         *,
         core="tucker",
         nu=1.5,
@@ -263,9 +270,11 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
         weights = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
         self._check_parameters(X.shape[1])
+        self._left_out = None
         self._set_scales(X, y, weights)
+        self._left_out = self._columns_left_out(X, y, weights)
         modes, rows = self._make_modes(X)
-        missing = np.isnan(X).any(axis=1)
+        missing = np.isnan(X[:, ~self._left_out]).any(axis=1)
         groups = [np.flatnonzero(~missing), np.flatnonzero(missing)]
         groups = [members for members in groups if len(members)]
         rng = np.random.default_rng(
@@ -418,7 +427,7 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
         return prior + posterior(mode, scale, lam, moved)[0]
 
     def _check_parameters(self, n_features):
-        ranks = np.asarray(self.rank)
+        ranks = np.asarray(_RANK if isinstance(self.rank, str) else self.rank)
         if ranks.ndim > 0 and (
             ranks.shape != (n_features,) or ranks.dtype.kind not in "iu" or ranks.min() < 1
         ):
@@ -492,14 +501,52 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
                              "no number.")  # fmt: skip
         self.y_std_ = std if std > 1e-14 * abs(self._mean) else 1.0
 
+    def _ranks(self, n_features):
+        """Return the ranks wanted of the columns."""
+        if not isinstance(self.rank, str):
+            return np.broadcast_to(self.rank, n_features)
+        return np.full(n_features, _LESS_RANK if self._left_out.any() else _RANK)
+
+    def _columns_left_out(self, X, y, weights):
+        """Return columns that the default of `rank` leaves out: those that explain least of y."""
+        out = np.zeros(X.shape[1], dtype=bool)
+        varied = np.array([len(np.unique(x[~np.isnan(x)])) > 1 for x in X.T])
+        if not isinstance(self.rank, str) or self.core == "cp" or varied.sum() <= _MOST_COLUMNS:
+            return out
+        roots = np.ones(len(y)) if weights is None else np.sqrt(weights)
+        rest = roots * (y - self._mean) / self.y_std_
+        gains = np.full(X.shape[1], -np.inf)
+        for k in np.flatnonzero(varied):
+            known = ~np.isnan(X[:, k])
+            x, target = self._scaled(X[known, k], k), rest[known]
+            if self._is_category[k]:
+                basis = (x[:, None] == np.unique(x)).astype(float)
+            else:
+                basis = np.vander(2.0 * x - 1.0, 4)
+            Q, _ = np.linalg.qr(roots[known, None] * basis)
+            # Columns of noise gain as much as they have coefficients.
+            gains[k] = float(((Q.T @ target) ** 2).sum()) - basis.shape[1]
+        out[np.argsort(-gains, kind="stable")[_KEPT_COLUMNS:]] = True
+        out &= varied
+        names = getattr(self, "feature_names_in_", np.arange(X.shape[1]))
+        warn_user(
+            f"a core of rank {_RANK} for all {varied.sum()} columns would be too large: rank="
+            f"{_LESS_RANK} is taken for columns {names[varied & ~out].tolist()}, which explain "
+            f"most of y by themselves, and {names[out].tolist()} are left out. Choose columns, or "
+            "give rank."
+        )
+        return out
+
     def _scaled(self, values, k):
+        if getattr(self, "_left_out", None) is not None and self._left_out[k]:
+            return np.zeros_like(values)
         if self._is_category[k]:
             return values
         # + 0.0 makes -0.0 equal to 0.0 bit for bit
         return np.round((values - self.x_min_[k]) / self.x_scale_[k], _DIGITS) + 0.0
 
     def _make_modes(self, X):
-        ranks = np.broadcast_to(self.rank, X.shape[1])
+        ranks = self._ranks(X.shape[1])
         modes, rows, clipped = [], [], []
         distinct = []
         for k in range(X.shape[1]):
@@ -511,7 +558,7 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
             row = np.full(len(X), len(coordinates), dtype=np.int64)
             row[known] = inverse
             rows.append(row)
-            if ranks[k] > len(coordinates) > 1:
+            if ranks[k] > len(coordinates) > 1 and not isinstance(self.rank, str):
                 clipped.append(f"{ranks[k]} to {len(coordinates)} in column {k}")
         ranks = [min(int(rank), len(c)) for rank, (c, _) in zip(ranks, distinct, strict=True)]
         if self.core == "cp":

@@ -709,3 +709,14 @@ def test_weights_say_which_samples_count():
         DiffusionSubspaceClustering(2, 2).fit(X, sample_weight=np.eye(120)[0])
     with pytest.raises(ValueError, match="takes no sample_weight"):
         DiffusionSubspaceClustering(2, 2, solver="sgd").fit(X, sample_weight=weights)
+
+
+def test_default_fits_two_features_and_given_sizes_do_not():
+    X = np.random.default_rng(0).standard_normal((30, 2))
+    assert DiffusionSubspaceClustering(random_state=0).fit(X).n_components_.tolist() == [1, 1]
+    wide = np.random.default_rng(0).standard_normal((30, 4))
+    default = DiffusionSubspaceClustering(random_state=0).fit(wide)
+    given = DiffusionSubspaceClustering(n_components=2, random_state=0).fit(wide)
+    assert_allclose(default.components_, given.components_)
+    with pytest.raises(ValueError, match="n_components=2 must be less than n_features=2"):
+        DiffusionSubspaceClustering(n_components=2).fit(X)

@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklr.decomposition import ChebyshevTuckerRegressor, FunctionalTuckerRegressor
 from sklr.decomposition._chebyshev_tucker_als import Descent, RidgeSolver, row_products
+from sklr.decomposition._chebyshev_tucker_choice import Candidate, HeldOut, choose, folds_of
 from sklr.decomposition._chebyshev_tucker_prior import choose_ridge, prior_covariance
 
 
@@ -396,7 +397,7 @@ def test_repeated_measurements_still_say_how_noisy_they_are():
 
 def test_full_rank_is_the_posterior_mean_of_the_gaussian_process():
     X, y, fresh, _ = noisy(60, 0.1)
-    model = ChebyshevTuckerRegressor(5, bounds=[(-1, 1)] * 3).fit(X, y)
+    model = ChebyshevTuckerRegressor(5, 5, bounds=[(-1, 1)] * 3).fit(X, y)
     K = prior_covariance(np.concatenate([X, fresh]), (5, 5, 5), model.degree_penalty_)
     inverse = np.linalg.inv(K[:60, :60] + model.alpha_ * np.eye(60))
     mean = y.mean() + K[60:, :60] @ inverse @ (y - y.mean())
@@ -409,4 +410,56 @@ def test_many_columns_are_cut_to_those_that_explain_y():
     with pytest.warns(UserWarning, match="4 of them are left out"):
         model = ChebyshevTuckerRegressor(3, random_state=0).fit(X, y)
     assert model.degree_[3] == model.degree_[7] == 3 and model.degree_.count(1) == 4
-    assert model.score(X, y) > 0.9
+    # With a core of 2048 entries the rows are fitted to 1e-8, and fresh ones have a score of -9.
+    fresh = 0.95 * uniform(500, 16, 1)
+    assert (
+        model.score(fresh, fresh[:, 3] + fresh[:, 7] ** 2 + 0.1 * fresh[:, 3] * fresh[:, 7]) > 0.8
+    )
+
+
+@pytest.mark.parametrize("n, d", [(600, 4), (100, 3), (100, 4)])
+def test_a_core_of_as_many_entries_as_rows_is_not_taken(n, d):
+    """Five functions of four columns fit 600 rows, and are worse than the mean elsewhere."""
+    X, fresh = uniform(n, d), 0.9 * uniform(500, d, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # rows outside the box, sweeps of 100 rows
+        model = ChebyshevTuckerRegressor(random_state=0).fit(X, np.cos(2 * X.sum(axis=1)))
+        error = model.predict(fresh) - np.cos(2 * fresh.sum(axis=1))
+    assert model.rank_ == (2,) * d
+    assert np.sqrt(np.mean(error**2)) < 1e-4
+
+
+def test_noise_in_as_many_rows_as_entries_is_not_fitted():
+    """The evidence of functions of any rank says that these data are exact."""
+    rng = np.random.default_rng(0)
+    X, fresh = uniform(150, 4), 0.9 * uniform(500, 4, 1)
+    y = np.cos(2 * X.sum(axis=1)) + 0.1 * rng.standard_normal(150)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # rows outside the box
+        model = ChebyshevTuckerRegressor(random_state=0).fit(X, y)
+        assert model.score(fresh, np.cos(2 * fresh.sum(axis=1))) > 0.9
+
+
+def test_held_out_rows_keep_near_rows_together_and_know_no_order():
+    points = uniform(60, 2)
+    points = np.concatenate([points, points + 1e-6])
+    y = np.sin(3 * points[:, 0]) + points[:, 1]
+    fold = folds_of(points, y, 5)
+    assert (fold[:60] == fold[60:]).all()
+    assert np.bincount(fold).tolist() == [24] * 5
+    held = [
+        HeldOut(points[order], y[order], np.ones(120), (5, 5), 1.6, 1e-9)
+        for order in (np.arange(120), np.random.default_rng(0).permutation(120))
+    ]
+    candidate = Candidate((2, 2), 1e-6)
+    assert held[0].error(candidate) == held[1].error(candidate)
+
+
+def test_what_is_worse_than_the_mean_is_said_and_not_taken():
+    held = HeldOut(uniform(30, 2), uniform(30, 1)[:, 0], np.ones(30), (5, 5), 1.6, 1e-9)
+    only = Candidate((3, 3), 1e-12)
+    held.errors = lambda candidate: np.full(30, 50.0)
+    best, error, worse = choose(held, (3, 3), only.alpha, lambda alpha, ranks: [0.0], False)
+    assert worse and error == pytest.approx(np.sqrt(50.0))
+    held.errors = lambda candidate: np.full(30, 0.01)
+    assert not choose(held, (3, 3), only.alpha, lambda alpha, ranks: [0.0], False)[2]

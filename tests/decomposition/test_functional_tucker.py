@@ -439,3 +439,21 @@ def test_large_offsets_of_the_target_are_taken_off(offset):
     assert_allclose(moved.predict(X) - offset, plain, atol=1e-4)
     with pytest.raises(ValueError, match=r"y has a mean of .*center=True"):
         FunctionalTuckerRegressor(2, center=False, **params).fit(X, y + offset)
+
+
+def test_default_of_many_columns_takes_those_that_explain_most_and_says_so():
+    rng = np.random.default_rng(0)
+    X = rng.uniform(size=(120, 10))
+    y = np.sin(4 * X[:, 3]) * (0.2 + X[:, 7]) + X[:, 7] + 0.1 * rng.standard_normal(120)
+    X[0, 0] = np.nan
+    model = FunctionalTuckerRegressor(n_init=1, random_state=0)
+    with pytest.warns(UserWarning, match=r"rank=2 is taken for columns .*3.*7.* are left out"):
+        model.fit(X[:100], y[:100])
+    assert model.rank_.count(2) == 5 and model.rank_[3] == model.rank_[7] == 2
+    assert model.score(X[100:], y[100:]) > 0.8
+    moved = X[100:].copy()
+    gone = [k for k, r in enumerate(model.rank_) if r == 1]
+    moved[:, gone] = 9.0
+    np.testing.assert_allclose(model.predict(moved), model.predict(X[100:]))
+    with pytest.raises(ValueError, match="entries, more than"):
+        FunctionalTuckerRegressor(rank=3).fit(X, y)
