@@ -1,4 +1,4 @@
-"""Threads for all tests, and the doctests that need torch.
+"""Threads for all tests, and the files that need torch or MOABB to be collected.
 
 Threads are pinned before NumPy loads: a busy machine is many times slower.
 """
@@ -20,3 +20,7 @@ collect_ignore_glob = []
 if importlib.util.find_spec("torch") is None:
     # A star matches subfolders too; the packages themselves are imported without torch.
     collect_ignore_glob += [f"sklr/{name}/*_[!_]*.py" for name in TORCH_PACKAGES]
+    collect_ignore_glob += ["tests/torch_cases.py"]
+if any(importlib.util.find_spec(name) is None for name in ("mne", "moabb")):
+    # Its classes derive from MOABB's as soon as they are asked for.
+    collect_ignore_glob += ["sklr/eeg/_simulated.py"]

@@ -8,12 +8,15 @@ import subprocess
 import sys
 
 import pytest
-from numpydoc.docscrape import ClassDoc, FunctionDoc
-from numpydoc.validate import validate
 from sklearn.base import BaseEstimator
 
 import sklr
 from sklr.utils._discovery import public_modules, public_objects
+
+pytest.importorskip("numpydoc", reason="needs the extra test")
+
+from numpydoc.docscrape import ClassDoc, FunctionDoc  # noqa: E402
+from numpydoc.validate import validate  # noqa: E402
 
 OBJECTS = public_objects()
 PACKAGE = pathlib.Path(sklr.__file__).parent

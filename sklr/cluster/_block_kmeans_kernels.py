@@ -4,11 +4,12 @@ A sample is its row of `U` followed by one row of `V` for each attribute, found 
 `V` repeat over samples, so that distances to centres are computed once for each value.
 """
 
-import numba as nb
 import numpy as np
 
+from sklr.utils._compile import njit
 
-@nb.njit(cache=True, nogil=True)
+
+@njit
 def _distances(U, codes, V, owner, centers, table, transposed, out):
     """Write squared distances of all samples to all centres (n, K)."""
     n, h = U.shape
@@ -37,7 +38,7 @@ def _distances(U, codes, V, owner, centers, table, transposed, out):
                 out[i, k] += table[codes[i, j], k]
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def block_distances(U, codes, V, owner, centers):
     """Return squared distances of samples to centres of shape (K, p + 1, h)."""
     K, h = centers.shape[0], U.shape[1]
@@ -46,7 +47,7 @@ def block_distances(U, codes, V, owner, centers):
     return out
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _update(U, codes, V, owner, labels, nearest, centers, sizes, counts):
     """Move centres to the means; a centre without samples goes to the sample farthest off."""
     n, h = U.shape
@@ -91,7 +92,7 @@ def _update(U, codes, V, owner, labels, nearest, centers, sizes, counts):
                     centers[k, j, d] /= sizes[k]
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def lloyd(U, codes, V, owner, centers, max_iter):
     """Run Lloyd's iterations from given centres, in place; return labels, inertia, iterations."""
     n, h = U.shape
@@ -122,7 +123,7 @@ def lloyd(U, codes, V, owner, centers, max_iter):
     return labels, nearest.sum(), done
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _gap(U, codes, V, i, k):
     """Squared distance of two samples."""
     total = 0.0
@@ -138,7 +139,7 @@ def _gap(U, codes, V, i, k):
     return total
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def plus_plus(U, codes, V, first, draws):
     """Return samples for first centres by greedy k-means++.
 

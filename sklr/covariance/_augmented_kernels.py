@@ -1,10 +1,11 @@
 """Assemble augmented covariances from lagged products (Numba)."""
 
-import numba as nb
 import numpy as np
 
+from sklr.utils._compile import njit
 
-@nb.njit(cache=True, nogil=True)
+
+@njit
 def assemble(signals, sums, lagged, order, lag, n_window, spare, out):
     """Write the augmented scatter matrix of each trial into `out`, rows centred on their window.
 

@@ -1,10 +1,11 @@
 """Mutual information, nearest neighbours and embedding statistics of one trial (Numba)."""
 
-import numba as nb
 import numpy as np
 
+from sklr.utils._compile import njit
 
-@nb.njit(cache=True, nogil=True)
+
+@njit
 def _is_uniform(values, start, stop):
     """Chi-square test of uniformity of sorted values[start:stop] (10 % level)."""
     n = stop - start
@@ -25,7 +26,7 @@ def _is_uniform(values, start, stop):
     return statistic < critical
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _partition(ordered, counts, edges):
     """Halve sorted values until each cell looks uniform; return the number of cells."""
     # Depth-first, the left half first, so that cells come out in order.
@@ -48,7 +49,7 @@ def _partition(ordered, counts, edges):
     return n_cells
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _information(cells, counts, n_cells, n, out):
     """Write the mutual information of cell numbers at delays 1 .. len(out)."""
     joint = np.zeros((n_cells, n_cells), dtype=np.int64)
@@ -81,7 +82,7 @@ def mutual_information(signal, max_delay):
     return out
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def first_minimum(curve):
     """1-based index of the first entry whose successor is not smaller; else the last."""
     for k in range(len(curve) - 1):
@@ -90,7 +91,7 @@ def first_minimum(curve):
     return len(curve)
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def nearest_neighbours(Y, n_points, n_columns, theiler):
     """Nearest other point of each of the first points, in Euclidean distance.
 
@@ -131,7 +132,7 @@ def nearest_neighbours(Y, n_points, n_columns, theiler):
     return index, distance
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def divergence(signal, index, distance, max_delay):
     """Mean log10 of how much a neighbour's distance grows in `signal`, at delays 0 .. max.
 
@@ -157,7 +158,7 @@ def divergence(signal, index, distance, max_delay):
     return beta
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def mdop_trial(signals, theiler, max_delay, ratio, threshold, max_cycles):
     """Maximum derivatives on projection for one trial of standardised channels.
 
@@ -220,7 +221,7 @@ def mdop_trial(signals, theiler, max_delay, ratio, threshold, max_cycles):
     return done, delays[: done + 1], fractions[:done]
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def cao_e1(signal, delay, max_dimension):
     """Cao's E1 for dimensions 1 .. max_dimension at one delay; NaN where too few points are."""
     n_times = len(signal)

@@ -4,11 +4,12 @@ The points of a block are the last axis of every array. Loops over single entrie
 fifth of the time that slices and array assignments take.
 """
 
-import numba as nb
 import numpy as np
 
+from sklr.utils._compile import njit
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+
+@njit(fastmath={"contract"})
 def polynomials(X, starts, T):
     """Write the Chebyshev polynomials of each column of `X` (block, d) into rows of `T`.
 
@@ -28,7 +29,7 @@ def polynomials(X, starts, T):
                 T[j, p] = 2.0 * x[p] * T[j - 1, p] - T[j - 2, p]
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@njit(fastmath={"contract"})
 def contract(W, F, offsets, ranks, index, sums):
     """Add the next rows `W` (rows, block) of the core, multiplied along its last axis.
 

@@ -9,13 +9,14 @@ Sums are reordered by the compiler ("reassoc") so that it can use vector registe
 infinity keep their meaning. The order is fixed for one machine and does not depend on the range.
 """
 
-import numba as nb
 import numpy as np
+
+from sklr.utils._compile import njit
 
 _FAST = {"reassoc", "contract"}
 
 
-@nb.njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(fastmath=_FAST)
 def residual_product(start, stop, entries, mean, bias, offset, low, high, scale, B, out):
     """Multiply the clipped residuals of the biases, zero where unobserved, by dense `B`."""
     indptr, indices, values, weights = entries
@@ -34,7 +35,7 @@ def residual_product(start, stop, entries, mean, bias, offset, low, high, scale,
                 out[i, c] += r * B[j, c]
 
 
-@nb.njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(fastmath=_FAST)
 def entry_residuals(entries, mean, bias, offset, X, F, step, out):
     """Write the residual of every `step`-th entry of all rows; return how many there are."""
     indptr, indices, values, _ = entries
@@ -52,7 +53,7 @@ def entry_residuals(entries, mean, bias, offset, X, F, step, out):
     return n
 
 
-@nb.njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(fastmath=_FAST)
 def row_losses(start, stop, entries, mean, bias, offset, X, F, out):
     """Write the weighted sum of squared residuals of each row."""
     indptr, indices, values, weights = entries
@@ -69,7 +70,7 @@ def row_losses(start, stop, entries, mean, bias, offset, X, F, out):
         out[i] = total
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _weight(r, delta, cut, one):
     """Weight of a residual in the quadratic that lies above the loss and touches it there."""
     size = abs(r)
@@ -78,14 +79,14 @@ def _weight(r, delta, cut, one):
     return one if size <= delta else delta / size
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _rho(r, delta, cut):
     """Huber's loss of a residual, r ** 2 up to delta, and constant above cut."""
     size = min(abs(r), cut)
     return r * r if size <= delta else delta * (size + size - delta)
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _longest(start, stop, indptr):
     """Largest number of entries of a row."""
     longest = 0
@@ -94,7 +95,7 @@ def _longest(start, stop, indptr):
     return longest
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _row_ridge(i, problem, mass, ridge):
     """Write the ridges of row i's factors; return the common ones of its factors and its bias."""
     lam = problem.alpha * mass**problem.power
@@ -103,7 +104,7 @@ def _row_ridge(i, problem, mass, ridge):
     return lam, problem.bias_alpha * mass**problem.power
 
 
-@nb.njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(fastmath=_FAST)
 def _evaluate_row(i, entries, problem, bias, x, w, g):
     """Residuals of row i at x and bias: weights into w, gradient into g.
 
@@ -176,7 +177,7 @@ def _evaluate_row(i, entries, problem, bias, x, w, g):
     return total, mass, gb
 
 
-@nb.njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(fastmath=_FAST)
 def cg_rows(start, stop, entries, problem, spectrum, means, n_steps, tol, X, bias, out):
     """Few steps of conjugate gradients for each row, from where it stands.
 
@@ -302,7 +303,7 @@ def cg_rows(start, stop, entries, problem, spectrum, means, n_steps, tol, X, bia
         bias[i] = xb
 
 
-@nb.njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(fastmath=_FAST)
 def _factor(H):
     """Cholesky factor into the lower triangle of H; False where H is not positive definite."""
     n = H.shape[0]
@@ -322,7 +323,7 @@ def _factor(H):
     return True
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _substitute(L, b):
     """Solve L L' x = b in place."""
     n = L.shape[0]
@@ -338,7 +339,7 @@ def _substitute(L, b):
             b[c] -= L[a, c] * t
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _normal_matrix(A, B, n, ridge, H, L):
     """Factor ``A' B + ridge`` into L, with a trace of ridge where it is singular."""
     k = H.shape[0]
@@ -364,7 +365,7 @@ def _normal_matrix(A, B, n, ridge, H, L):
     return False
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _regressors(i, entries, problem, A):
     """Write the factors at row i's entries into A, with a column of ones for the bias."""
     first, k = entries.indptr[i], problem.F.shape[1]
@@ -378,7 +379,7 @@ def _regressors(i, entries, problem, A):
     return n
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _factor_normal_matrix(i, n, problem, weighted, w, mass, A, B, ridge, H, L):
     """Factor row i's normal matrix, with weights w and its ridge, into L."""
     size = A.shape[1]
@@ -393,7 +394,7 @@ def _factor_normal_matrix(i, n, problem, weighted, w, mass, A, B, ridge, H, L):
     return _normal_matrix(A, B, n, ridge, H, L)
 
 
-@nb.njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(fastmath=_FAST)
 def cholesky_rows(start, stop, entries, problem, n_steps, tol, X, bias, out):
     """Exact solution of each row's (re-weighted) normal equations, as a correction to X.
 
@@ -448,7 +449,7 @@ def cholesky_rows(start, stop, entries, problem, n_steps, tol, X, bias, out):
             X[i, c] = x[c]
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def leave_one_out_rows(start, stop, entries, problem, X, bias, out):
     """Sum over each row's entries of squared and absolute leave-one-out residuals, at X, bias."""
     dtype, k = problem.F.dtype, problem.F.shape[1]

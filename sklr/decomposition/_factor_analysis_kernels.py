@@ -1,10 +1,11 @@
 """Many small symmetric matrices inverted at once, by Numba: for tables where it pays to compile."""
 
-import numba as nb
 import numpy as np
 
+from sklr.utils._compile import njit
 
-@nb.njit(cache=True, nogil=True)
+
+@njit
 def invert_in_place(A, log_det):
     """Invert positive definite matrices (k, k, n) by symmetric sweeps, n last: SIMD over them.
 

@@ -5,11 +5,12 @@ derivatives (p = nu + 1/2). What the data say about the functions at coordinate 
 ``exp(-u' lam[i] u / 2 + eta[i]' u)``, which may be flat.
 """
 
-import numba as nb
 import numpy as np
 
+from sklr.utils._compile import njit
 
-@nb.njit(cache=True, nogil=True)
+
+@njit
 def stationary(rate, variance, P):
     """Write the stationary covariance of one function and its derivatives into `P` (p, p)."""
     p = P.shape[0]
@@ -27,7 +28,7 @@ def stationary(rate, variance, P):
         P[2, 2] = rate**4 * variance
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def transition(gap, rate, A):
     """Write the matrix that carries the state over a gap into `A` (p, p)."""
     p = A.shape[0]
@@ -57,7 +58,7 @@ def transition(gap, rate, A):
         A[2, 2] = e * (0.5 * x * x - 2.0 * x + 1.0)
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def eliminate(B, X):
     """Solve B Y = X in place of `X`, destroying `B`; returns log |det B|."""
     n, m = B.shape[0], X.shape[1]
@@ -89,7 +90,7 @@ def eliminate(B, X):
     return log_det
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def sandwich(A, X, half):
     """Replace the symmetric `X` by B X B' with B of blocks `A`; `half` is for work."""
     p, size = A.shape[0], X.shape[0]
@@ -110,7 +111,7 @@ def sandwich(A, X, half):
                 X[block + a, c] = value
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def kalman(gaps, rate, variance, lam, eta, keep, means, covariances, gains):
     """Filter forwards; returns the log-evidence of the messages.
 
@@ -233,7 +234,7 @@ def kalman(gaps, rate, variance, lam, eta, keep, means, covariances, gains):
     return evidence
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def smooth(gaps, rate, means, covariances, gains, M, V):
     """Smooth backwards what `kalman` kept: means `M` (n, rank), covariances `V` of each.
 
@@ -322,7 +323,7 @@ def smooth(gaps, rate, means, covariances, gains, M, V):
         sandwich(back, curve, half)
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def draw_prior(gaps, rate, variance, normals, out):
     """Turn standard normals (n, rank, p) into draws of the process, `out` (n, rank)."""
     n, rank, p = normals.shape
@@ -363,7 +364,7 @@ def draw_prior(gaps, rate, variance, normals, out):
             out[i, r] = state[r, 0]
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def khatri_rao(left, table, rows, out):
     """Write the products of each row of `left` with its row of `table` into `out`."""
     width = table.shape[1]
@@ -375,7 +376,7 @@ def khatri_rao(left, table, rows, out):
                 out[i, a * width + b] = value * table[row, b]
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def scatter(rows, values, weights, out):
     """Add each row of `values`, times its weight, to a row of `out`."""
     for i in range(values.shape[0]):

@@ -5,13 +5,14 @@ Gram matrix all rows share, plus ``sum_e (1 + w_e) (1 - F_j x)^2 - (F_j x)^2`` o
 entries. Rows are independent of each other: a caller may hand ranges to several threads.
 """
 
-import numba as nb
 import numpy as np
+
+from sklr.utils._compile import njit
 
 _FAST = {"reassoc", "contract"}
 
 
-@nb.njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(fastmath=_FAST)
 def implicit_rows(start, stop, entries, F, spectrum, ridge, n_steps, tol, X, out):
     """Few steps of conjugate gradients for each row, from where it stands.
 

@@ -1,10 +1,11 @@
 """Polynomials of a sparse matrix times a block of columns (Numba): the action of heat."""
 
-import numba as nb
 import numpy as np
 
+from sklr.utils._compile import njit
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+
+@njit(fastmath={"contract"})
 def _multiply(indptr, indices, data, scale, X, Y):
     """Write scale * A X - Y into Y."""
     n, width = X.shape
@@ -21,7 +22,7 @@ def _multiply(indptr, indices, data, scale, X, Y):
             target[c] = scale * row[c] - target[c]
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@njit(fastmath={"contract"})
 def chebyshev(indptr, indices, data, coefficients, B, first, last, out):
     """Add sum_k c_k(t) T_k(A) B to `out` for each time, for some of the columns.
 
@@ -60,7 +61,7 @@ def chebyshev(indptr, indices, data, coefficients, B, first, last, out):
                         target[first + j] += c * source[j]
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@njit(fastmath={"contract"})
 def powers(indptr, indices, data, weights, B, first, last, out):
     """Add sum_k w_k A^k B to `out`; with A, w and B non-negative nothing cancels.
 
@@ -94,7 +95,7 @@ def powers(indptr, indices, data, weights, B, first, last, out):
                     target[first + j] += w * source[j]
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def hop_depth(indptr, indices, source, depth, queue):
     """Breadth-first search; returns the last vertex reached and the number of levels.
 

@@ -11,6 +11,8 @@ import numba as nb
 import numpy as np
 from numba.extending import intrinsic
 
+from sklr.utils._compile import njit
+
 _MASK = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
@@ -54,7 +56,7 @@ else:
 # key, c and t alone.
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def philox(c0, c1, c2, c3, k0, k1):
     """Return four 32-bit words of Philox4x32-10 for a counter and a key (all uint64)."""
     for _ in range(10):
@@ -71,7 +73,7 @@ def philox(c0, c1, c2, c3, k0, k1):
     return c0, c1, c2, c3
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _words(key, column, index):
     counter = np.uint64(index)
     return philox(
@@ -84,14 +86,14 @@ def _words(key, column, index):
     )
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _uniform(high, low):
     """Return a double in (0, 1] of 53 random bits."""
     whole = (high >> np.uint64(5)) * np.uint64(67108864) + (low >> np.uint64(6))
     return (np.float64(whole) + 1.0) / 9007199254740992.0
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def count_entries(key, first, n_rows, log_keep, counts):
     """Count the non-zero entries of columns ``first``, ``first + 1``, ... of the sparse matrix.
 
@@ -113,7 +115,7 @@ def count_entries(key, first, n_rows, log_keep, counts):
         counts[c] = found
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def fill_entries(key, first, n_rows, log_keep, size, starts, rows, values):
     """Write row numbers and values, ``+size`` or ``-size``, of the columns that were counted."""
     for c in range(starts.shape[0] - 1):
@@ -125,7 +127,7 @@ def fill_entries(key, first, n_rows, log_keep, size, starts, rows, values):
             values[starts[c] + index] = size if sign & np.uint64(1) else -size
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def fill_gaussian(key, first, size, out):
     """Write independent normal entries of standard deviation `size` into `out` (n, columns)."""
     n_rows = out.shape[0]
@@ -142,7 +144,7 @@ def fill_gaussian(key, first, size, out):
 # Rows of a product: shared parts.
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def row_sums(indptr, data, out):
     """Write the sum of each row's weights into `out`, in double precision."""
     for i in range(indptr.shape[0] - 1):
@@ -152,7 +154,7 @@ def row_sums(indptr, data, out):
         out[i] = total
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def out_of_range(indices, n_columns):
     """Return the position of the first index outside 0 .. n_columns - 1, else -1."""
     for k in range(indices.shape[0]):
@@ -161,7 +163,7 @@ def out_of_range(indices, n_columns):
     return -1
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _inverse_norm(row):
     """Return 1 / Euclidean norm, summed in double precision in eight lanes; 0 for a zero row."""
     d = row.shape[0]
@@ -182,13 +184,13 @@ def _inverse_norm(row):
     return 1.0 / math.sqrt(total) if total > 0.0 else 0.0
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _factor(row, weight, normalize):
     """Return what a row is multiplied by in the sum of powers, in the row's precision."""
     return row.dtype.type(weight * _inverse_norm(row) if normalize else weight)
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _merge(row, factor, total, i, fresh):
     if fresh:
         for c in range(row.shape[0]):
@@ -201,7 +203,7 @@ def _merge(row, factor, total, i, fresh):
 # One power from the one before, dense.
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def dense_rows(
     first, last, indptr, indices, data, unit, scale, source, ahead, new, keep,
     weight, normalize, total, mode, source_factor, factor,
@@ -299,7 +301,7 @@ def dense_rows(
 # One power from a sparse one before: neighbour after neighbour, non-zero entries only.
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _scatter(i, indptr, indices, data, unit, starts, stops, columns, values, row):
     """Add the sparse rows of i's neighbours into `row`; whether there was anything to add."""
     weighted = data.shape[0] > 0
@@ -318,7 +320,7 @@ def _scatter(i, indptr, indices, data, unit, starts, stops, columns, values, row
     return found > 0
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def sparse_rows(
     first, last, indptr, indices, data, unit, scale, starts, stops, columns, values, new, keep,
     weight, normalize, total, mode,
@@ -340,7 +342,7 @@ def sparse_rows(
             _merge(row, _factor(row, weight, normalize), total, i, mode == START)
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def count_product(first, last, indptr, indices, starts, stops, n_columns, sizes):
     """Bound the non-zero entries of each row of the product with a sparse matrix."""
     for i in range(first, last):
@@ -351,7 +353,7 @@ def count_product(first, last, indptr, indices, starts, stops, n_columns, sizes)
         sizes[i] = min(size, n_columns)
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def fill_product(
     first, last, indptr, indices, data, unit, scale, starts, stops, columns, values, n_columns,
     new_starts, new_stops, new_columns, new_values,
@@ -375,14 +377,14 @@ def fill_product(
 # Merging of powers that are there, and standardisation.
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def merge_rows(first, last, source, weight, normalize, total, mode):
     """Add rows of one power to the sum of powers, as the steps above do."""
     for i in range(first, last):
         _merge(source[i], _factor(source[i], weight, normalize), total, i, mode == START)
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def chunk_moments(first, last, size, rows, means, squares):
     """Write mean, and sum of squares about it, of the columns in chunks ``first .. last - 1``.
 
@@ -406,7 +408,7 @@ def chunk_moments(first, last, size, rows, means, squares):
                 squares[chunk, c] += gap * gap
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def standardize_rows(first, last, rows, mean, inverse_scale):
     """Subtract `mean` and multiply by `inverse_scale`, in place."""
     for i in range(first, last):

@@ -1,10 +1,11 @@
 """Stress of a layout: stochastic descent over pairs, and placing of points (Numba)."""
 
-import numba as nb
 import numpy as np
 
+from sklr.utils._compile import njit
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+
+@njit(fastmath={"contract"})
 def stress_descent(D, weights, weighted, order, shifts, step, Y):
     """Go once through all pairs and move each towards its distance; `Y` is changed.
 
@@ -51,7 +52,7 @@ def stress_descent(D, weights, weighted, order, shifts, step, Y):
                 Y[j, c] += part
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@njit(fastmath={"contract"})
 def place(D, weights, weighted, anchors, max_iter, tol, Y):
     """Move each point to where its distances to the anchors fit best; `Y` is changed.
 

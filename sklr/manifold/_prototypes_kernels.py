@@ -1,10 +1,11 @@
 """Nearest prototypes in a block of squared distances, and averages around them (Numba)."""
 
-import numba as nb
 import numpy as np
 
+from sklr.utils._compile import njit
 
-@nb.njit(cache=True, nogil=True)
+
+@njit
 def smallest_of_rows(products, half_norms, indices):
     """Write the columns of the k smallest entries of half_norms - products of each row.
 
@@ -39,7 +40,7 @@ def smallest_of_rows(products, half_norms, indices):
                 worst = best[k - 1]
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def average_by_label(X, labels, sums, counts):
     """Add the rows of `X` to the sum of their label."""
     n, p = X.shape
@@ -50,7 +51,7 @@ def average_by_label(X, labels, sums, counts):
             sums[label, c] += X[i, c]
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def interpolate(X, prototypes, positions, indices, ridge, out):
     """Place points by barycentric weights of their nearest prototypes.
 

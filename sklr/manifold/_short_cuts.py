@@ -2,7 +2,9 @@
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
+from scipy.sparse.csgraph import dijkstra
+
+from sklr.utils._graph import spanning_tree
 
 # Steps of the random walks that are compared, and above how many vertices they are compared
 # by so many random projections of theirs.
@@ -75,7 +77,7 @@ def _find(W, share, distances, projection):
     suspect[order[:n_suspects]] = True
     # The tree of the edges that are most alike keeps the rest together.
     cost = sp.csr_array((2.0 - alike, (i, j)), shape=W.shape)
-    tree = sp.csr_array(minimum_spanning_tree(cost))
+    tree = spanning_tree(cost)
     suspect &= np.asarray(tree[i, j]).ravel() == 0
     ones = np.ones(np.count_nonzero(~suspect))
     rest = sp.csr_array((ones, (i[~suspect], j[~suspect])), shape=W.shape)

@@ -1,10 +1,11 @@
 """Ways between the ends of an edge, at most so many edges long (Numba)."""
 
-import numba as nb
 import numpy as np
 
+from sklr.utils._compile import njit
 
-@nb.njit(cache=True, nogil=True)
+
+@njit
 def far_apart(indptr, indices, first, second, n_hops, seen, queue, out):
     """Say of each pair of vertices whether no way of fewer than `n_hops` edges joins them.
 

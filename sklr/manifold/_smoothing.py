@@ -2,9 +2,9 @@
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.csgraph import minimum_spanning_tree
 
 from sklr.geometry import nearest_neighbors
+from sklr.utils._graph import spanning_tree
 
 
 def smooth_points(X, n_neighbors, n_directions, n_steps, *, n_jobs=None):
@@ -93,7 +93,7 @@ def prune_short_cuts(affinity, min_overlap):
     overlap = np.divide(both - 2, others, out=np.ones(len(i)), where=others > 0)
     # The tree is of least cost, and costs must not be zero.
     cost = sp.csr_array((2.0 - overlap, (i, j)), shape=(n, n))
-    tree = sp.coo_array(minimum_spanning_tree(cost))
+    tree = sp.coo_array(spanning_tree(cost))
     kept = sp.csr_array((np.ones(tree.nnz), tree.coords), shape=(n, n))
     kept = kept + kept.T
     good = overlap >= min_overlap

@@ -1,10 +1,11 @@
 """Costs between points, block by block (Numba)."""
 
-import numba as nb
 import numpy as np
 
+from sklr.utils._compile import njit
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+
+@njit(fastmath={"contract"})
 def squared_distances(X, Yt, out):
     """Write squared Euclidean distances; `Yt` (d, m) has the second points by columns."""
     for i in range(X.shape[0]):
@@ -16,7 +17,7 @@ def squared_distances(X, Yt, out):
                 row[j] += (x - y[j]) * (x - y[j])
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@njit(fastmath={"contract"})
 def city_block_distances(X, Yt, out):
     """Write sums of absolute differences; `Yt` (d, m) has the second points by columns."""
     for i in range(X.shape[0]):

@@ -4,11 +4,12 @@ The matrix is ``diag(d) - S' diag(inv_a) S`` with the kept entries S of the plan
 M-matrix with small off-diagonal sums, so that its incomplete factors exist.
 """
 
-import numba as nb
 import numpy as np
 
+from sklr.utils._compile import njit
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+
+@njit(error_model="numpy", fastmath={"contract"})
 def schur_product(indptr, indices, values, inv_a, x, out):
     """Add ``S' diag(inv_a) S x`` to `out`: one walk through the entries of S.
 
@@ -30,7 +31,7 @@ def schur_product(indptr, indices, values, inv_a, x, out):
             out[indices[k]] += values[k] * total
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@njit(error_model="numpy")
 def _sort(rows, n_rows):
     """Sort the first numbers in place (Shell; compiling NumPy's sort would take a second)."""
     gap = 1
@@ -47,7 +48,7 @@ def _sort(rows, n_rows):
         gap //= 3
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@njit(error_model="numpy")
 def incomplete_cholesky(
     indptr, indices, weights, excess, drop, pivots, l_indptr, l_indices, l_values, work, room
 ):
@@ -142,7 +143,7 @@ def incomplete_cholesky(
     return True
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@njit(error_model="numpy")
 def factor_solve(indptr, indices, values, pivots, x):
     """Solve ``(I - L) diag(pivots) (I - L') x = x`` in place."""
     n = pivots.shape[0]

@@ -10,6 +10,8 @@ import numpy as np
 from llvmlite import ir
 from numba.extending import intrinsic
 
+from sklr.utils._compile import njit
+
 # Outside these exponents the result is that of the nearest one: 3e-308 and 8e307.
 _LOWEST, _HIGHEST = -708.0, 709.0
 # Adding and subtracting 1.5 * 2 ** 52 rounds to the nearest integer, and leaves it in the low bits.
@@ -41,7 +43,7 @@ else:
 
         return nb.int64(nb.float64), generate
 
-    @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+    @njit(error_model="numpy", fastmath={"contract"})
     def _exp(x):
         """Exponential of one number, without a branch or a call, so that loops of it vectorise.
 
@@ -71,13 +73,13 @@ else:
         return _as_float(_as_bits(y) + (_as_bits(shifted) << 52))
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 def _exp_row(costs, inv_reg, v, shift, row):
     for j in range(row.shape[0]):
         row[j] = _exp(v[j] - costs[j] * inv_reg + shift)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 def _sum_row(row):
     """Sum in eight strands: fixed order, and no addition waits for the one before."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
@@ -97,19 +99,19 @@ def _sum_row(row):
     return total
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 def _add_row(row, factor, out):
     for j in range(row.shape[0]):
         out[j] += row[j] * factor
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 def _multiply_rows(left, right, out):
     for j in range(out.shape[0]):
         out[j] = left[j] * right[j]
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 def _highest(costs, inv_reg, v):
     best = -np.inf
     for j in range(v.shape[0]):
@@ -136,7 +138,7 @@ if nb.config.DISABLE_JIT:  # the same rows in NumPy: scalar loops of Python woul
         return (v - costs * inv_reg).max()
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 def row_update(C, inv_reg, v, a, u, column_sums, rows, keep):
     """Set each `u` so that its row of the plan sums to `a`; add the rows to `column_sums`.
 
@@ -178,7 +180,7 @@ def row_update(C, inv_reg, v, a, u, column_sums, rows, keep):
         _add_row(row, factor, column_sums)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 def plan_entries(
     C, inv_reg, u, v, low_row, low_column, places, fill, columns, exponents, indices, values
 ):  # fmt: skip
@@ -207,7 +209,7 @@ def plan_entries(
             values[place + k] = _exp(exponents[k])
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 def scale_rows(G, t, a, s, column_sums, row):
     """One Sinkhorn update of the row scalings `s`, and the column sums that it leads to."""
     for i in range(G.shape[0]):
@@ -216,19 +218,19 @@ def scale_rows(G, t, a, s, column_sums, row):
         _add_row(G[i], s[i], column_sums)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 def _gather(costs, inv_reg, indices, v, row):
     for k in range(row.shape[0]):
         row[k] = v[indices[k]] - costs[k] * inv_reg
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 def _exp_all(shift, row):
     for k in range(row.shape[0]):
         row[k] = _exp(row[k] + shift)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 def sparse_row_update(indptr, indices, costs, inv_reg, v, a, u, column_sums):
     """Do what `row_update` does for costs that are stored by rows; each row has an entry."""
     buffer = np.empty(v.shape[0])
@@ -250,7 +252,7 @@ def sparse_row_update(indptr, indices, costs, inv_reg, v, a, u, column_sums):
             column_sums[indices[k]] += row[k - start] * factor
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 def sparse_plan(indptr, indices, costs, inv_reg, u, v, out):
     """Write the plan's entries on the support of the costs."""
     for i in range(u.shape[0]):
@@ -264,7 +266,7 @@ def sparse_plan(indptr, indices, costs, inv_reg, u, v, out):
 # tile is filled up with points of potential -1e300, which carry nothing.
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 def _bounds(x, low, high, metric, inv_reg, v_max, out):
     """Write the largest exponent that each tile can have at `x`: that of its box."""
     out[:] = 0.0
@@ -279,7 +281,7 @@ def _bounds(x, low, high, metric, inv_reg, v_max, out):
         out[t] = v_max[t] - (np.sqrt(out[t]) if metric == 1 else out[t]) * inv_reg
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 def _tile_costs(x, tile, metric, row):
     """Write costs from `x` to the points of a tile."""
     x0, y = x[0], tile[0]
@@ -296,7 +298,7 @@ def _tile_costs(x, tile, metric, row):
             row[j] = np.sqrt(row[j])
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 def tile_row_update(
     X, tiles, low, high, metric, inv_reg, v, v_max, a, u, floor, column_sums, row, kept, bounds
 ):  # fmt: skip
@@ -335,7 +337,7 @@ def tile_row_update(
             _add_row(row[k], factor, column_sums[kept[k]])
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 def tile_entries(
     X, tiles, low, high, metric, inv_reg, u, v, v_max, low_row, low_column, low_tile, places,
     fill, row, bounds, columns, exponents, indices, values,
@@ -370,7 +372,7 @@ def tile_entries(
             places[i] = n_kept
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 def tile_plan_costs(
     X, tiles, low, high, metric, inv_reg, u, v, v_max, lowest, out, costs, row, bounds
 ):

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from scipy.sparse.csgraph import minimum_spanning_tree
 
 from sklr.utils._node_ids import (
     as_ids,
@@ -25,6 +26,13 @@ _AN_EDGE_LIST = (
     " If its rows are edges, pass its columns as a tuple: "
     "sklr.utils.to_adjacency((edges[:, 0], edges[:, 1]))."
 )
+
+
+def spanning_tree(cost: sparse.csr_array) -> sparse.csr_array:
+    """Return the tree of least cost; older versions of SciPy take indices of 32 bits only."""
+    indices, indptr = (array.astype(np.int32, copy=False) for array in (cost.indices, cost.indptr))
+    narrow = sparse.csr_array((cost.data, indices, indptr), shape=cost.shape)
+    return sparse.csr_array(minimum_spanning_tree(narrow))
 
 
 def index_dtype(*sizes: int) -> type:

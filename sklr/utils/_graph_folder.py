@@ -109,6 +109,11 @@ def file_mode(wanted: int) -> int:
 
 
 def _check_replaceable(folder: pathlib.Path, overwrite: bool) -> None:
+    if folder.is_symlink():
+        raise FileExistsError(
+            f"{folder} is a link to {os.path.realpath(folder)}; nothing was written. Name that "
+            "folder itself, or a new one."
+        )
     if not folder.exists():
         return
     found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else [folder.name]
@@ -206,15 +211,26 @@ def _map(path: pathlib.Path, *, optional: bool) -> np.ndarray | None:
         # Copy on write: nothing is ever written, but compiled kernels have one type the fewer.
         array = np.load(path, mmap_mode="c", allow_pickle=False)
     except _UNREADABLE as exc:
-        if path.stat().st_size > 0:
-            try:
-                array = np.load(path, allow_pickle=False)  # an array without elements has no map
-            except _UNREADABLE:
-                array = None
-            if array is not None and array.size == 0:
-                return array
+        empty = _read_empty(path)
+        if empty is not None:
+            return empty
         raise ValueError(f"{path} is cut off or no .npy file: {exc}") from exc
     return array.view(np.ndarray)
+
+
+def _read_empty(path: pathlib.Path) -> np.ndarray | None:
+    """Return an array without elements, which has no map; the header alone says whether it is."""
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }[version]
+            shape, _, dtype = read(file)
+    except (*_UNREADABLE, KeyError):
+        return None
+    return np.empty(shape, dtype) if 0 in shape and not dtype.hasobject else None
 
 
 def _pieces(array, overlap=0):

@@ -3,9 +3,7 @@
 import copy
 import pickle
 
-import networkx as nx
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.sparse as sp
 import sklearn
@@ -27,6 +25,9 @@ from sklr.cluster._refine import refine_labels
 from sklr.datasets import make_attributed_sbm
 from sklr.manifold._amg._augmented_graph import encode_attributes
 from sklr.metrics import modularity_score
+
+nx = pytest.importorskip("networkx", reason="needs the extra test")
+pd = pytest.importorskip("pandas", reason="needs the extra test")
 
 EMBEDDINGS = ["regularized", "eigen", "ritz", "svd"]
 

@@ -3,7 +3,6 @@
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import multivariate_normal
@@ -22,6 +21,8 @@ from sklr.decomposition._factor_analysis import (
     variances,
 )
 from sklr.decomposition._factor_analysis_start import start
+
+pd = pytest.importorskip("pandas", reason="needs the extra test")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
@@ -11,6 +10,8 @@ from sklearn.model_selection import GridSearchCV, KFold
 
 from sklr.decomposition import ImplicitFactorization, MatrixFactorizationRegressor, _implicit_als
 from sklr.decomposition._completion_data import grouped
+
+pd = pytest.importorskip("pandas", reason="needs the extra test")
 
 
 def communities(m=60, n=40, k=4, seed=0):

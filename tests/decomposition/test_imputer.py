@@ -3,8 +3,6 @@
 import pickle
 
 import numpy as np
-import pandas as pd
-import polars
 import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
@@ -13,6 +11,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklr.decomposition import LowRankImputer
+
+pd = pytest.importorskip("pandas", reason="needs the extra test")
+polars = pytest.importorskip("polars", reason="needs the extra test")
 
 
 @pytest.fixture

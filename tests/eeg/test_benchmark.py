@@ -3,7 +3,6 @@
 import re
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
@@ -12,6 +11,8 @@ pytest.importorskip("moabb", reason="extra 'eeg' not installed")
 from sklr.eeg import BenchmarkResult, SimulatedMotorImagery, make_pipelines, run_benchmark
 from sklr.eeg.__main__ import main
 from sklr.eeg._report import paired_comparisons, paired_figure, sign_flip_p, subject_table
+
+pd = pytest.importorskip("pandas", reason="needs the extra test")
 
 TINY = {"n_subjects": 2, "n_trials": 20}
 

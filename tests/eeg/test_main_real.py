@@ -4,8 +4,9 @@ import os
 import subprocess
 import sys
 
-import pandas as pd
 import pytest
+
+pd = pytest.importorskip("pandas", reason="needs the extra test")
 
 pytest.importorskip("moabb", reason="extra 'eeg' not installed")
 

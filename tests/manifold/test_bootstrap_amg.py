@@ -3,7 +3,6 @@
 import copy
 import pickle
 
-import networkx as nx
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -27,6 +26,8 @@ from sklr.manifold._amg._hierarchy_kernels import (
     suitor_matching,
     upper_product,
 )
+
+nx = pytest.importorskip("networkx", reason="needs the extra test")
 
 # Rates of the reference code (steps 1 to 5); the second entry is without attributes.
 RATES = {

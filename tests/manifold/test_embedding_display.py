@@ -1,13 +1,14 @@
 """Figure of an embedding: missing values, many labels, ordered categories, one and three axes."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 pyplot = pytest.importorskip("matplotlib.pyplot")
 
 from sklr.manifold import EmbeddingDisplay  # noqa: E402
+
+pd = pytest.importorskip("pandas", reason="needs the extra test")
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,12 @@
 """Modularity against networkx."""
 
-import networkx as nx
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
 from sklr.metrics import modularity_score
+
+nx = pytest.importorskip("networkx", reason="needs the extra test")
 
 
 @pytest.mark.parametrize("weighted", [False, True])

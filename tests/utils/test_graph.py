@@ -1,8 +1,6 @@
 """Graphs of every kind give one adjacency, and bad ones a message that helps."""
 
 import numpy as np
-import pandas as pd
-import polars as pl
 import pytest
 from numpy.testing import assert_array_equal
 from scipy import sparse
@@ -10,6 +8,9 @@ from scipy import sparse
 import sklr.utils._graph as graph_module
 from sklr.utils import to_adjacency
 from sklr.utils._graph import check_adjacency, index_dtype
+
+pd = pytest.importorskip("pandas", reason="needs the extra test")
+pl = pytest.importorskip("polars", reason="needs the extra test")
 
 # a-b (twice), b-c with weight 2, a self-loop on c, d alone.
 NODES = ["a", "b", "c", "d"]

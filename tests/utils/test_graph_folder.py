@@ -54,6 +54,14 @@ def test_nothing_is_overwritten_unasked(tmp_path):
     assert {item.name for item in tmp_path.iterdir()} == {"graph", "other"}
 
 
+def test_a_link_is_not_replaced(tmp_path):
+    path = save_graph(tmp_path / "graph", WEIGHTED)
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(FileExistsError, match="link is a link to .*graph; nothing was written"):
+        save_graph(tmp_path / "link", WEIGHTED.T, overwrite=True)
+    assert_array_equal(load_graph(tmp_path / "link").toarray(), WEIGHTED)
+
+
 def damage(path, name, change):
     array = np.load(path / f"{name}.npy")
     np.save(path / f"{name}.npy", change(array))
@@ -64,12 +72,21 @@ def cut(path):
     path.write_bytes(content[:-8])
 
 
+def claim(path, size):
+    """Give a file a header of more numbers than it has, or any memory could take."""
+    with path.open("wb") as file:
+        header = {"descr": "<f8", "fortran_order": False, "shape": (size,)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(bytes(8))
+
+
 @pytest.mark.parametrize(
     "harm, error, message",
     [
         (lambda p: cut(p / "indices.npy"), ValueError, "indices.npy is cut off"),
         (lambda p: cut(p / "indptr.npy"), ValueError, "indptr.npy is cut off"),
         (lambda p: cut(p / "data.npy"), ValueError, "data.npy is cut off"),
+        (lambda p: claim(p / "data.npy", 2**50), ValueError, "data.npy is cut off"),
         (lambda p: (p / "data.npy").write_bytes(b""), ValueError, "data.npy is cut off"),
         (lambda p: (p / "indices.npy").write_text("hello"), ValueError, "no .npy file"),
         (lambda p: (p / "indices.npy").unlink(), FileNotFoundError, "no indices.npy"),

@@ -5,13 +5,14 @@ lie one behind the other in one CSR: rows of all levels in a row, columns counte
 own first row.
 """
 
-import numba as nb
 import numpy as np
+
+from sklr.utils._compile import njit
 
 _EPS = 2.220446049250313e-16
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def diagonal_positions(indptr, indices):
     """Return where the diagonal of each row is stored; -1 where it is not."""
     n = len(indptr) - 1
@@ -29,7 +30,7 @@ def diagonal_positions(indptr, indices):
     return out
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def edge_weights(indptr, indices, data, diagonal, w):
     """Weights of a maximum product matching, as positive logarithms; 0 on the diagonal.
 
@@ -65,7 +66,7 @@ def edge_weights(indptr, indices, data, diagonal, w):
     return out
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _comes_first(weight, i, j, other, k, l):  # noqa: E741
     """Whether edge (i, j) goes before edge (k, l): heavier, or as heavy and of higher numbers."""
     if weight != other:
@@ -76,7 +77,7 @@ def _comes_first(weight, i, j, other, k, l):  # noqa: E741
     return min(i, j) > min(k, l)
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _propose(indptr, indices, weights, mate, ordered, suitor, offer):
     """One run of Suitor among vertices without a mate; those who choose each other get it."""
     n = len(mate)
@@ -113,7 +114,7 @@ def _propose(indptr, indices, weights, mate, ordered, suitor, offer):
             mate[i] = j
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def suitor_matching(indptr, indices, weights):
     """Half-approximate maximum weight matching (Suitor); return the mate of each vertex or -1.
 
@@ -133,7 +134,7 @@ def suitor_matching(indptr, indices, weights):
     return mate
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def pair_aggregates(mate, w):
     """Aggregate of each vertex (-1: none), its entry of the prolongator, number of aggregates."""
     n = len(mate)
@@ -157,7 +158,7 @@ def pair_aggregates(mate, w):
     return aggregate, entry, count
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def galerkin(indptr, indices, data, aggregate, entry, n_coarse):
     """Return ``P^T A P`` in CSR, exactly symmetric, without stored zeros."""
     n = len(indptr) - 1
@@ -236,7 +237,7 @@ def galerkin(indptr, indices, data, aggregate, entry, n_coarse):
     return coarse_ptr, out_columns[:kept].copy(), out_values[:kept].copy()
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def restrict_vector(aggregate, entry, w, n_coarse):
     """Return ``P^T w``."""
     out = np.zeros(n_coarse)
@@ -246,7 +247,7 @@ def restrict_vector(aggregate, entry, w, n_coarse):
     return out
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def compose(aggregate, entry, aggregate_2, entry_2):
     """Write the product of two prolongators into the first."""
     for i in range(len(aggregate)):
@@ -256,7 +257,7 @@ def compose(aggregate, entry, aggregate_2, entry_2):
             entry[i] *= entry_2[c] if aggregate_2[c] >= 0 else 0.0
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def upper_product(indptr, indices, data, diagonal, x, out):
     """Write the product of the strict upper triangle with `x`."""
     for i in range(len(indptr) - 1):
@@ -266,7 +267,7 @@ def upper_product(indptr, indices, data, diagonal, x, out):
         out[i] = total
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def norm_squared(indptr, indices, data, x):
     """Return ``x^T A x``."""
     total = 0.0
@@ -278,7 +279,7 @@ def norm_squared(indptr, indices, data, x):
     return total
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def homogeneous_cycle(
     indptr, indices, data, diagonal, offsets, c_indptr, c_indices, c_data, c_diagonal,
     aggregate, entry, n_coarse_sweeps, x, upper, b, e,
@@ -333,7 +334,7 @@ def homogeneous_cycle(
         x[i] = -(above + below) / data[diagonal[i]]
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _coarse_levels(
     n, offsets, indptr, indices, data, diagonal, aggregate, entry, n_coarse_sweeps, b, e
 ):
@@ -384,7 +385,7 @@ def _coarse_levels(
             e[r] = total / data[diagonal[r]]
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def block_cycle(
     indptr, indices, data, diagonal, offsets, c_indptr, c_indices, c_data, c_diagonal,
     aggregate, entry, n_coarse_sweeps, B, X, b, e,
@@ -467,7 +468,7 @@ def block_cycle(
     _block_sweep(0, 0, n, 1, indptr, indices, data, diagonal, B, X, row)
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _block_sweep(shift, begin, end, backward, indptr, indices, data, diagonal, B, X, row):
     """One Gauss-Seidel sweep over rows begin .. end for all columns."""
     width = X.shape[1]

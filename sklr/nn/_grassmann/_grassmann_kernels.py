@@ -5,11 +5,12 @@ Bases are copied to rows of length D, so that inner loops run along the long axi
 
 import math
 
-import numba as nb
 import numpy as np
 
+from sklr.utils._compile import njit
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+
+@njit(fastmath={"contract", "reassoc"})
 def _gram(A, B, out, symmetric):
     """Write the products of the rows of `A` and `B`; two at a time, summed lane by lane."""
     k, D = A.shape
@@ -28,7 +29,7 @@ def _gram(A, B, out, symmetric):
                 out[other, i] = second
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@njit(fastmath={"contract"})
 def _product(A, B, out):
     """Product of two small square matrices, row by row of the result."""
     k = A.shape[0]
@@ -42,7 +43,7 @@ def _product(A, B, out):
                 out[i, j] += factor * B[m, j]
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@njit(fastmath={"contract"})
 def _short_series(A, C, N, square, spare):
     """Write both series up to the fourth power, by three products."""
     k = A.shape[0]
@@ -63,7 +64,7 @@ def _short_series(A, C, N, square, spare):
         N[i, i] += 1.0
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def _cos_sinc(A, C, N, work, spare, eps):
     """Write cos(sqrt(A)) and sin(sqrt(A)) / sqrt(A) of a positive semidefinite matrix.
 
@@ -124,7 +125,7 @@ def _cos_sinc(A, C, N, work, spare, eps):
             C[i, i] -= 1.0
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@njit(fastmath={"contract"})
 def _combine(St, P, Mt, Q, out):
     """Write P^T St - Q^T Mt, row by row along the long axis, two rows of each at a time."""
     k, D = St.shape
@@ -140,7 +141,7 @@ def _combine(St, P, Mt, Q, out):
                 out[j, d] += (p * St[i, d] - q * Mt[i, d]) + (p2 * St[other, d] - q2 * Mt[other, d])
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def step_classes(S, M, lr, reorthonormalise):
     """Move each basis, rows of `S` (C, k, D), in place, along minus the horizontal part of `M`.
 
@@ -197,7 +198,7 @@ def step_classes(S, M, lr, reorthonormalise):
                 S[c, j, d] = R[j, d]
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+@njit(fastmath={"contract", "reassoc"})
 def cross_entropy(features, projected, target, scale, k, out):
     """Compute the mean cross entropy of logits scale |P_c| / |f|, and its gradient.
 

@@ -1,0 +1,104 @@
+"""Numba's compiler for the kernel files: cached where that can be, and not in silence."""
+
+import functools
+import logging
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+_logger = logging.getLogger("sklr")
+# A first call that takes longer than this says so, once in a process.
+_PATIENCE = 1.0
+
+
+def njit(function: Callable | None = None, **options: Any) -> Any:
+    """Decorate with ``numba.njit``, without the GIL, and cached on disk where that can be.
+
+    Where no folder can be written (a read-only installation without a home), functions are
+    compiled in each process, and one warning says how to avoid it; Numba alone would fail.
+
+    Parameters
+    ----------
+    function : callable or None
+        The function; None where there are options: then a decorator is returned.
+    **options : dict
+        Further options of ``numba.njit``: ``error_model``, ``fastmath``.
+
+    Returns
+    -------
+    dispatcher : numba's dispatcher, or a decorator
+        What compiles the function when it is called.
+    """
+    import numba
+
+    if function is None:
+        return functools.partial(njit, **options)
+    _watch()
+    try:
+        return numba.njit(cache=True, nogil=True, **options)(function)
+    except RuntimeError as exc:
+        if "cannot cache" not in str(exc):
+            raise
+        _warn_of_no_cache()
+        return numba.njit(nogil=True, **options)(function)
+
+
+@functools.cache
+def _warn_of_no_cache() -> None:
+    warnings.warn(
+        "Numba finds no folder that it may write to, so that each process compiles sklr's kernels "
+        "again. Name a folder in the environment variable NUMBA_CACHE_DIR before Python starts.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+
+
+class _Watch:
+    """Logs one line when kernels of sklr have been compiling for longer than `_PATIENCE`."""
+
+    def __init__(self) -> None:
+        self._timer: threading.Timer | None = None
+        self._outermost: Any = None
+        self._said = False
+
+    def notify(self, event: Any) -> None:
+        """Take an event of Numba's compiler; they lie one inside another."""
+        function = getattr(event.data.get("dispatcher"), "py_func", None)
+        module = getattr(function, "__module__", None) or ""
+        if self._said or not module.startswith("sklr."):
+            return
+        if event.is_start and self._timer is None:
+            self._outermost = event.data["dispatcher"]
+            self._timer = threading.Timer(_PATIENCE, self._say, [module])
+            self._timer.daemon = True
+            self._timer.start()
+        elif event.is_end and self._timer and event.data["dispatcher"] is self._outermost:
+            self._timer.cancel()
+            self._timer = None
+
+    def _say(self, module: str) -> None:
+        self._said = True
+        _logger.warning(
+            "Compiling kernels of %s for their first call: some seconds, and once if Numba's cache "
+            "can be written to. sklr.utils.warm_up() compiles all of them ahead of time.",
+            module.rpartition(".")[0],
+        )
+
+
+@functools.cache
+def _watch() -> None:
+    """Listen to Numba's compiler, once in a process."""
+    from numba.core import event
+
+    class Listener(event.Listener):
+        def __init__(self) -> None:
+            self.watch = _Watch()
+
+        def on_start(self, happened: Any) -> None:
+            self.watch.notify(happened)
+
+        def on_end(self, happened: Any) -> None:
+            self.watch.notify(happened)
+
+    event.register("numba:compile", Listener())

@@ -1,0 +1,82 @@
+"""Kernels are compiled where nothing can be cached, and a long first call is announced."""
+
+import logging
+import time
+import types
+
+import pytest
+
+from sklr.utils import _compile
+
+numba = pytest.importorskip("numba")
+
+
+def double(x):
+    return 2 * x
+
+
+def test_without_a_place_for_the_cache_functions_are_compiled_and_one_warning_is_given(monkeypatch):
+    from numba.core.caching import CacheImpl
+
+    monkeypatch.setattr(CacheImpl, "_locator_classes", [])
+    with pytest.raises(RuntimeError, match="cannot cache"):
+        numba.njit(cache=True)(double)
+    _compile._warn_of_no_cache.cache_clear()
+    with pytest.warns(RuntimeWarning, match="NUMBA_CACHE_DIR") as given:
+        first, second = _compile.njit(double), _compile.njit(error_model="numpy")(double)
+    assert len(given) == 1
+    assert first(3) == second(3) == 6
+
+
+def test_other_errors_of_the_compiler_are_not_hidden():
+    with pytest.raises(KeyError, match="Unrecognized options"):
+        _compile.njit(nosuch=1)(double)(1)
+
+
+def event(kind, module, name="f"):
+    function = types.SimpleNamespace(__module__=module, __name__=name)
+    dispatcher = types.SimpleNamespace(py_func=function)
+    return types.SimpleNamespace(
+        data={"dispatcher": dispatcher}, is_start=kind == "start", is_end=kind == "end"
+    )
+
+
+@pytest.fixture
+def impatient(monkeypatch, caplog):
+    monkeypatch.setattr(_compile, "_PATIENCE", 0.0)
+    caplog.set_level(logging.WARNING, "sklr")
+
+    def said(wanted):
+        stop = time.monotonic() + 10
+        while len(caplog.messages) < wanted and time.monotonic() < stop:
+            time.sleep(0.01)
+        return caplog.messages
+
+    return said
+
+
+def test_a_long_compilation_is_announced_once(impatient):
+    watch = _compile._Watch()
+    outer = event("start", "sklr.manifold._fastrp_kernels")
+    watch.notify(outer)
+    (message,) = impatient(1)
+    assert "sklr.manifold " in message and "warm_up()" in message
+    watch.notify(types.SimpleNamespace(data=outer.data, is_start=False, is_end=True))
+    watch.notify(event("start", "sklr.transport._linear_kernels"))
+    assert len(impatient(1)) == 1
+
+
+def test_kernels_of_others_and_quick_ones_are_not_announced(impatient, monkeypatch):
+    watch = _compile._Watch()
+    watch.notify(event("start", "somebody._kernels"))
+    assert watch._timer is None
+    monkeypatch.setattr(_compile, "_PATIENCE", 3600.0)
+    outer, inner = event("start", "sklr.a.b"), event("start", "sklr.a.b", "g")
+    watch.notify(outer)
+    timer = watch._timer
+    watch.notify(inner)
+    watch.notify(types.SimpleNamespace(data=inner.data, is_start=False, is_end=True))
+    assert watch._timer is timer
+    watch.notify(types.SimpleNamespace(data=outer.data, is_start=False, is_end=True))
+    timer.join(10)
+    assert watch._timer is None and not timer.is_alive() and not watch._said
