@@ -27,4 +27,4 @@ _HOMES = {
     "split_manifold_parameters": "_grassmann._riemannian",
 }
 
-__all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES, subpackages=("compression",))
+__all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES, subpackages=("compression", "optim"))
