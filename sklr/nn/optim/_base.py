@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.optim.adamw import adamw
 
+# Columns that a share comes to at least: below there is no memory to save.
+LEAST = 16
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -189,7 +191,8 @@ def is_matrix(p: torch.Tensor, max_dim: int) -> bool:
 def resolve_rank(p: torch.Tensor, rank: int | float) -> int | None:
     """Return the rank for a matrix, or None where it is not below its smaller dimension."""
     n = as_matrix(p).shape[1]
-    found = int(rank) if isinstance(rank, Integral) else max(1, round(float(rank) * n))
+    share = not isinstance(rank, Integral)
+    found = max(LEAST, round(float(rank) * n)) if share else int(rank)
     return found if found < n else None
 
 

@@ -50,8 +50,8 @@ class Trion(BaseOptimizer):
     weight_decay : float, default=0.0
         Weight decay beside the gradient.
     rank : int or float, default=128
-        Columns of each layer, or their share in (0, 1) of its smaller dimension. A layer whose
-        smaller dimension is not above is orthogonalised whole.
+        Columns of each layer, or their share in (0, 1) of its smaller dimension, but at least 16.
+        A layer whose smaller dimension is not above is orthogonalised whole.
     scale : {"muon", "moonshot", "dion", "none"}, default="muon"
         Factor of the step of an R x C layer: ``sqrt(max(1, R / C))``, ``0.2 sqrt(max(R, C))``,
         ``sqrt(R / C)``, 1.

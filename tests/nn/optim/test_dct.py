@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="needs the extra torch")
 from torch import nn  # noqa: E402
 
 from sklr.nn.optim import DCTAdamW, Trion, dct_select  # noqa: E402
-from sklr.nn.optim._base import as_matrix  # noqa: E402
+from sklr.nn.optim._base import as_matrix, resolve_rank  # noqa: E402
 from sklr.nn.optim._cosines import basis, columns, largest, transform  # noqa: E402
 from sklr.nn.optim._trion import orthogonalised  # noqa: E402
 
@@ -104,6 +104,13 @@ def test_chosen_columns_have_gradients_and_other_types_are_refused():
         dct_select(np.ones((3, 3)), 1)
     with pytest.raises(TypeError, match="rank must be an integer"):
         dct_select(G, 1.0)
+
+
+def test_shares_are_of_the_smaller_dimension_and_at_least_sixteen():
+    sizes = {(200, 96): 24, (96, 200): 24, (64, 32, 3, 3): 16, (10, 64): None, (16, 16): None}
+    for shape, wanted in sizes.items():
+        assert resolve_rank(torch.empty(shape), 0.25) == wanted
+    assert resolve_rank(torch.empty(10, 64), 4) == 4
 
 
 # DCT-AdamW.

@@ -17,9 +17,7 @@ KINDS = {
     "DCTAdamW, gaps": lambda p, **o: DCTAdamW(
         p, **{"lr": 0.01, "rank": 3, "update_gap": 3, "error_feedback": False, **o}
     ),
-    "DCTAdamW, fft": lambda p, **o: DCTAdamW(
-        p, **{"lr": 0.01, "rank": 0.4, "transform": "fft", **o}
-    ),
+    "DCTAdamW, fft": lambda p, **o: DCTAdamW(p, **{"lr": 0.01, "rank": 3, "transform": "fft", **o}),
     "Trion": lambda p, **o: Trion(p, **{"rank": 3, "weight_decay": 0.1, **o}),
     "MFAC": lambda p, **o: MFAC(
         p, **{"lr": 0.1, "damping": 0.1, "n_gradients": 4, "momentum": 0.5, "clip": 2.0, **o}
