@@ -55,7 +55,8 @@ class DCTAdamW(BaseOptimizer):
         Weight decay beside the gradient, as AdamW's.
     rank : int or float, default=128
         Columns of each layer, or their share in (0, 1) of its smaller dimension, but at least 16.
-        A layer whose smaller dimension is not above has AdamW itself, as have parameters of one dimension.
+        A layer whose smaller dimension is not above has AdamW itself, as have parameters of one
+        dimension.
     update_gap : int, default=1
         Steps between two choices of columns. A step without one costs less.
     error_feedback : bool, default=True
