@@ -182,6 +182,7 @@ class Block(nn.Module):
         self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
 
     def forward(self, x):
+        """Return what comes out for (n, t, width)."""
         n, t, width = x.shape
         q, k, v = (
             part.view(n, t, self.heads, -1).transpose(1, 2)
