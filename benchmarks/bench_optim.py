@@ -60,7 +60,11 @@ def low_rank_adamw(**options):
 
 
 def trion(matrices, rest, lr, rank):
-    made = [Trion(matrices, lr=lr, rank=rank, scale="moonshot")]
+    return trion_scaled(matrices, rest, lr, rank, "moonshot")
+
+
+def trion_scaled(matrices, rest, lr, rank, scale):
+    made = [Trion(matrices, lr=lr, rank=rank, scale=scale)]
     return made + ([torch.optim.AdamW(rest, lr=lr, weight_decay=0.0)] if rest else [])
 
 
@@ -70,6 +74,8 @@ METHODS = {
     "DCTAdamW, no feedback": low_rank_adamw(error_feedback=False),
     "DCTAdamW, update_gap=50": low_rank_adamw(update_gap=50),
     "Trion": trion,
+    # Came after the first run, which showed that the scale above is too small at small ranks.
+    "Trion, scale rms": lambda m, o, lr, r: trion_scaled(m, o, lr, r, "rms"),
 }
 if hasattr(torch.optim, "Muon"):
     METHODS["Muon"] = muon

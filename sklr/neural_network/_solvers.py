@@ -65,7 +65,5 @@ def make_optimizer(
     if solver == "dct_adamw":
         return optim.DCTAdamW(params, lr, weight_decay=weight_decay, rank=RANK)
     if solver == "trion":
-        return optim.Trion(
-            params, lr, weight_decay=weight_decay, rank=RANK, scale="moonshot", aux_lr=lr
-        )
+        return optim.Trion(params, lr, weight_decay=weight_decay, rank=RANK, scale="rms", aux_lr=lr)
     return optim.MFAC(params, lr, weight_decay=weight_decay, **MFAC_OPTIONS)

@@ -21,12 +21,13 @@ from sklr.nn.optim._base import (
 )
 from sklr.nn.optim._cosines import basis, column_norms, columns, has_matrix, largest, transform
 
-# Factor of the orthogonal step of an R x C parameter.
+# Factor of the orthogonal step, of rank r, of an R x C parameter.
 SCALES = {
-    "muon": lambda R, C: math.sqrt(max(1.0, R / C)),
-    "moonshot": lambda R, C: 0.2 * math.sqrt(max(R, C)),
-    "dion": lambda R, C: math.sqrt(R / C),
-    "none": lambda R, C: 1.0,
+    "muon": lambda R, C, r: math.sqrt(max(1.0, R / C)),
+    "moonshot": lambda R, C, r: 0.2 * math.sqrt(max(R, C)),
+    "rms": lambda R, C, r: 0.2 * math.sqrt(R * C / r),
+    "dion": lambda R, C, r: math.sqrt(R / C),
+    "none": lambda R, C, r: 1.0,
 }
 # A quintic whose iterates carry singular values in (0, 1] near to 1.
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -44,7 +45,7 @@ class Trion(BaseOptimizer):
     params : iterable of Parameter, of (name, Parameter) or of dict
         What to optimise, or groups of it with options of their own.
     lr : float, default=0.02
-        Learning rate of matrices. With ``scale="moonshot"`` one of AdamW's size.
+        Learning rate of matrices. With ``scale="rms"`` one of AdamW's size.
     momentum : float, default=0.95
         Factor of the momentum within the chosen columns.
     weight_decay : float, default=0.0
@@ -52,9 +53,10 @@ class Trion(BaseOptimizer):
     rank : int or float, default=128
         Columns of each layer, or their share in (0, 1) of its smaller dimension, but at least 16.
         A layer whose smaller dimension is not above is orthogonalised whole.
-    scale : {"muon", "moonshot", "dion", "none"}, default="muon"
-        Factor of the step of an R x C layer: ``sqrt(max(1, R / C))``, ``0.2 sqrt(max(R, C))``,
-        ``sqrt(R / C)``, 1.
+    scale : {"muon", "moonshot", "rms", "dion", "none"}, default="muon"
+        Factor of the step of an R x C layer: ``sqrt(max(1, R / C))``; ``0.2 sqrt(max(R, C))``,
+        with which the root mean square of a step of full rank is 0.2 `lr`, as AdamW's mostly is;
+        ``0.2 sqrt(R C / rank)``, with which it is at every rank; ``sqrt(R / C)``; 1.
     aux_lr : float, default=3e-4
         Learning rate of AdamW (betas .9 and .95) for biases and other parameters that are no
         matrix. It follows `lr` where a scheduler changes that.
@@ -173,7 +175,7 @@ class Trion(BaseOptimizer):
             direction = orthogonalised(b, group["ns_steps"])
         lr = float(group["lr"])
         R, C = p.shape[0], p.numel() // p.shape[0]
-        keep, alpha = 1 - lr * group["weight_decay"], -lr * SCALES[group["scale"]](R, C)
+        keep, alpha = 1 - lr * group["weight_decay"], -lr * SCALES[group["scale"]](R, C, rank or n)
         if Q is not None:
             add_product(p, direction, Q, keep=keep, alpha=alpha)
             return

@@ -292,6 +292,17 @@ def test_trion_is_the_paper_written_out(wide):
     torch.testing.assert_close(as_matrix(p.detach()), W, rtol=0, atol=1e-10)
 
 
+def test_steps_have_the_root_mean_square_that_is_said():
+    for shape in ((40, 20), (20, 40)):
+        for rank in (2, 8, 20):
+            p = nn.Parameter(torch.zeros(shape))
+            optimizer = Trion([p], lr=0.1, rank=rank, scale="rms")
+            p.grad = normal(*shape, dtype=torch.float32)
+            optimizer.step()
+            found = float(p.detach().square().mean().sqrt())
+            assert found == pytest.approx(0.02, rel=0.3)
+
+
 def test_biases_follow_the_schedule_of_the_matrices():
     p = nn.Parameter(torch.zeros(3))
     optimizer = Trion([p], lr=0.02, aux_lr=0.1)

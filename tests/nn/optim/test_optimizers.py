@@ -285,7 +285,7 @@ def test_sizes_of_states_are_said(make):
         ({"error_feedback": "yes"}, TypeError, "error_feedback must be True or False"),
         ({"norm": "l3"}, ValueError, "norm must be one of l1, l2, got 'l3'"),
         ({"transform": "dst"}, ValueError, "transform must be one of auto, fft, matmul"),
-        ({"scale": "mu"}, ValueError, "scale must be one of muon, moonshot, dion, none"),
+        ({"scale": "mu"}, ValueError, "scale must be one of muon, moonshot, rms, dion, none"),
         ({"momentum": 1.0}, ValueError, "momentum must be at least 0 and below 1"),
         ({"ns_steps": 0}, ValueError, "ns_steps must be at least 1"),
         ({"aux_lr": -1}, ValueError, "aux_lr must be"),
