@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 SOLVERS = ("adam", "adamw", "dct_adamw", "mfac", "sgd", "trion")
 # Share of a layer's smaller dimension: a count that suits large networks is all of a small one.
 RANK = 0.25
-MFAC_OPTIONS = {"damping": 1e-3, "n_gradients": 128}
+MFAC_OPTIONS = {"damping": 1e-3, "n_gradients": 64}
 
 
 def make_optimizer(
