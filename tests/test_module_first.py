@@ -15,8 +15,10 @@ from sklr.utils import _discovery, all_estimators, all_module_estimators
 
 # Class name -> further parameters under which the class is checked, beside its defaults.
 VARIANTS = {
+    "EmpiricalFisher": [{"labels": "model"}],
     "FisherWeightedSVD": [{"side": "both"}],
     "LowRankDecomposition": [{"bias": False, "targets": None}],
+    "MFACPruner": [{"joint": False, "sparsity": 0.5, "n_recomputations": 2}],
     "WeightSVD": [{"scaling": "activation"}, {"scaling": "whitening"}],
 }
 

@@ -22,6 +22,12 @@ class TorchSubspace:
         Where tensors are. On the CPU the map's own kernels do the work.
     """
 
+    _P: Any
+    _Pt: Any
+    _signs: Any
+    _places: Any
+    _scale: Any
+
     def __init__(self, subspace: RandomSubspace, device: "torch.device") -> None:
         import torch
 

@@ -8,8 +8,8 @@ import scipy.sparse as sp
 from sklearn.utils import check_random_state
 
 PROJECTIONS = ("auto", "dense", "sparse", "fastfood")
-# Up to so many numbers a dense map is the fastest, and so many entries a sparse one.
-DENSE_UP_TO = 2e7
+# Up to so many numbers a dense map is as fast as any, and so many entries a sparse one.
+DENSE_UP_TO = 1e6
 SPARSE_UP_TO = 2e8
 
 
@@ -23,14 +23,14 @@ class RandomSubspace:
     Parameters
     ----------
     n_features : int
-        D.
+        Dimensions D that the map is into.
     n_components : int
-        d, at most D.
+        Dimensions d that the map is from, at most D.
     projection : {"auto", "dense", "sparse", "fastfood"}, default="auto"
         "dense" has normal entries; "sparse" has signs, each there with probability
         :math:`1 / \sqrt D`; "fastfood" is no matrix but two Walsh-Hadamard transforms with random
         signs, places and scales between them, in O(D log D) time and O(D) memory, whatever d [2]_.
-        Its columns have norm 1 up to a few percent. "auto" is "dense" while D d is at most 2e7,
+        Its columns have norm 1 up to a few percent. "auto" is "dense" while D d is at most 1e6,
         then "sparse" while :math:`d \sqrt D` is at most 2e8.
     orthonormal : bool, default=False
         Make the columns of a dense map exactly orthonormal.
@@ -156,6 +156,7 @@ class RandomSubspace:
         Returns
         -------
         image : ndarray of shape (n_features,)
+            P times the vector, or its transpose.
         """
         z = self._checked(z, self.shape[1])
         if self.projection == "dense":
@@ -180,6 +181,7 @@ class RandomSubspace:
         Returns
         -------
         image : ndarray of shape (n_components,)
+            P times the vector, or its transpose.
         """
         g = self._checked(g, self.shape[0])
         if self.projection == "dense":
@@ -199,6 +201,7 @@ class RandomSubspace:
         Returns
         -------
         matrix : ndarray of shape (n_features, n_components)
+            All entries.
         """
         if self.projection == "dense":
             return self._P.T.copy()

@@ -1,10 +1,11 @@
 """Walsh-Hadamard transform and the random map made of it (Numba)."""
 
-import numba as nb
 import numpy as np
 
+from sklr.utils._compile import njit
 
-@nb.njit(cache=True, nogil=True)
+
+@njit
 def _butterflies(x):
     """Transform x in place, unnormalised; its length is a power of two."""
     n = x.shape[0]
@@ -31,14 +32,14 @@ def _butterflies(x):
         half *= 2
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def hadamard(X):
     """Transform each row of X (n, length) in place."""
     for i in range(X.shape[0]):
         _butterflies(X[i])
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def fastfood_forward(z, signs, places, scale, work, out):
     """Write the image of z (d,) to the first entries of `work` (L,), and these to `out` (D,).
 
@@ -57,7 +58,7 @@ def fastfood_forward(z, signs, places, scale, work, out):
         out[i] = work[i]
 
 
-@nb.njit(cache=True, nogil=True)
+@njit
 def fastfood_adjoint(g, signs, places, scale, work, out):
     """Write the transposed map of g (D,) to `out` (d,)."""
     few = signs.shape[0]

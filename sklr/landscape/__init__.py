@@ -8,7 +8,7 @@ from sklr.utils._imports import lazy_names
 
 # Public name -> the file that holds it.
 _HOMES = {
-    "DimensionCurveDisplay": "_dimension",
+    "DimensionCurveDisplay": "_displays",
     "EmpiricalFisher": "_empirical_fisher",
     "HessianOperator": "_operator",
     "HessianSpectrum": "_spectrum",

@@ -8,10 +8,12 @@ from sklr.neural_network import SubspaceClassifier
 CHECK_PARAMS: dict[str, dict[str, Any]] = {
     "IntrinsicDimension": {
         "estimator": SubspaceClassifier(
-            hidden_layer_sizes=(8,), max_iter=20, dtype="float64", batch_size=512
+            hidden_layer_sizes=(16,), max_iter=60, dtype="float64", batch_size=512
         ),
-        "dims": [4, 12],
+        "dims": [10, 40],
         "n_repeats": 1,
-        "ratio": 0.5,
+        "ratio": 0.95,
+        # All parameters need another learning rate than 40 directions of them.
+        "baseline": 1.0,
     },
 }

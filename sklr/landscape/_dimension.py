@@ -9,7 +9,7 @@ from sklearn.base import MetaEstimatorMixin, clone, is_classifier
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, get_tags
+from sklearn.utils import check_random_state, column_or_1d, get_tags, indexable
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
@@ -21,7 +21,6 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklr.neural_network import SubspaceClassifier
-from sklr.utils._axes import new_axes
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._progress import progress
 from sklr.utils._warnings import warn_user
@@ -55,8 +54,9 @@ class IntrinsicDimension(MetaEstimatorMixin, BaseEstimator):
         set; a number is a score for all networks alike (1.0 for accuracies), so that they can be
         compared.
     baseline_params : dict or None, default=None
-        Parameters of the baseline that differ. None is a learning rate of a hundredth where the
-        estimator is a SubspaceClassifier: all parameters together need smaller steps.
+        Parameters of the baseline that differ. None is the better of a tenth and a hundredth of
+        the learning rate where the estimator is a SubspaceClassifier: all parameters together
+        need smaller steps, and a baseline that is badly trained would make tasks look easy.
     dims : "auto" or array-like of int, default="auto"
         "auto" doubles from 10 until the score is reached, and halves the interval by its logarithm
         until it is 5 % wide. Numbers are all tried.
@@ -120,10 +120,10 @@ class IntrinsicDimension(MetaEstimatorMixin, BaseEstimator):
     >>> from sklr.neural_network import SubspaceClassifier
     >>> X, y = load_iris(return_X_y=True)
     >>> X = StandardScaler().fit_transform(X)
-    >>> network = SubspaceClassifier(max_iter=20)
-    >>> found = IntrinsicDimension(network, dims=[1, 2, 4], random_state=0).fit(X, y)
+    >>> network = SubspaceClassifier(batch_size=16, max_iter=20)
+    >>> found = IntrinsicDimension(network, dims=[2, 20], random_state=0).fit(X, y)
     >>> found.reached_, found.results_["dims"]
-    (True, array([1, 2, 4]))
+    (True, array([ 2, 20]))
     """
 
     _parameter_constraints: dict = {
@@ -215,6 +215,7 @@ class IntrinsicDimension(MetaEstimatorMixin, BaseEstimator):
             The fitted object.
         """
         inner = self._inner()
+        X, y = _checked(X, y, is_classifier(inner))
         if "n_components" not in inner.get_params():
             raise ValueError(
                 f"estimator={inner!r} has no parameter n_components, the number of dimensions"
@@ -230,10 +231,8 @@ class IntrinsicDimension(MetaEstimatorMixin, BaseEstimator):
             if tried.ndim != 1 or not len(tried) or tried.dtype.kind not in "iu" or tried[0] < 1:
                 raise ValueError(f"dims must be whole numbers of at least 1, got {self.dims!r}")
 
-        def fits(d: int | None) -> list[Any]:
-            changed = {"n_components": d}
-            if d is None:
-                changed |= self._baseline_params(inner)
+        def fits(d: int | None, others: dict[str, Any] | None = None) -> list[Any]:
+            changed = {"n_components": d, **(others or {})}
             made = [_with_seed(clone(inner).set_params(**changed), s) for s in seeds[:-2]]
             return Parallel(n_jobs=self.n_jobs)(
                 delayed(_score)(estimator, scorer, parts) for estimator in made
@@ -242,9 +241,9 @@ class IntrinsicDimension(MetaEstimatorMixin, BaseEstimator):
         self.baseline_score_ = 1.0
         most = None
         if self.baseline == "local":
-            found = fits(None)
-            self.baseline_score_ = float(np.mean([score for score, _ in found]))
-            most = found[0][1]
+            found = [fits(None, others) for others in self._baseline_params(inner)]
+            self.baseline_score_ = max(float(np.mean([s for s, _ in one])) for one in found)
+            most = found[0][0][1]
         else:
             self.baseline_score_ = float(self.baseline)
         self.threshold_ = self.ratio * self.baseline_score_
@@ -266,8 +265,6 @@ class IntrinsicDimension(MetaEstimatorMixin, BaseEstimator):
 
     def _split(self, X: Any, y: Any, seed: int) -> Any:
         n = _num_samples(X)
-        if _num_samples(y) != n:
-            raise ValueError(f"X has {n} samples and y has {_num_samples(y)}")
         strata = None
         if is_classifier(self._inner()):
             labels = np.asarray(y)
@@ -279,12 +276,13 @@ class IntrinsicDimension(MetaEstimatorMixin, BaseEstimator):
             np.arange(n), test_size=self.test_size, random_state=seed, stratify=strata
         )
 
-    def _baseline_params(self, inner: Any) -> dict[str, Any]:
+    def _baseline_params(self, inner: Any) -> list[dict[str, Any]]:
+        """Return settings of the baseline, of which the best counts."""
         if self.baseline_params is not None:
-            return dict(self.baseline_params)
+            return [dict(self.baseline_params)]
         if isinstance(inner, SubspaceClassifier):
-            return {"learning_rate": inner.learning_rate / 100}
-        return {}
+            return [{"learning_rate": inner.learning_rate / share} for share in (10, 100)]
+        return [{}]
 
     def _search(self, fits: Any, most: int | None) -> None:
         scores: dict[int, list[float]] = {}
@@ -355,6 +353,7 @@ class IntrinsicDimension(MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         y : ndarray of shape (n_samples,)
+            One for each sample.
         """
         check_is_fitted(self, "best_estimator_")
         return self.best_estimator_.predict(X)
@@ -371,6 +370,7 @@ class IntrinsicDimension(MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
+            Rows sum to 1.
         """
         check_is_fitted(self, "best_estimator_")
         return self.best_estimator_.predict_proba(X)
@@ -387,6 +387,7 @@ class IntrinsicDimension(MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         scores : ndarray of shape (n_samples,) or (n_samples, n_classes)
+            One for each sample.
         """
         check_is_fitted(self, "best_estimator_")
         return self.best_estimator_.decision_function(X)
@@ -407,6 +408,7 @@ class IntrinsicDimension(MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         score : float
+            The larger the better.
         """
         check_is_fitted(self, "best_estimator_")
         if params:
@@ -437,6 +439,18 @@ class IntrinsicDimension(MetaEstimatorMixin, BaseEstimator):
         tags.classifier_tags, tags.regressor_tags = inner.classifier_tags, inner.regressor_tags
         tags.input_tags, tags.target_tags = inner.input_tags, inner.target_tags
         return tags
+
+
+def _checked(X: Any, y: Any, classifies: bool) -> tuple[Any, Any]:
+    """Return data that rows can be taken of; all else is the estimator's business."""
+    if hasattr(X, "tocsr"):
+        raise TypeError("sparse input is not supported; make it dense with X.toarray()")
+    if y is None:
+        raise ValueError("IntrinsicDimension requires y to be passed, but the target y is None")
+    X, y = indexable(X, y)
+    if classifies and np.ndim(y) == 2 and np.shape(y)[1] == 1:
+        y = column_or_1d(y, warn=True)
+    return X, y
 
 
 class _Parts:
@@ -490,115 +504,3 @@ def _crossing(dims: np.ndarray, mean: np.ndarray, threshold: float) -> float:
     a, b = fitted[first - 1], fitted[first]
     share = (threshold - a) / (b - a)
     return float(np.exp(t[first - 1] + share * (t[first] - t[first - 1])))
-
-
-class DimensionCurveDisplay:
-    """Score against the number of random dimensions.
-
-    Parameters
-    ----------
-    dims : ndarray of shape (n_dims,)
-        Numbers of dimensions.
-    scores : ndarray of shape (n_dims, n_repeats)
-        Scores.
-    threshold : float
-        What has to be reached.
-    dimension : float
-        Where it is.
-    baseline : float
-        Score of all parameters.
-
-    Attributes
-    ----------
-    ax_ : matplotlib.axes.Axes
-        The axes, once drawn.
-    figure_ : matplotlib.figure.Figure
-        The figure, once drawn.
-    line_ : matplotlib.lines.Line2D
-        The mean scores, once drawn.
-
-    See Also
-    --------
-    IntrinsicDimension : What is drawn.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklr.landscape import DimensionCurveDisplay
-    >>> display = DimensionCurveDisplay(
-    ...     dims=np.array([10, 20]), scores=np.array([[0.5, 0.6], [0.9, 0.8]]), threshold=0.8,
-    ...     dimension=18.0, baseline=0.9)
-    >>> display.plot().ax_.get_xlabel()
-    'Random dimensions'
-    """
-
-    def __init__(
-        self, *, dims: Any, scores: Any, threshold: float, dimension: float, baseline: float
-    ) -> None:
-        self.dims = dims
-        self.scores = scores
-        self.threshold = threshold
-        self.dimension = dimension
-        self.baseline = baseline
-
-    @classmethod
-    def from_estimator(
-        cls, estimator: Any, *, ax: Any = None, label: str | None = None
-    ) -> "DimensionCurveDisplay":
-        """Draw the curve of a fitted search.
-
-        Parameters
-        ----------
-        estimator : IntrinsicDimension
-            The fitted search.
-        ax : matplotlib.axes.Axes or None, default=None
-            Where to draw; None is a new figure.
-        label : str or None, default=None
-            Name of the curve for a legend.
-
-        Returns
-        -------
-        display : DimensionCurveDisplay
-            The figure's parts.
-        """
-        check_is_fitted(estimator)
-        made = cls(
-            dims=estimator.results_["dims"],
-            scores=estimator.results_["scores"],
-            threshold=estimator.threshold_,
-            dimension=estimator.dimension_,
-            baseline=estimator.baseline_score_,
-        )
-        return made.plot(ax=ax, label=label)
-
-    def plot(self, *, ax: Any = None, label: str | None = None) -> "DimensionCurveDisplay":
-        """Draw.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes or None, default=None
-            Where to draw; None is a new figure.
-        label : str or None, default=None
-            Name of the curve for a legend.
-
-        Returns
-        -------
-        self : DimensionCurveDisplay
-            With the figure's parts.
-        """
-        self.ax_, self.figure_ = new_axes(ax, "DimensionCurveDisplay")
-        scores = np.asarray(self.scores)
-        (self.line_,) = self.ax_.plot(self.dims, scores.mean(axis=1), "o-", label=label)
-        colour = self.line_.get_color()
-        for column in scores.T:
-            self.ax_.plot(self.dims, column, ".", color=colour, alpha=0.4)
-        self.ax_.axhline(self.threshold, color=colour, linestyle=":", linewidth=1)
-        self.ax_.axhline(self.baseline, color=colour, linewidth=1, alpha=0.5)
-        if np.isfinite(self.dimension):
-            self.ax_.axvline(self.dimension, color=colour, linestyle="--", linewidth=1)
-        self.ax_.set_xscale("log")
-        self.ax_.set_xlabel("Random dimensions")
-        self.ax_.set_ylabel("Score")
-        if label is not None:
-            self.ax_.legend()
-        return self

@@ -35,8 +35,8 @@ class EmpiricalFisher(ModuleEstimator):
     damping : float, default=1e-5
         :math:`\lambda`.
     n_gradients : int, default=256
-        m, at most; samples are drawn without replacement, and all are taken where there are
-        fewer. The order of the parameters' memory is m times d.
+        Gradients m, at most; samples are drawn without replacement, and all are taken where there
+        are fewer. The order of the parameters' memory is m times d.
     samples_per_gradient : int, default=1
         Each gradient is the mean of so many samples'.
     labels : {"data", "model"}, default="data"
@@ -215,7 +215,8 @@ class EmpiricalFisher(ModuleEstimator):
         self._validate_params()
         G = check_array(G, dtype=[np.float64, np.float32], input_name="G", order="C")
         for name in ("parameter_slices_", "loss_"):
-            vars(self).pop(name, None)
+            if hasattr(self, name):
+                delattr(self, name)
         # A view for reading only: torch would warn of an array that cannot be written to.
         self._factor(torch.from_numpy(G if G.flags.writeable else G.copy()))
         return self
@@ -252,6 +253,7 @@ class EmpiricalFisher(ModuleEstimator):
         Returns
         -------
         product : ndarray of the same shape, or dict of str to tensor
+            One for each vector.
         """
         return self._apply("solve", x)
 
@@ -266,6 +268,7 @@ class EmpiricalFisher(ModuleEstimator):
         Returns
         -------
         product : ndarray of the same shape, or dict of str to tensor
+            One for each vector.
         """
         return self._apply("matvec", x)
 
@@ -299,6 +302,7 @@ class EmpiricalFisher(ModuleEstimator):
         Returns
         -------
         diagonal : ndarray of shape (d,)
+            One number for each parameter.
         """
         return self._inverse.diagonal().numpy()
 
@@ -313,6 +317,7 @@ class EmpiricalFisher(ModuleEstimator):
         Returns
         -------
         block : ndarray of shape (n_rows, n_columns)
+            Entries at these rows and columns.
         """
         import torch
 
@@ -336,6 +341,7 @@ class EmpiricalFisher(ModuleEstimator):
         Returns
         -------
         logdet : float
+            Natural logarithm.
         """
         return self._inverse.logdet()
 
@@ -350,6 +356,7 @@ class EmpiricalFisher(ModuleEstimator):
         Returns
         -------
         operator : scipy.sparse.linalg.LinearOperator of shape (d, d)
+            Symmetric, of double precision.
         """
         check_is_fitted(self, "cholesky_")
         apply = self.solve if inverse else self.matvec

@@ -60,12 +60,17 @@ class Basis:
         return len(self.alpha)
 
     def _orthogonal(self, w: np.ndarray) -> np.ndarray:
-        # Twice is enough: what one pass leaves is rounding of what it took away.
+        """Return what is left of a vector beside the basis."""
         Q = self.Q[: len(self)]
-        for _ in range(2):
-            w = w - Q.T @ (Q @ w)
+        left = float(np.linalg.norm(w))
+        for _ in range(3):
+            w = w - (Q @ w) @ Q
             if self.beside is not None:
-                w -= self.beside.T @ (self.beside @ w)
+                w -= (self.beside @ w) @ self.beside
+            before, left = left, float(np.linalg.norm(w))
+            # What a pass leaves is rounding of what it took away: once more where that was much.
+            if left > 0.7 * before:
+                break
         return w
 
     def _fresh(self) -> np.ndarray | None:
@@ -88,6 +93,10 @@ class Basis:
         self.alpha.append(float(w @ v))
         size = float(np.linalg.norm(w))
         self.scale = max(self.scale, size)
+        # Nearly all of what has to go is along the last two.
+        w = w - self.alpha[-1] * v
+        if k and self.beta[-1]:
+            w -= self.beta[-1] * self.Q[k - 1]
         w = self._orthogonal(w)
         beta = float(np.linalg.norm(w))
         if beta <= np.finfo(np.float64).eps * self.n**0.5 * self.scale:
@@ -145,8 +154,8 @@ def lanczos(
 ) -> LanczosResult:
     r"""Find eigenpairs at the ends of a symmetric operator's spectrum.
 
-    Every vector is orthogonalised against all before it, twice: without that the method finds the
-    leading eigenvalues several times ("ghosts").
+    Every vector is orthogonalised against all before it until only rounding is left: without
+    that the method finds the leading eigenvalues several times ("ghosts").
 
     Parameters
     ----------

@@ -224,6 +224,7 @@ class HessianOperator(LinearOperator):
         Returns
         -------
         matrix : ndarray of shape (n_parameters, n_parameters)
+            All entries.
         """
         out = np.empty(self.shape, dtype=self.dtype)
         for at, rows in self._blocks():
@@ -245,6 +246,7 @@ class HessianOperator(LinearOperator):
         Returns
         -------
         diagonal : ndarray of shape (n_parameters,)
+            One number for each parameter.
         """
         out = np.empty(self.shape[0], dtype=self.dtype)
         for at, rows in self._blocks():
@@ -265,6 +267,7 @@ class HessianOperator(LinearOperator):
         Returns
         -------
         trace : float
+            Exact, or the mean of the estimates.
         """
         if n_probes is None:
             return float(self.diagonal().sum(dtype=np.float64))
@@ -281,6 +284,7 @@ class HessianOperator(LinearOperator):
         Returns
         -------
         gradient : ndarray of shape (n_parameters,)
+            One number for each parameter.
         """
         return self._objective.gradient().cpu().numpy()
 
@@ -295,12 +299,12 @@ def check_options(
         raise ValueError(f"{name}: curvature must be one of {CURVATURES}, got {curvature!r}")
     if dtype not in ("auto", "float32", "float64"):
         raise ValueError(f"{name}: dtype must be 'auto', 'float32' or 'float64', got {dtype!r}")
-    if batch_size is not None and not (isinstance(batch_size, Integral) and batch_size > 0):
+    if batch_size is not None and not (isinstance(batch_size, Integral) and int(batch_size) > 0):
         raise ValueError(f"{name}: batch_size must be a whole number above 0, got {batch_size!r}")
     if isinstance(weight_decay, str):
         if weight_decay != "model":
             raise ValueError(
                 f"{name}: weight_decay must be a number or 'model', got {weight_decay!r}"
             )
-    elif not (isinstance(weight_decay, Real) and 0 <= weight_decay < np.inf):
+    elif not (isinstance(weight_decay, Real) and 0 <= float(weight_decay) < np.inf):
         raise ValueError(f"{name}: weight_decay must be at least 0, got {weight_decay!r}")

@@ -15,9 +15,9 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
     },
     "SPDNetClassifier": {"max_iter": 3, "batch_size": 512},
     "SubspaceClassifier": {
-        "n_components": 8,
-        "hidden_layer_sizes": (8,),
-        "max_iter": 20,
+        "n_components": 40,
+        "hidden_layer_sizes": (16,),
+        "max_iter": 40,
         "dtype": "float64",
         "batch_size": 512,
     },

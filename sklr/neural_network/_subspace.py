@@ -35,7 +35,8 @@ class SubspaceClassifier(TorchClassifierMixin, TorchEstimator):
     Parameters
     ----------
     n_components : int or None, default=100
-        d, at most the number of parameters. None trains all of them: the baseline.
+        Directions d, at most as many as there are parameters. None trains all parameters: the
+        baseline.
     module : torch.nn.Module or callable, default=None
         The network that makes the logits. None builds a perceptron with `hidden_layer_sizes`.
         {how_module_is_given}
@@ -75,6 +76,8 @@ class SubspaceClassifier(TorchClassifierMixin, TorchEstimator):
         That number over the number of components; 1 where all were trained.
     projection_ : str or None
         The kind of P that was taken.
+    n_features_in_ : int
+        Number of features, the second axis of X.
     module_ : torch.nn.Module
         The trained network, with z beside it as `z` and without as `network`.
     {n_iter_}
@@ -105,7 +108,7 @@ class SubspaceClassifier(TorchClassifierMixin, TorchEstimator):
     >>> from sklr.neural_network import SubspaceClassifier
     >>> X, y = load_iris(return_X_y=True)
     >>> X = StandardScaler().fit_transform(X)
-    >>> classifier = SubspaceClassifier(10, max_iter=40, random_state=0).fit(X, y)
+    >>> classifier = SubspaceClassifier(10, batch_size=32, random_state=0).fit(X, y)
     >>> classifier.n_parameters_, classifier.compression_ratio_
     (803, 80.3)
     >>> bool(classifier.score(X, y) > 0.9)
@@ -178,6 +181,7 @@ class SubspaceClassifier(TorchClassifierMixin, TorchEstimator):
         self.callbacks = callbacks
 
     def _build(self, n_in: Any, n_out: Any) -> nn.Module:
+        network: nn.Module
         if self.module is None:
             network = mlp(n_in, self.hidden_layer_sizes, n_out)
         else:
@@ -207,7 +211,7 @@ class SubspaceClassifier(TorchClassifierMixin, TorchEstimator):
             random_state=derive_seeds(self._seed, 7, 1)[0] % 2**31,
         )
 
-    def _first_weights(self, like: nn.Module, n_out: int) -> Tensor:
+    def _first_weights(self, like: Any, n_out: int) -> Tensor:
         """Return the vector that the subspace goes through: the seed's, or the module's own."""
         import torch
 
@@ -217,17 +221,17 @@ class SubspaceClassifier(TorchClassifierMixin, TorchEstimator):
         n_in = shape[0] if len(shape) == 1 else shape
         first = next(like.parameters())
         with seeded(derive_seeds(self._seed, 0, 1)[0], torch.device("cpu")):
-            made = self._build(n_in, n_out).to(first.dtype)
+            made: Any = self._build(n_in, n_out).to(first.dtype)
         return flat(made.moved()).to(first.device)
 
-    def _begin(self, module: nn.Module, step: TrainState) -> None:
+    def _begin(self, module: Any, step: TrainState) -> None:
         if self.n_components is None:
             self.n_parameters_ = sum(p.numel() for p in module.parameters() if p.requires_grad)
             self.compression_ratio_, self.projection_ = 1.0, None
             return
         from sklr._torch._subspace import TorchSubspace
 
-        moved: Any = module.moved()  # type: ignore[operator]
+        moved = module.moved()
         number = sum(p.numel() for p in moved)
         subspace = self._subspace(number, moved[0].dtype)
         step.memory["subspace"] = TorchSubspace(subspace, step.device)
@@ -236,7 +240,7 @@ class SubspaceClassifier(TorchClassifierMixin, TorchEstimator):
         self.compression_ratio_ = number / self.n_components
         self.projection_ = subspace.projection
 
-    def _optimizers(self, module: nn.Module) -> Any:
+    def _optimizers(self, module: Any) -> Any:
         import torch
 
         if self.n_components is None:
@@ -268,7 +272,8 @@ class SubspaceClassifier(TorchClassifierMixin, TorchEstimator):
         """The place in the subspace, z."""
         if not hasattr(self, "module_") or not hasattr(self.module_, "z"):
             raise AttributeError("coef_ is there after a fit with n_components")
-        return self.module_.z.detach().cpu().numpy().copy()
+        z: Any = self.module_.z
+        return z.detach().cpu().numpy().copy()
 
     def compressed_state(self) -> dict[str, Any]:
         """Return all that a fresh estimator with the same parameters needs to be this one.
@@ -331,7 +336,7 @@ class SubspaceClassifier(TorchClassifierMixin, TorchEstimator):
             cpu = torch.device("cpu")
             with torch.inference_mode(False), torch.no_grad(), plain_defaults():
                 with seeded(derive_seeds(self._seed, 0, 1)[0], cpu):
-                    module = self._build(n_in, len(self.classes_))
+                    module: Any = self._build(n_in, len(self.classes_))
                     module = module.to(getattr(torch, str(z.dtype)))
                 origin = flat(module.moved())
                 subspace = self._subspace(len(origin), origin.dtype)

@@ -62,7 +62,7 @@ def test_walsh_hadamard_transform(n):
 def test_seeds_decide_and_kinds_are_chosen_by_size():
     one, same, other = (RandomSubspace(30, 4, random_state=s).to_dense() for s in (0, 0, 1))
     assert np.array_equal(one, same) and not np.array_equal(one, other)
-    assert RandomSubspace(10**5, 100).projection == "dense"
+    assert RandomSubspace(10**4, 100).projection == "dense"
     assert RandomSubspace(10**6, 100).projection == "sparse"
     big = RandomSubspace(10**6, 300_000)
     assert big.projection == "fastfood" and "fastfood" in repr(big)
