@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from numbers import Integral, Real
 from typing import Any
 
@@ -119,11 +120,16 @@ class BaseOptimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self._check_gradients()
-        self._before()
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if parameters:
-                self._update(group, parameters)
+        with ExitStack() as stack:
+            # A step inside the caller's autocast would be one in half precision.
+            for kind in {p.device.type for group in self.param_groups for p in group["params"]}:
+                if torch.amp.is_autocast_available(kind):
+                    stack.enter_context(torch.autocast(kind, enabled=False))
+            self._before()
+            for group in self.param_groups:
+                parameters = [p for p in group["params"] if p.grad is not None]
+                if parameters:
+                    self._update(group, parameters)
         return loss
 
     def _before(self) -> None:
@@ -242,6 +248,15 @@ def adamw_step(
 
 
 # Checks of options.
+
+
+def refuse_change(options: str, was: Any, now: Any) -> None:
+    """Refuse an option that the state was made with, and that is another one now."""
+    if was != now:
+        raise ValueError(
+            f"{options} was changed after the first step: the state of a parameter is for {was}, "
+            f"and now is {now}; make a new optimiser"
+        )
 
 
 def check_number(

@@ -18,6 +18,7 @@ from sklr.nn.optim._base import (
     check_rank,
     check_word,
     is_matrix,
+    refuse_change,
     resolve_rank,
     state_dtype,
 )
@@ -157,6 +158,9 @@ class DCTAdamW(BaseOptimizer):
         whole = []
         for p in parameters:
             rank = resolve_rank(p, group["rank"]) if is_matrix(p, group["max_dim"]) else None
+            if self.state[p]:
+                had = self.state[p]["exp_avg"].shape[1] if "columns" in self.state[p] else "all"
+                refuse_change("rank or max_dim", f"rank {had}", f"rank {rank or 'all'}")
             if rank is None:
                 whole.append(p)
             else:
@@ -170,18 +174,20 @@ class DCTAdamW(BaseOptimizer):
             weight_decay=group["weight_decay"],
         )
 
-    def _begin(self, p: torch.Tensor, group: dict[str, Any], rank: int) -> None:
+    def _begin(self, p: torch.Tensor, rank: int) -> None:
         state, n_rows = self.state[p], as_matrix(p).shape[0]
         state["step"] = torch.tensor(0.0, dtype=torch.float32, device="cpu")
         averages = torch.zeros(n_rows, rank, dtype=state_dtype(p), device=p.device)
         state["exp_avg"], state["exp_avg_sq"] = averages, averages.clone()
-        if group["error_feedback"]:
-            state["error"] = torch.zeros_like(p, memory_format=torch.contiguous_format)
 
     def _matrix_step(self, p: torch.Tensor, group: dict[str, Any], rank: int) -> None:
         state: dict[str, Any] = self.state[p]
         if not state:
-            self._begin(p, group, rank)
+            self._begin(p, rank)
+        if not group["error_feedback"]:
+            state.pop("error", None)
+        elif "error" not in state:
+            state["error"] = torch.zeros_like(p, memory_format=torch.contiguous_format)
         state["step"] += 1
         step = int(state["step"])
         # The gradient itself stays as it is.

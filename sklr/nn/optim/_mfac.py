@@ -7,7 +7,13 @@ from typing import Any
 import torch
 
 from sklr._torch._inverse_fisher import GradientWindow
-from sklr.nn.optim._base import BaseOptimizer, check_count, check_number, check_word
+from sklr.nn.optim._base import (
+    BaseOptimizer,
+    check_count,
+    check_number,
+    check_word,
+    refuse_change,
+)
 
 WARMUPS = ("exact", "official")
 # Options of the window, which all groups share.
@@ -130,7 +136,9 @@ class MFAC(BaseOptimizer):
         if "window" in state and state["window"].shape[1] < d:  # a group came later
             more = d - state["window"].shape[1]
             state["window"] = torch.nn.functional.pad(state["window"], (0, more))
-        if "window" not in state:
+        if "window" in state:
+            refuse_change("n_gradients", len(state["window"]), group["n_gradients"])
+        else:
             _check_memory(group["n_gradients"], d, 8 if wide else 4, own[0].device)
         window = GradientWindow(
             group["n_gradients"] if "window" not in state else 0,

@@ -16,6 +16,7 @@ from sklr.nn.optim._base import (
     check_rank,
     check_word,
     is_matrix,
+    refuse_change,
     resolve_rank,
     state_dtype,
 )
@@ -136,7 +137,11 @@ class Trion(BaseOptimizer):
     def _update(self, group: dict[str, Any], parameters: list[torch.Tensor]) -> None:
         rest = []
         for p in parameters:
-            if is_matrix(p, group["max_dim"]):
+            matrix = is_matrix(p, group["max_dim"])
+            if self.state[p]:
+                kinds = ("AdamW", "a matrix")
+                refuse_change("max_dim", kinds["momentum" in self.state[p]], kinds[matrix])
+            if matrix:
                 self._matrix_step(p, group)
             else:
                 rest.append(p)

@@ -144,6 +144,21 @@ def test_closures_are_called_with_gradients_on_and_their_loss_comes_back(make):
     assert torch.equal(weights(model), weights(twin))
 
 
+def test_steps_inside_autocast_are_those_outside(make):
+    found = []
+    for inside in (False, True):
+        model = network()
+        optimizer = make(model.parameters())
+        for t in range(3):
+            for i, p in enumerate(model.parameters()):
+                generator = torch.Generator().manual_seed(10 * t + i)
+                p.grad = torch.randn(p.shape, generator=generator)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=inside):
+                optimizer.step()
+        found.append(weights(model))
+    assert torch.equal(*found)
+
+
 def test_parameters_without_gradients_stay_and_may_get_some_later(make):
     model = network()
     last, head = model[5].weight, model[6].weight
@@ -303,3 +318,31 @@ def test_wrong_options_are_named(cls, options, error, message):
         cls(parameters, **options)
     with pytest.raises(ValueError, match="empty parameter list"):
         cls([])
+
+
+@pytest.mark.parametrize(
+    "cls, option, value",
+    [(DCTAdamW, "rank", 4), (DCTAdamW, "rank", 9), (DCTAdamW, "max_dim", 2), (Trion, "max_dim", 2),
+     (MFAC, "n_gradients", 3)],
+)  # fmt: skip
+def test_options_that_the_state_was_made_with_do_not_change_in_silence(cls, option, value):
+    model = network()
+    options = {"n_gradients": 4} if cls is MFAC else {"rank": 3}
+    optimizer = cls(model.parameters(), **options)
+    run(model, optimizer, 1)
+    optimizer.param_groups[0][option] = value
+    with pytest.raises(ValueError, match=f"{option}.* was changed after the first step"):
+        optimizer.step()
+
+
+def test_error_feedback_may_be_switched():
+    model = network()
+    optimizer = DCTAdamW(model.parameters(), rank=3)
+    run(model, optimizer, 1)
+    more = optimizer.state_bytes()
+    optimizer.param_groups[0]["error_feedback"] = False
+    run(model, optimizer, 1)
+    assert optimizer.state_bytes() < more
+    optimizer.param_groups[0]["error_feedback"] = True
+    run(model, optimizer, 1)
+    assert optimizer.state_bytes() == more
