@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from sklr import nn as ours
+from sklr.nn import optim
 from sklr.nn._spd._layers import CovariancePooling, InputScale
 from sklr.nn._standardize import Standardize
 
@@ -137,4 +138,9 @@ FUNCTIONS = {
     "split_manifold_parameters": None,
 }
 
-OPTIMIZERS = {"RiemannianSGD": lambda params: ours.RiemannianSGD(params, lr=0.1)}
+OPTIMIZERS = {
+    "DCTAdamW": lambda params: optim.DCTAdamW(params, lr=0.01, rank=2),
+    "MFAC": lambda params: optim.MFAC(params, lr=0.01, damping=0.1, n_gradients=4),
+    "RiemannianSGD": lambda params: ours.RiemannianSGD(params, lr=0.1),
+    "Trion": lambda params: optim.Trion(params, rank=2),
+}

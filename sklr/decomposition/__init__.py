@@ -4,6 +4,7 @@ from sklr.decomposition._alternating import alternating_minimization
 from sklr.decomposition._chebyshev import cheb_points, cheb_values_to_coefficients
 from sklr.decomposition._chebyshev_tucker import ChebyshevTucker
 from sklr.decomposition._chebyshev_tucker_regressor import ChebyshevTuckerRegressor
+from sklr.decomposition._cosine_selection import DCTColumnSelection
 from sklr.decomposition._factorization import MatrixFactorizationRegressor
 from sklr.decomposition._functional_tucker import FunctionalTuckerRegressor
 from sklr.decomposition._functional_tucker_display import LatentFunctionsDisplay
@@ -16,6 +17,7 @@ from sklr.decomposition._tucker import hosvd, rhosvd
 __all__ = [
     "ChebyshevTucker",
     "ChebyshevTuckerRegressor",
+    "DCTColumnSelection",
     "FunctionalTuckerRegressor",
     "ImplicitFactorization",
     "LatentFunctionsDisplay",

@@ -27,7 +27,7 @@ class PerceptronClassifier(TorchClassifierMixin, TorchEstimator):
         {how_module_is_given}
     hidden_layer_sizes : array-like of int, default=(128,)
         Widths of the layers of the perceptron.
-    solver : {"adam", "adamw", "sgd"}, default="adam"
+    solver : {"adam", "adamw", "dct_adamw", "mfac", "sgd", "trion"}, default="adam"
         Optimiser.
     learning_rate : float, default=1e-3
         First learning rate; it falls to 0 along a cosine in `max_iter` epochs.

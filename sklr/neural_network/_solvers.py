@@ -9,7 +9,10 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 #: What the parameter ``solver`` may be.
-SOLVERS = ("adam", "adamw", "sgd")
+SOLVERS = ("adam", "adamw", "dct_adamw", "mfac", "sgd", "trion")
+# Share of a layer's smaller dimension: a count that suits large networks is all of a small one.
+RANK = 0.25
+MFAC_OPTIONS = {"damping": 1e-3, "n_gradients": 64}
 
 
 def make_optimizer(
@@ -24,15 +27,18 @@ def make_optimizer(
 
     Parameters
     ----------
-    solver : {"adam", "adamw", "sgd"}
-        Adam with weight decay in its gradient, Adam with weight decay beside it, or stochastic
-        gradient descent with momentum.
+    solver : {"adam", "adamw", "dct_adamw", "mfac", "sgd", "trion"}
+        Adam with weight decay in its gradient, Adam with weight decay beside it, AdamW in a
+        quarter of each layer's dimensions (:class:`~sklr.nn.optim.DCTAdamW`), steps through the
+        inverse Fisher matrix (:class:`~sklr.nn.optim.MFAC`), stochastic gradient descent with
+        momentum, or orthogonal steps in a quarter of the dimensions
+        (:class:`~sklr.nn.optim.Trion`, scaled so that rates of AdamW are rates of it).
     params : iterable of torch.nn.Parameter or of dict
         What is optimised, or groups of it.
     lr : float
         Learning rate.
     momentum : float, default=0.9
-        Momentum of "sgd"; the others have none.
+        Momentum of "sgd"; the others have none, or their own.
     weight_decay : float, default=0.0
         Weight decay.
 
@@ -47,9 +53,17 @@ def make_optimizer(
     """
     import torch
 
-    if solver == "sgd":
-        return torch.optim.SGD(params, lr, momentum=momentum, weight_decay=weight_decay)
     if solver not in SOLVERS:
         raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {solver!r}")
-    kind = torch.optim.Adam if solver == "adam" else torch.optim.AdamW
-    return kind(params, lr, weight_decay=weight_decay)
+    if solver == "sgd":
+        return torch.optim.SGD(params, lr, momentum=momentum, weight_decay=weight_decay)
+    if solver in ("adam", "adamw"):
+        kind = torch.optim.Adam if solver == "adam" else torch.optim.AdamW
+        return kind(params, lr, weight_decay=weight_decay)
+    from sklr.nn import optim
+
+    if solver == "dct_adamw":
+        return optim.DCTAdamW(params, lr, weight_decay=weight_decay, rank=RANK)
+    if solver == "trion":
+        return optim.Trion(params, lr, weight_decay=weight_decay, rank=RANK, scale="rms", aux_lr=lr)
+    return optim.MFAC(params, lr, weight_decay=weight_decay, **MFAC_OPTIONS)

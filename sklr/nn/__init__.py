@@ -34,5 +34,5 @@ _HOMES = {
 }
 
 __all__, __getattr__, __dir__ = lazy_names(
-    __name__, _HOMES, subpackages=("adapters", "compression")
+    __name__, _HOMES, subpackages=("adapters", "compression", "optim")
 )

@@ -34,6 +34,17 @@ DECLARED = {
             "rotation": BASIS,
         },
     ),
+    "DCTColumnSelection": dict(
+        rows=same(1e-9),
+        scale={"transform": times(1e-9)},
+        sign={"transform": negated(1e-9)},
+        why_not={
+            "columns": "rows are signals, whose frequencies are in the order of the columns",
+            "units": "columns are values of one signal, in one unit",
+            "shift": "what is added to a signal has frequencies of its own",
+            "rotation": BASIS,
+        },
+    ),
     "FunctionalTuckerRegressor": dict(
         rows=same(1e-6),
         scale=same(1e-6),
@@ -87,6 +98,7 @@ DECLARED = {
 
 # Where a promise would be empty with the parameters of the checks.
 PARAMS = {
+    "DCTColumnSelection": {"n_components": 2},  # all would be a rotation, whatever the data
     "ImplicitFactorization": {"tol": 1e-10, "max_iter": 500},
     # "auto" also tries the target as it is, since a constant counts to the rank.
     "ChebyshevTuckerRegressor": {"center": True, "rank": 3},
