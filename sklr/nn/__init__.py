@@ -23,8 +23,12 @@ _HOMES = {
     "coding_rate": "_losses._coding_rate",
     "compressed_coding_rate": "_losses._coding_rate",
     "doubly_stochastic": "_losses._coding_rate",
+    "effective_dimension": "_losses._information",
+    "gaussian_latent_mutual_information": "_losses._information",
     "mmcr_loss": "_losses._mmcr",
     "split_manifold_parameters": "_grassmann._riemannian",
+    "temporal_infonce": "_losses._information",
+    "von_neumann_entropy": "_losses._information",
 }
 
 __all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES, subpackages=("compression",))
