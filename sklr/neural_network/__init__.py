@@ -3,6 +3,7 @@
 from sklr.neural_network._callbacks import Checkpoint, ProgressPrinter
 from sklr.neural_network._eeg_spdnet import EEGSPDNetClassifier
 from sklr.neural_network._grassmann import GrassmannClassifier
+from sklr.neural_network._koopman import InformationKoopman
 from sklr.neural_network._manifold_clustering import ManifoldLinearizingClustering
 from sklr.neural_network._mmcr import MMCR
 from sklr.neural_network._spdnet import SPDNetClassifier
@@ -11,6 +12,7 @@ __all__ = [
     "Checkpoint",
     "EEGSPDNetClassifier",
     "GrassmannClassifier",
+    "InformationKoopman",
     "MMCR",
     "ManifoldLinearizingClustering",
     "ProgressPrinter",

@@ -22,6 +22,9 @@ DECLARED = {
             "order_of_classes": "first weights are drawn for each class",
         },
     ),
+    "InformationKoopman": dict(
+        why_not={**of_distances(NETWORK), "units": NETWORK, "rows": "rows are states in time"}
+    ),
     "MMCR": dict(why_not={**of_distances(NETWORK), "units": NETWORK, "rows": BATCHES}),
     "ManifoldLinearizingClustering": dict(
         why_not={**of_distances(NETWORK), "units": NETWORK, "rows": BATCHES}
