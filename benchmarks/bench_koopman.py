@@ -154,12 +154,21 @@ def affine_dmd(train):
     X, Y = (np.concatenate([t[part] for t in train]) for part in (slice(-1), slice(1, None)))
     mean = X.mean(axis=0)
     one = np.ones((len(X), 1))
-    dmd = DMD(svd_rank=-1).fit(np.hstack([X - mean, one]).T, np.hstack([Y - mean, one]).T)
-    K = (dmd.modes * dmd.eigs @ np.linalg.pinv(dmd.modes)).real.T
-    forecast = stepped(
-        lambda x: np.hstack([x - mean, np.ones((len(x), 1))]), K, lambda z: z[:, :-1] + mean, False
-    )
-    return [forecast]
+    out = []
+    for rank in (-1, 0):  # all, and the library's own threshold
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dmd = DMD(svd_rank=rank).fit(np.hstack([X - mean, one]).T, np.hstack([Y - mean, one]).T)
+        K = (dmd.modes * dmd.eigs @ np.linalg.pinv(dmd.modes)).real.T
+        out.append(
+            stepped(
+                lambda x: np.hstack([x - mean, np.ones((len(x), 1))]),
+                K,
+                lambda z: z[:, :-1] + mean,
+                False,
+            )
+        )
+    return out
 
 
 def cubic_edmd(train):

@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 # What "auto" tries.
-_RIDGES = (1e-12, 1e-9, 1e-6, 1e-3)
+_RIDGES = (0.0, 1e-10, 1e-8, 1e-6, 1e-3)
 _WIDTHS = (0.5, 1.5, 4.0)
-_DEGREES = (2, 3)
+_DEGREES = (2, 3, 5)
 # A simpler candidate is taken where its error is no more than 2 % above the least.
 _SLACK = 0.02
 _MOST_PAIRS = 5000
@@ -86,12 +86,13 @@ class InformationKoopman(
         Their standard deviation, in medians of the distance of two states. "auto" chooses by
         forecasts of states set aside.
     ridge : float or "auto", default="auto"
-        Weight of the squared change of the latents in a step, where their mean square is 1. "auto"
-        chooses by forecasts of states set aside.
+        Weight of the squared operator, where the mean square of each function is 1. "auto" chooses
+        by forecasts of states set aside.
     relift : bool or "auto", default="auto"
         Whether forecasts go through the states at each step: better where the functions are not
-        closed under the dynamics, and no longer linear. "auto" chooses by forecasts of states set
-        aside.
+        closed under the dynamics, and no longer linear. Of "rbf" they stay within the range of the
+        training states, widened by half of it on either side. "auto" chooses by forecasts of
+        states set aside.
     horizon : int, default=50
         Steps of those forecasts, and of `score`.
     spectral_radius : float, default=None
@@ -171,12 +172,13 @@ class InformationKoopman(
     steps_ : list of int
         Steps at which candidates were compared.
     mean_, scale_ : ndarray of shape (n_features_in_,)
-        What states are scaled with.
+        What states are scaled with; a callable's are not centred.
     dt_ : float
         Time between states.
+    n_iter_ : int
+        Epochs done; 1 in closed form.
     module_ : torch.nn.Module
-        The trained network; only with one, as the next four.
-    {n_iter_}
+        The trained network; only with one, as the next three.
     {loss_curve_}
     loss_terms_ : dict of {str: list of float}
         Terms of the loss by epoch.
@@ -364,6 +366,8 @@ class InformationKoopman(
         closed = self.encoder_ not in ("network", "module")
         reduce = self.encoder_ not in ("callable", "module")
         self._scaling = fit_scaling(read.states, self.standardize, reduce)
+        if self.encoder_ == "callable":  # states are read off its functions, not off a constant
+            self._scaling.mean = np.zeros_like(self._scaling.mean)
         self.mean_, self.scale_ = self._scaling.mean, self._scaling.scale
         S = self._scaling.scaled(read.states)
         self._variance = max(float(S.var(axis=0).sum()), np.finfo(float).tiny)
@@ -429,7 +433,8 @@ class InformationKoopman(
                 squares = LeastSquares(dictionary.lift, S, pairs)
                 C = dictionary.decoder(S[pairs], dictionary.lift(S[pairs]))
                 for ridge in ridges:
-                    dynamics = Dynamics(dictionary.lift, squares.solve(ridge), C=C)
+                    K = squares.solve(ridge)
+                    dynamics = Dynamics(dictionary.lift, K, C=C, within=dictionary.within)
                     # Through the states or not is the same where the functions are the state.
                     for relift in relifts[: 1 if dictionary.name == "linear" else None]:
                         errors = self._errors(dynamics, S, tests, relift)
@@ -445,7 +450,8 @@ class InformationKoopman(
         K = LeastSquares(dictionary.lift, S, all_pairs).solve(self.ridge_)
         some = np.linspace(0, len(S) - 1, min(len(S), 5000)).astype(int)
         C = dictionary.decoder(S[some], dictionary.lift(S[some]))
-        self._dynamics = Dynamics(dictionary.lift, K, C=C)
+        self._dynamics = Dynamics(dictionary.lift, K, C=C, within=dictionary.within)
+        self.n_iter_ = 1
 
     def _errors(self, dynamics: Dynamics, S: np.ndarray, tests: Any, relift: bool) -> np.ndarray:
         return errors_by_step(dynamics, S, *tests, relift, self.steps_, self._variance)

@@ -32,6 +32,10 @@ class Dictionary:
     def more(self, S: np.ndarray) -> np.ndarray:
         return np.empty((len(S), 0))
 
+    def within(self, S: np.ndarray) -> np.ndarray:
+        """Return states from which the next step of a forecast through the states may begin."""
+        return S
+
     def lift(self, S: np.ndarray) -> np.ndarray:
         return np.hstack([np.ones((len(S), 1)), S, self.more(S)])
 
@@ -95,7 +99,13 @@ class Gaussians(Dictionary):
         distances = distances[distances > 0]
         median = float(np.median(distances)) if len(distances) else 1.0
         self.factor = -0.5 / (self.width * median) ** 2
+        low, high = S.min(axis=0), S.max(axis=0)
+        self.range = low - (high - low) / 2, high + (high - low) / 2
         return self
+
+    def within(self, S: np.ndarray) -> np.ndarray:
+        # Far from all centres nothing is known, and nothing brings a forecast back.
+        return np.clip(S, *self.range)
 
     def more(self, S: np.ndarray) -> np.ndarray:
         return np.exp(self.factor * cdist(S, self.centers, "sqeuclidean"))
@@ -126,32 +136,30 @@ class Given(Dictionary):
 class LeastSquares:
     """Ridge regression of the next functions on the present ones, for any ridge.
 
-    What a step adds to the functions is shrunk, so that a large ridge is a state that stays.
+    Directions without data go to zero in a step: forecasts that leave the data come back.
     """
 
     def __init__(
         self, lift: Callable[[np.ndarray], np.ndarray], S: np.ndarray, rows: np.ndarray
     ) -> None:
         gram: Any = 0.0
-        added: Any = 0.0
+        cross: Any = 0.0
         for some in np.array_split(rows, max(1, -(-len(rows) // _CHUNK))):
             Z = lift(S[some])
             gram = gram + Z.T @ Z
-            added = added + Z.T @ (lift(S[some + 1]) - Z)
+            cross = cross + Z.T @ lift(S[some + 1])
         # Columns of unit size: the ridge means the same for each.
         sizes = np.sqrt(np.diag(gram) / len(rows))
         self.sizes = np.where(sizes > 0, sizes, 1.0)
         self.values, self.vectors = eigh(gram / np.outer(self.sizes, self.sizes) / len(rows))
-        self.added = self.vectors.T @ (added / self.sizes[:, None]) / len(rows)
+        self.cross = self.vectors.T @ (cross / self.sizes[:, None]) / len(rows)
 
     def solve(self, ridge: float) -> np.ndarray:
         """Return K for columns, ``z_next = K z``."""
-        # Directions without data are left as they are.
         rounding = np.finfo(float).eps * len(self.values) * max(self.values[-1], 1e-300)
         seen = self.values > rounding
         inverse = np.where(seen, 1 / (np.where(seen, self.values, 1.0) + ridge), 0.0)
-        added = self.vectors @ (inverse[:, None] * self.added) / self.sizes[:, None]
-        return (np.eye(len(added)) + added).T
+        return (self.vectors @ (inverse[:, None] * self.cross) / self.sizes[:, None]).T
 
 
 def with_spectral_radius(K: np.ndarray, radius: float) -> np.ndarray:

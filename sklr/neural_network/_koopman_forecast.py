@@ -60,6 +60,7 @@ class Dynamics:
     K: np.ndarray
     decode: Callable[[np.ndarray], np.ndarray] | None = None
     C: np.ndarray | None = None  # instead of `decode`, where it is a matrix
+    within: Callable[[np.ndarray], np.ndarray] | None = None  # keeps relifted states near the data
 
     def states_of(self, Z: np.ndarray) -> np.ndarray:
         if self.C is not None:
@@ -80,6 +81,8 @@ class Dynamics:
                 else:
                     Z = Z @ self.K.T
                     S = self.states_of(Z)
+                if relift and step and self.within is not None:
+                    S = self.within(S)
                 gone = gone | ~np.isfinite(S).all(axis=1)
                 yield np.where(gone[:, None], np.nan, S) if gone.any() else S
                 if relift and step + 1 < n_steps:

@@ -151,21 +151,15 @@ def hold_out(
 def forecast_starts(
     bounds: list[tuple[int, int]], horizon: int, n_starts: int = 100
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows to forecast from, evenly spaced, and how many steps each can be compared.
-
-    Forecasts run over at most half of a trajectory from several starts, or over all of it where
-    `horizon` says so and there are other trajectories.
-    """
+    """Return rows to forecast from, evenly spaced, and how many steps each can be compared."""
     each = max(1, -(-n_starts // len(bounds)))
     rows, steps = [], []
     for first, end in bounds:
-        last = end - first - 1
-        if last < 1:
+        if end - first < 2:
             continue
-        ahead = min(horizon, last if len(bounds) >= 5 else max(1, (last + 1) // 2))
-        starts = np.unique(np.linspace(first, end - 1 - ahead, each).round().astype(int))
+        starts = np.unique(np.linspace(first, end - 2, each).astype(int))
         rows.append(starts)
-        steps.append(np.full(len(starts), ahead))
+        steps.append(np.minimum(horizon, end - 1 - starts))
     if not rows:
         return np.empty(0, int), np.empty(0, int)
     return np.concatenate(rows), np.concatenate(steps)
