@@ -154,7 +154,8 @@ class InformationKoopman(
     koopman_eigenvalues_ : complex ndarray of shape (n_components_,)
         Its eigenvalues, largest first.
     continuous_eigenvalues_ : complex ndarray of shape (n_components_,)
-        Their logarithms over `dt`: rates of growth, and frequencies in radians a unit of time.
+        Their logarithms over `dt`: rates of growth (-inf where an eigenvalue is 0), and
+        frequencies in radians a unit of time.
     modes_ : complex ndarray of shape (n_components_, n_features_in_)
         What each eigenfunction adds to the state; least squares where a network decodes.
     effective_dimension_ : float
@@ -799,13 +800,8 @@ class InformationKoopman(
         """
         self._require_network("load_weights")
         super().load_weights(path)
-        K = self.koopman_operator_ = self._dynamics.K = self._learned_operator()
-        values, vectors = np.linalg.eig(K)
-        order = np.argsort(-np.abs(values), kind="stable")
-        self.koopman_eigenvalues_ = values[order].astype(complex)
-        self._vectors = vectors[:, order].astype(complex)
-        with np.errstate(divide="ignore"):
-            self.continuous_eigenvalues_ = np.log(self.koopman_eigenvalues_) / self.dt_
+        self._dynamics.K = self._learned_operator()
+        self._set_eigenvalues()
         return self
 
     def _require_network(self, what: str) -> None:

@@ -21,13 +21,8 @@ class KoopmanSpectrum:
 
     def _set_spectrum(self, Z: np.ndarray, S: np.ndarray, pairs: Any) -> None:
         """Set what follows from the operator, latents `Z` of states `S`, and pairs of latents."""
-        K = self.koopman_operator_ = self._dynamics.K
-        values, vectors = np.linalg.eig(K)
-        order = np.argsort(-np.abs(values), kind="stable")
-        self.koopman_eigenvalues_ = values[order].astype(complex)
-        self._vectors = vectors[:, order].astype(complex)
-        with np.errstate(divide="ignore"):
-            self.continuous_eigenvalues_ = np.log(self.koopman_eigenvalues_) / self.dt
+        self._set_eigenvalues()
+        K = self.koopman_operator_
         C = self._dynamics.C
         if C is None:
             some = np.hstack([Z, np.ones((len(Z), 1))])
@@ -44,6 +39,19 @@ class KoopmanSpectrum:
         p = np.linalg.eigvalsh(self._covariance) / (trace if trace > 0 else 1.0)
         p = p[p > 1e-12]
         self.effective_dimension_ = float(np.exp(-(p * np.log(p)).sum()))
+
+    def _set_eigenvalues(self) -> None:
+        K = self.koopman_operator_ = self._dynamics.K
+        values, vectors = np.linalg.eig(K)
+        order = np.argsort(-np.abs(values), kind="stable")
+        values = self.koopman_eigenvalues_ = values[order].astype(complex)
+        self._vectors = vectors[:, order].astype(complex)
+        # By parts: NumPy's complex logarithm of 0 over a number is not a number.
+        rates = np.empty_like(values)
+        with np.errstate(divide="ignore"):
+            rates.real = np.log(np.abs(values)) / self.dt
+        rates.imag = np.angle(values) / self.dt
+        self.continuous_eigenvalues_ = rates
 
     def eigenfunctions(self, X: Any) -> Any:
         """Return the values of the Koopman eigenfunctions at states.

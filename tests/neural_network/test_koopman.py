@@ -85,12 +85,14 @@ def test_a_dictionary_of_the_user_is_closed():
     np.testing.assert_allclose(fit.forecast(data[0][:1], 59)[0], data[0][1:], atol=1e-6)
 
 
-def test_a_network_without_hidden_layers_is_the_linear_system():
+def test_a_linear_network_is_the_linear_system():
     torch = pytest.importorskip("torch", reason="needs the extra torch")
     half = linear(6, length=20)
+    torch.manual_seed(0)
     fit = quick(
-        hidden_layer_sizes=(), n_components=2, alpha=0.0, gamma=0.0, max_iter=60, relift=False,
-        learning_rate=0.01, early_stopping=True, batch_size=16,
+        encoder=torch.nn.Linear(2, 2, bias=False), decoder=torch.nn.Linear(2, 2, bias=False),
+        alpha=0.0, gamma=0.0, max_iter=60, relift=False, learning_rate=0.03, early_stopping=True,
+        window=4,
     ).fit([*half, *(-x for x in half)])  # fmt: skip
     np.testing.assert_allclose(
         np.sort_complex(fit.koopman_eigenvalues_), np.sort_complex(np.linalg.eigvals(A)), atol=1e-2
@@ -246,9 +248,9 @@ def test_grid_search_over_trajectories():
 
 def test_weights_of_information_do_what_they_say():
     pytest.importorskip("torch", reason="needs the extra torch")
-    data = slow_manifold(6, length=30)
-    plain = quick(alpha=0.0, gamma=0.0, max_iter=15, learning_rate=0.01).fit(data)
-    spread = quick(alpha=0.0, gamma=0.3, max_iter=15, learning_rate=0.01).fit(data)
+    data = slow_manifold(6, length=20)
+    plain = quick(alpha=0.0, gamma=0.0, max_iter=10, learning_rate=0.02).fit(data)
+    spread = quick(alpha=0.0, gamma=0.3, max_iter=10, learning_rate=0.02).fit(data)
     assert spread.effective_dimension_ > 1.2 * plain.effective_dimension_
     assert set(plain.loss_terms_) == {"forecast", "reconstruction", "linearity"}
     assert set(quick().fit(data).loss_terms_) >= {"coherence", "entropy"}
