@@ -78,7 +78,7 @@ class InformationKoopman(
     n_components : int, default=16
         Latents of the network; a Module and dictionaries have as many as they make.
     degree : int, default=3
-        Highest degree of "polynomial". More than 250 monomials are not made: with many features
+        Highest degree of "polynomial". More than 300 monomials are not made: with many features
         they are of leading principal coordinates.
     n_centers : int, default=400
         Gaussians of "rbf", around states drawn from the training data.
@@ -262,6 +262,7 @@ class InformationKoopman(
         ),
     }
     _own_names = ("encoder",)
+    _network_parameters = ("encoder", "n_components", "decoder")
 
     def __init__(
         self,
@@ -463,7 +464,6 @@ class InformationKoopman(
     # The network.
 
     def _fit_trained(self, S: np.ndarray, kept: Any, held: Any, tests: Any) -> None:
-        torch = self._torch()
         length = self._window_length(kept)
         self._windows = window_starts(kept, length)[:, None] + np.arange(length)
         validation = None
@@ -476,11 +476,15 @@ class InformationKoopman(
                     "longer trajectories, a smaller window, or early_stopping=False"
                 )
             validation = S[starts[:, None] + np.arange(length)], None
-        try:
-            with self._ready_to_train():
-                self._fit_network(S, validation=validation)
-        finally:
-            del self._windows
+        with self._ready_to_train():
+            self._fit_network(S, validation=validation)
+            self._choose_operator(S, kept, tests)
+        del self._windows
+
+    def _choose_operator(self, S: np.ndarray, kept: Any, tests: Any) -> None:
+        """Take the learned operator or one in closed form, whichever forecasts better."""
+        import torch
+
         self._dynamics = Dynamics(self._latents_of, self._learned_operator(), self._states_of)
         self.ridge_ = _RIDGE if self.ridge == "auto" else float(self.ridge)
         operators = {"learned": self._dynamics.K}
