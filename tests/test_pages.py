@@ -15,7 +15,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-PAGES = [("README.md", 1), ("docs/index.md", 1), ("docs/tour.md", 6)]
+PAGES = [
+    ("README.md", 1),
+    ("docs/index.md", 1),
+    ("docs/tour.md", 6),
+    ("docs/user_guide/koopman.md", 3),
+]
 # Pages of what needs torch.
 TORCH_PAGES = [("docs/user_guide/compression.md", 3)]
 

@@ -425,7 +425,7 @@ class InformationKoopman(
             relifts[0],
         )
         if len(tests[0]) and len(dictionaries) * len(ridges) * len(relifts) > 1:
-            choices = []
+            choices: list[tuple[float, Dictionary, float, bool]] = []
             for dictionary in dictionaries:
                 dictionary.fit(S[pairs], _rng(rng_seed))
                 n_functions = dictionary.lift(S[:1]).shape[1]
@@ -444,8 +444,7 @@ class InformationKoopman(
                         about = {"ridge": ridge, "relift": relift, **dictionary.describes}
                         self._note(dictionary.name, errors, **about)
             least = min(choice[0] for choice in choices)
-            _, *rest = next(c for c in choices if c[0] <= least + _SLACK)
-            best = rest[0], rest[1], rest[2]
+            best = next(c[1:] for c in choices if c[0] <= least + _SLACK)
         dictionary, self.ridge_, self.relift_ = best
         self.encoder_ = dictionary.name
         dictionary.fit(S, _rng(rng_seed))
@@ -456,7 +455,8 @@ class InformationKoopman(
         self.n_iter_ = 1
 
     def _errors(self, dynamics: Dynamics, S: np.ndarray, tests: Any, relift: bool) -> np.ndarray:
-        return errors_by_step(dynamics, S, *tests, relift, self.steps_, self._variance)
+        rows, ahead = tests
+        return errors_by_step(dynamics, S, rows, ahead, relift, self.steps_, self._variance)
 
     def _note(self, encoder: str, errors: np.ndarray, **about: Any) -> None:
         self.candidates_.append({"encoder": encoder, **about, "errors": errors})
@@ -504,7 +504,7 @@ class InformationKoopman(
                     self._note(self.encoder_, errors, operator=name, relift=relift)
         _, self.relift_, self._dynamics.K = min(choices, key=lambda choice: choice[0])
         with torch.no_grad():
-            weight = self.module_["operator"].weight
+            weight: Any = self.module_["operator"].weight  # type: ignore[index]
             weight.copy_(torch.as_tensor(self._dynamics.K, dtype=weight.dtype))
 
     def _window_length(self, bounds: Any) -> int:
@@ -629,13 +629,13 @@ class InformationKoopman(
         return score
 
     def _latents_of(self, S: np.ndarray) -> np.ndarray:
-        return self._infer(S, lambda module, xb: module["encoder"](xb))  # type: ignore[operator]
+        return self._infer(S, lambda module, xb: module["encoder"](xb))  # type: ignore[index]
 
     def _states_of(self, Z: np.ndarray) -> np.ndarray:
-        return self._infer(Z, lambda module, zb: module["decoder"](zb))  # type: ignore[operator]
+        return self._infer(Z, lambda module, zb: module["decoder"](zb))  # type: ignore[index]
 
     def _learned_operator(self) -> np.ndarray:
-        weight = self.module_["operator"].weight  # type: ignore[operator]
+        weight = self.module_["operator"].weight  # type: ignore[index]
         return weight.detach().cpu().double().numpy().copy()
 
     # What a fitted estimator answers.
