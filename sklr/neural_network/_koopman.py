@@ -78,7 +78,7 @@ class InformationKoopman(
     n_components : int, default=16
         Latents of the network; a Module and dictionaries have as many as they make.
     degree : int, default=3
-        Highest degree of "polynomial". More than 300 monomials are not made: with many features
+        Highest degree of "polynomial". More than 250 monomials are not made: with many features
         they are of leading principal coordinates.
     n_centers : int, default=400
         Gaussians of "rbf", around states drawn from the training data.

@@ -12,7 +12,7 @@ from scipy.linalg import eigh
 from scipy.spatial.distance import cdist, pdist
 
 # Monomials at most; of more, those of fewer principal coordinates are taken.
-_MOST_MONOMIALS = 300
+_MOST_MONOMIALS = 250
 _CHUNK = 4096
 
 
