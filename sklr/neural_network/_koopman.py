@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted
 
 from sklr._torch._batches import batch_bounds
@@ -655,6 +656,12 @@ class InformationKoopman(
         """
         check_is_fitted(self)
         read = read_trajectories(self, X, reset=False)
+        container = _get_output_config("transform", self)["dense"]
+        if read.layout != "table" and container != "default":
+            raise ValueError(
+                f"set_output(transform={container!r}) is for one table, and X is a {read.layout} "
+                "of trajectories: set it to 'default', or transform each trajectory"
+            )
         return read.laid_out(self._dynamics.lift(self._scaling.scaled(read.states)))
 
     def inverse_transform(self, Z: Any) -> Any:

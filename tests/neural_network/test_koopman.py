@@ -346,6 +346,13 @@ def test_names_of_features_are_compared_in_every_trajectory():
         clone(fit).fit([frames[0], frames[1].rename(columns={"a": "c"}), *frames[2:]])
 
 
+def test_containers_are_of_tables():
+    fit = InformationKoopman("linear", random_state=0).fit(DATA).set_output(transform="pandas")
+    assert list(fit.transform(DATA[0]).columns) == list(fit.get_feature_names_out())
+    with pytest.raises(ValueError, match="is for one table, and X is a list of trajectories"):
+        fit.transform(DATA)
+
+
 def test_short_trajectories_and_constant_states_are_warned_about():
     pytest.importorskip("torch", reason="needs the extra torch")
     with pytest.warns(UserWarning, match="window=8 is shortened to 7"):
