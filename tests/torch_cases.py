@@ -130,12 +130,19 @@ FUNCTIONS = {
         lambda: ours.compressed_coding_rate, lambda: (unit(6, 3), torch.full((6, 2), 0.5).double())
     ),
     "doubly_stochastic": Case(lambda: ours.doubly_stochastic, lambda: (unit(6, 3),)),
+    "effective_dimension": Case(lambda: ours.effective_dimension, lambda: (normal(9, 3),)),
+    "gaussian_latent_mutual_information": Case(
+        lambda: ours.gaussian_latent_mutual_information,
+        lambda: (0.5 * normal(4, 4), spd(n=4), spd(n=4)),
+    ),
     "mmcr_loss": Case(lambda: lambda z: ours.mmcr_loss(z, 2), lambda: (normal(8, 4),)),
     # These take a network.
     "decompose": None,
     "hierarchical_group_lasso": None,
     "shrink_": None,
     "split_manifold_parameters": None,
+    "temporal_infonce": Case(lambda: ours.temporal_infonce, lambda: (normal(2, 9, 3),)),
+    "von_neumann_entropy": Case(lambda: ours.von_neumann_entropy, lambda: (normal(9, 3),)),
 }
 
 OPTIMIZERS = {

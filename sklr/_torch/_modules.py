@@ -21,6 +21,7 @@ def mlp(
     *,
     batch_norm: bool = False,
     dropout: float = 0.0,
+    activation: Callable[[], nn.Module] | None = None,
 ) -> nn.Sequential:
     """Return a multilayer perceptron: each hidden layer is linear, ReLU; the last one linear.
 
@@ -36,6 +37,8 @@ def mlp(
         Whether a batch normalisation follows each hidden linear layer.
     dropout : float, default=0.0
         Probability that a hidden unit is dropped in training.
+    activation : callable, default=None
+        Makes another activation than ReLU.
 
     Returns
     -------
@@ -53,7 +56,7 @@ def mlp(
         layers.append(nn.Linear(width, size))
         if batch_norm:
             layers.append(nn.BatchNorm1d(size))
-        layers.append(nn.ReLU())
+        layers.append((activation or nn.ReLU)())
         if dropout:
             layers.append(nn.Dropout(dropout))
         width = size

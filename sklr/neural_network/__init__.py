@@ -5,6 +5,7 @@ from sklr.neural_network._callbacks import Checkpoint, ProgressPrinter
 from sklr.neural_network._compressed import CompressedClassifier
 from sklr.neural_network._eeg_spdnet import EEGSPDNetClassifier
 from sklr.neural_network._grassmann import GrassmannClassifier
+from sklr.neural_network._koopman import InformationKoopman
 from sklr.neural_network._maestro import MaestroClassifier
 from sklr.neural_network._maestro_display import SizeCurveDisplay
 from sklr.neural_network._manifold_clustering import ManifoldLinearizingClustering
@@ -18,6 +19,7 @@ __all__ = [
     "CompressedClassifier",
     "EEGSPDNetClassifier",
     "GrassmannClassifier",
+    "InformationKoopman",
     "MMCR",
     "MaestroClassifier",
     "ManifoldLinearizingClustering",

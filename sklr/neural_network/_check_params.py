@@ -20,6 +20,16 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
         "max_iter": 3,
         "batch_size": 512,
     },
+    # The network, of a few units; its closed forms have the suite in a test of their own.
+    "InformationKoopman": {
+        "encoder": "network",
+        "n_components": 3,
+        "hidden_layer_sizes": (4,),
+        "window": 3,
+        "n_neighbors": 1,
+        "max_iter": 3,
+        "horizon": 3,
+    },
     "SPDNetClassifier": {"max_iter": 3, "batch_size": 512},
     "AdapterClassifier": {"max_iter": 20, "hidden_layer_sizes": (32,), "dtype": "float64"},
     "SubspaceClassifier": {

@@ -32,6 +32,8 @@ class NetworkInput(StoredNetwork):
     _units_matter = True
     # Former names of parameters -> names; a former one has the default "deprecated".
     _renamed: dict[str, str] = {}
+    # Parameters whose names mean something else elsewhere ("encoder"), and are meant here.
+    _own_names: tuple[str, ...] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

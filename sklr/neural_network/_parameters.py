@@ -189,7 +189,7 @@ def check_parameter_names(cls: type) -> None:
     TypeError
         A parameter of ``__init__`` is nearly a training parameter, or another library's name of it.
     """
-    allowed = {*_CONSTRAINTS, *getattr(cls, "_renamed", ())}
+    allowed = {*_CONSTRAINTS, *getattr(cls, "_renamed", ()), *getattr(cls, "_own_names", ())}
     for name in inspect.signature(cls.__init__).parameters:  # type: ignore[misc]
         if name not in allowed and _meant(name):
             raise TypeError(f"{cls.__name__} has a parameter {name!r}{_meant(name)}")

@@ -27,10 +27,14 @@ _HOMES = {
     "compressed_coding_rate": "_losses._coding_rate",
     "decompose": "_ordered._layers",
     "doubly_stochastic": "_losses._coding_rate",
+    "effective_dimension": "_losses._information",
+    "gaussian_latent_mutual_information": "_losses._information",
     "hierarchical_group_lasso": "_ordered._lasso",
     "mmcr_loss": "_losses._mmcr",
     "shrink_": "_ordered._lasso",
     "split_manifold_parameters": "_grassmann._riemannian",
+    "temporal_infonce": "_losses._information",
+    "von_neumann_entropy": "_losses._information",
 }
 
 __all__, __getattr__, __dir__ = lazy_names(

@@ -43,6 +43,9 @@ DECLARED = {
             "order_of_classes": "first weights are drawn for each class",
         },
     ),
+    "InformationKoopman": dict(
+        why_not={**of_distances(NETWORK), "units": NETWORK, "rows": "rows are states in time"}
+    ),
     "MaestroClassifier": dict(
         names_of_classes=same(0),
         why_not={
