@@ -5,12 +5,14 @@ from sklr.neural_network._eeg_spdnet import EEGSPDNetClassifier
 from sklr.neural_network._grassmann import GrassmannClassifier
 from sklr.neural_network._manifold_clustering import ManifoldLinearizingClustering
 from sklr.neural_network._mmcr import MMCR
+from sklr.neural_network._quantization import LatentQuantizationFilter
 from sklr.neural_network._spdnet import SPDNetClassifier
 
 __all__ = [
     "Checkpoint",
     "EEGSPDNetClassifier",
     "GrassmannClassifier",
+    "LatentQuantizationFilter",
     "MMCR",
     "ManifoldLinearizingClustering",
     "ProgressPrinter",
