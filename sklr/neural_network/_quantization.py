@@ -49,11 +49,12 @@ class LatentQuantizationFilter(OneToOneFeatureMixin, TorchTransformerMixin, Torc
 
     Parameters
     ----------
-    n_bits : int, default=64
+    n_bits : int, default=128
         Bits of a code.
-    threshold : float, default=0.1
-        The t of the bits. Latent means have roughly unit variance.
-    softness : float, default=500.0
+    threshold : float, default=0.3
+        The t of the bits. (The authors' code has 0.1, with a softness of 500 and 64 bits, which
+        keeps less of the samples.)
+    softness : float, default=100.0
         Sharpness of the differentiable code that the encoder is trained through.
     recon_weight : float, default=10.0
         Weight of the reconstruction errors.
@@ -66,9 +67,6 @@ class LatentQuantizationFilter(OneToOneFeatureMixin, TorchTransformerMixin, Torc
         random weights of unit length, which signs cannot cancel; or none: "spectral" keeps the
         spectral norm of each layer of the encoder so low that the whole is never steeper than
         `lipschitz_target`, for :meth:`certified_radius`.
-    noise : float, default=0.0
-        Training samples get Gaussian noise of this standard deviation on the scale of [-1, 1]
-        before they are encoded; the decoders still learn the samples without it.
     feature_range : tuple (low, high) or "auto", default="auto"
         What is mapped to [-1, 1]; "auto" takes the smallest and the largest value of all
         training samples. Values beyond it are clipped in ``transform``.
@@ -158,7 +156,6 @@ class LatentQuantizationFilter(OneToOneFeatureMixin, TorchTransformerMixin, Torc
         "lipschitz_weight": [Interval(Real, 0, None, closed="left")],
         "lipschitz_target": [Interval(Real, 0, None, closed="neither")],
         "lipschitz": [StrOptions({"sum", "random", "spectral"})],
-        "noise": [Interval(Real, 0, None, closed="left")],
         "feature_range": [StrOptions({"auto"}), tuple, list],
         "stochastic": ["boolean"],
         "decoder": [callable, None],
@@ -180,15 +177,14 @@ class LatentQuantizationFilter(OneToOneFeatureMixin, TorchTransformerMixin, Torc
 
     def __init__(
         self,
-        n_bits: int = 64,
+        n_bits: int = 128,
         *,
-        threshold: float = 0.1,
-        softness: float = 500.0,
+        threshold: float = 0.3,
+        softness: float = 100.0,
         recon_weight: float = 10.0,
         lipschitz_weight: float = 10.0,
         lipschitz_target: float = 0.1,
         lipschitz: str = "sum",
-        noise: float = 0.0,
         feature_range: Any = "auto",
         stochastic: bool = False,
         module: Any = None,
@@ -209,7 +205,6 @@ class LatentQuantizationFilter(OneToOneFeatureMixin, TorchTransformerMixin, Torc
         self.lipschitz_weight = lipschitz_weight
         self.lipschitz_target = lipschitz_target
         self.lipschitz = lipschitz
-        self.noise = noise
         self.feature_range = feature_range
         self.stochastic = stochastic
         self.module = module
@@ -474,15 +469,10 @@ width)
     def _loss(self, module: nn.Module, xb: Tensor, yb: Any, step: TrainState) -> Tensor:
         import torch
 
-        x = xb
-        if self.noise and step.index is not None:
-            x = x + self.noise * torch.randn(
-                x.shape, generator=step.generator, device=x.device, dtype=x.dtype
-            )
         penalised = (
             self.lipschitz != "spectral" and self.lipschitz_weight > 0 and torch.is_grad_enabled()
         )
-        x = x.detach().requires_grad_(penalised)
+        x = xb.detach().requires_grad_(penalised)
         features = module["trunk"](x)
         mean, log_variance = module["mean"](features), module["log_variance"](features)
         z = draw_code_input(mean, log_variance, self.threshold, step.generator)
