@@ -1,6 +1,6 @@
 """What the results of ``sklr.neural_network`` do not depend on; ``promises.py`` has the words."""
 
-from promises import BATCHES, NETWORK, of_distances, same
+from promises import BATCHES, NETWORK, of_distances, same, times
 
 DECLARED = {
     "EEGSPDNetClassifier": dict(
@@ -20,6 +20,13 @@ DECLARED = {
             **of_distances(NETWORK),
             "units": NETWORK,
             "order_of_classes": "first weights are drawn for each class",
+        },
+    ),
+    "LatentQuantizationFilter": dict(
+        scale=times(1e-6),
+        why_not={
+            **dict.fromkeys(("columns", "sign", "shift", "rotation", "units"), NETWORK),
+            "rows": BATCHES,
         },
     ),
     "MMCR": dict(why_not={**of_distances(NETWORK), "units": NETWORK, "rows": BATCHES}),
