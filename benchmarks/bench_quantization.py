@@ -1,16 +1,17 @@
 """The latent quantisation filter against simpler filters under attack; and its speed.
 
 Two sets of 2000 images to train everything and 500 others to test, images of 28 x 28 in [0, 1]:
-MNIST, and the same digits with contrasts of 0.2 to 0.5 on grey backgrounds of 0 to 0.5. The classifier is a perceptron 784-128-10. "Given": the classifier was trained on images
-without a filter and is attacked alone; the filter is put before it. "Behind": a pipeline of the
-filter and a classifier trained behind it; that classifier is attacked alone, and then the whole
-("knows it": BPDA, for the latent filter with 10 draws of its noise a step, the other filters
-straight through or, for PCA, exactly). PGD has 10 steps of eps / 4 from a random start.
+MNIST, and the same digits with contrasts of 0.2 to 0.5 on grey backgrounds of 0 to 0.5. The
+classifier is a perceptron 784-128-10. "Given" (the first five columns): the classifier was trained
+on images without a filter and is attacked alone; the filter is put before it. "Behind": a pipeline
+of the filter and a classifier trained behind it; that classifier is attacked alone, and then the
+whole ("knows it": BPDA, for the latent filter with 10 draws of its noise a step, rounding straight
+through, the others exactly). PGD has 10 steps of eps / 4 from a random start.
 
 Fixed before running: rows 0 to 2000 and 3500 to 4000, seeds 1 and 2; defaults of the filter, which
-were chosen on rows 3000 to 3500 with seed 0; 16 components (32
-held less there under attack). Rounding is to one bit at 0.5. The autoencoder is MLPRegressor,
-256-64-256, with as many epochs.
+were chosen on rows 3000 to 3500 of MNIST with seed 0; 16 components (32 held less there under
+attack). Rounding is to one bit at 0.5. The autoencoder is MLPRegressor, 256-64-256, with as many
+epochs.
 """
 
 import os
