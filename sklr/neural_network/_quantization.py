@@ -56,8 +56,9 @@ class LatentQuantizationFilter(OneToOneFeatureMixin, TorchTransformerMixin, Torc
         keeps less of the samples.)
     softness : float, default=100.0
         Sharpness of the differentiable code that the encoder is trained through.
-    recon_weight : float, default=10.0
-        Weight of the reconstruction errors.
+    recon_weight : float, default=2.5
+        Weight of the reconstruction errors, which are counted in units of the mean variance of
+        the features. (The authors' 10, on the scale of [-1, 1], is about this for MNIST.)
     lipschitz_weight : float, default=10.0
         Weight of the penalty on the encoder's slope; 0 leaves it out.
     lipschitz_target : float, default=0.1
@@ -113,7 +114,8 @@ class LatentQuantizationFilter(OneToOneFeatureMixin, TorchTransformerMixin, Torc
         What the means' change over a change of the sample, both in Euclidean norm, cannot exceed,
         in the units of the samples: a product of spectral norms. None where `module` is given.
     loss_terms_ : dict of list of float
-        Mean of "kl", "soft", "hard" and "lipschitz" in each epoch, without weights.
+        Mean of "kl", "soft", "hard" and "lipschitz" in each epoch, without weights; errors of 1
+        are those of the mean sample.
     {loss_curve_}
     {n_iter_}
     n_features_in_ : int
@@ -181,7 +183,7 @@ class LatentQuantizationFilter(OneToOneFeatureMixin, TorchTransformerMixin, Torc
         *,
         threshold: float = 0.3,
         softness: float = 100.0,
-        recon_weight: float = 10.0,
+        recon_weight: float = 2.5,
         lipschitz_weight: float = 10.0,
         lipschitz_target: float = 0.1,
         lipschitz: str = "sum",
@@ -455,6 +457,10 @@ width)
 
     # Networks and loss.
 
+    def _prepare(self, X: np.ndarray, y: np.ndarray | None) -> None:
+        # One sample, or many equal ones, has none.
+        self._variance = max(float(X.var(axis=0).mean()), 1e-6)
+
     def _build(self, n_in: Any, n_out: Any) -> nn.Module:
         return build_networks(n_in, self.n_bits, self.hidden_layer_sizes, self.module, self.decoder)
 
@@ -481,8 +487,8 @@ width)
         hard = module["decoder"](hard_code(z.detach(), self.threshold)).flatten(1)
         terms = {
             "kl": -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).mean(),
-            "soft": ((soft - wanted) ** 2).mean(),
-            "hard": ((hard - wanted) ** 2).mean(),
+            "soft": ((soft - wanted) ** 2).mean() / self._variance,
+            "hard": ((hard - wanted) ** 2).mean() / self._variance,
         }
         loss = terms["kl"] + self.recon_weight * (terms["soft"] + terms["hard"])
         if penalised:

@@ -61,6 +61,7 @@ def build_networks(
     from torch import nn
 
     size = n_in if isinstance(n_in, int) else math.prod(n_in)
+    trunk: nn.Module
     drawer: nn.Module
     if module == "conv":
         shape = _image_shape(n_in)
@@ -128,7 +129,7 @@ def _conv_decoder(shape: tuple[int, int, int], n_bits: int) -> nn.Sequential:
 
     def up(n_in: int, n_out: int, small: Sequence[int], large: Sequence[int]) -> nn.Module:
         # Doubling gives one row too few where the larger side is even.
-        rest = tuple(b - (2 * a - 1) for a, b in zip(small, large, strict=True))
+        rest = (large[0] - 2 * small[0] + 1, large[1] - 2 * small[1] + 1)
         return nn.ConvTranspose2d(n_in, n_out, 3, stride=2, padding=1, output_padding=rest)
 
     return nn.Sequential(
