@@ -24,6 +24,7 @@ from sklr.neural_network._quantization_networks import (
     lipschitz_bound,
     rein_in,
     soft_code,
+    spread_means,
 )
 from sklr.neural_network._transformer import TorchTransformerMixin
 from sklr.utils._validation import validate_data
@@ -500,6 +501,8 @@ width)
         return loss
 
     def _begin(self, module: nn.Module, step: TrainState) -> None:
+        if not step.loss_curve:
+            spread_means(module, step.X[:_LOOKED_AT], 2 * self.threshold)
         if self.lipschitz == "spectral":
             if self.module is not None:
                 raise ValueError(

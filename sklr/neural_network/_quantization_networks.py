@@ -190,3 +190,18 @@ def rein_in(module: Any, bound: float, memory: dict[str, Any], *, exact: bool = 
                 memory[f"direction {number}"] = v / norm.clamp_min(1e-30)
             # A hair below, so that float32 does not round it above.
             weight.mul_(float((allowed * (1 - 1e-6) / norm.clamp_min(1e-30)).clamp_max(1.0)))
+
+
+def spread_means(module: Any, X: Tensor, size: float) -> None:
+    """Scale and shift the first latent means, so that each is around 0, `size` wide.
+
+    Otherwise all samples begin, and may end, with one code where they differ by little.
+    """
+    import torch
+
+    head = module["mean"]
+    with torch.no_grad():
+        found = head(module["trunk"](X.to(head.weight.device)))
+        factor = size / found.std(dim=0, correction=0).clamp_min(1e-6)
+        head.weight.mul_(factor[:, None])
+        head.bias.copy_(factor * (head.bias - found.mean(dim=0)))
