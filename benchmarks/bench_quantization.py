@@ -8,10 +8,9 @@ of the filter and a classifier trained behind it; that classifier is attacked al
 whole ("knows it": BPDA, for the latent filter with 10 draws of its noise a step, rounding straight
 through, the others exactly). PGD has 10 steps of eps / 4 from a random start.
 
-Fixed before running: rows 0 to 2000 and 3500 to 4000, seed 1; bits, threshold and
-softness were chosen on rows 3000 to 3500 of MNIST with seed 0; 16 components (32 held less there under
-attack). Rounding is to one bit at 0.5. The autoencoder is MLPRegressor, 256-64-256, with as many
-epochs.
+Fixed before running: rows 0 to 2000 and 3500 to 4000, seed 1; bits, threshold and softness were
+chosen on rows 3000 to 3500 of MNIST with seed 0; 16 components (32 held less there under attack).
+Rounding is to one bit at 0.5. The autoencoder is MLPRegressor, 256-64-256, with as many epochs.
 """
 
 import os

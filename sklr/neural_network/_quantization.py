@@ -502,7 +502,7 @@ width)
 
     def _begin(self, module: nn.Module, step: TrainState) -> None:
         if not step.loss_curve:
-            spread_means(module, step.X[:_LOOKED_AT], 2 * self.threshold)
+            spread_means(module, step.X[:_LOOKED_AT], self.threshold / 3)
         if self.lipschitz == "spectral":
             if self.module is not None:
                 raise ValueError(

@@ -192,8 +192,8 @@ def rein_in(module: Any, bound: float, memory: dict[str, Any], *, exact: bool = 
             weight.mul_(float((allowed * (1 - 1e-6) / norm.clamp_min(1e-30)).clamp_max(1.0)))
 
 
-def spread_means(module: Any, X: Tensor, size: float) -> None:
-    """Scale and shift the first latent means, so that each is around 0, `size` wide.
+def spread_means(module: Any, X: Tensor, least: float) -> None:
+    """Scale the first latent means around their averages, so that each is `least` wide.
 
     Otherwise all samples begin, and may end, with one code where they differ by little.
     """
@@ -202,6 +202,6 @@ def spread_means(module: Any, X: Tensor, size: float) -> None:
     head = module["mean"]
     with torch.no_grad():
         found = head(module["trunk"](X.to(head.weight.device)))
-        factor = size / found.std(dim=0, correction=0).clamp_min(1e-6)
+        factor = (least / found.std(dim=0, correction=0).clamp_min(1e-6)).clamp_min(1.0)
         head.weight.mul_(factor[:, None])
-        head.bias.copy_(factor * (head.bias - found.mean(dim=0)))
+        head.bias.copy_(factor * head.bias + (1 - factor) * found.mean(dim=0))
