@@ -53,13 +53,13 @@ class LatentQuantizationFilter(OneToOneFeatureMixin, TorchTransformerMixin, Torc
     n_bits : int, default=128
         Bits of a code.
     threshold : float, default=0.3
-        The t of the bits. (The authors' code has 0.1, with a softness of 500 and 64 bits, which
-        keeps less of the samples.)
+        The t of the bits. The authors' code has 0.1, with a softness of 500 and 64 bits, which
+        keeps less of the samples.
     softness : float, default=100.0
         Sharpness of the differentiable code that the encoder is trained through.
     recon_weight : float, default=2.5
         Weight of the reconstruction errors, which are counted in units of the mean variance of
-        the features. (The authors' 10, on the scale of [-1, 1], is about this for MNIST.)
+        the features. The authors' 10, on the scale of [-1, 1], is about this for MNIST.
     lipschitz_weight : float, default=10.0
         Weight of the penalty on the encoder's slope; 0 leaves it out.
     lipschitz_target : float, default=0.1
@@ -274,13 +274,13 @@ class LatentQuantizationFilter(OneToOneFeatureMixin, TorchTransformerMixin, Torc
         """
         check_is_fitted(self)
         codes = check_array(codes, dtype=np.float64)
-        n_bits = self.module_["mean"].out_features
+        n_bits = _part(self.module_, "mean").out_features
         if codes.shape[1] != n_bits or not np.isin(codes, (0, 1)).all():
             raise ValueError(
                 f"codes must have {n_bits} columns of 0 and 1, got shape {codes.shape} with values "
                 f"from {codes.min():.4g} to {codes.max():.4g}"
             )
-        drawn = self._infer(2 * codes - 1, lambda module, b: module["decoder"](b))
+        drawn = self._infer(2 * codes - 1, lambda module, b: _part(module, "decoder")(b))
         width = self.data_max_ - self.data_min_
         filtered = self.data_min_ + width * (0.5 + 0.5 * drawn)
         return filtered.reshape(-1, *self._sample_shape)
@@ -367,17 +367,17 @@ width)
         """From samples on the scale of [-1, 1] to latent means."""
         from torch import nn
 
-        return nn.Sequential(self.module_["trunk"], self.module_["mean"])
+        return nn.Sequential(_part(self.module_, "trunk"), _part(self.module_, "mean"))
 
     @property
     def decoder_(self) -> nn.Module:
         """From codes of -1 and 1 to samples on the scale of [-1, 1]."""
-        return self.module_["decoder"]
+        return _part(self.module_, "decoder")
 
     @property
     def soft_decoder_(self) -> nn.Module:
         """The decoder of the differentiable codes."""
-        return self.module_["soft_decoder"]
+        return _part(self.module_, "soft_decoder")
 
     # Input: samples come to the networks in [-1, 1], rounded to float32 there, so that neither
     # their unit nor their offset is seen.
@@ -466,7 +466,7 @@ width)
         return build_networks(n_in, self.n_bits, self.hidden_layer_sizes, self.module, self.decoder)
 
     def _check_module(self, module: nn.Module, X: Tensor, n_out: Any) -> None:
-        drawn = evaluated(module["decoder"], X.new_ones(2, self.n_bits), what="decoder")
+        drawn = evaluated(_part(module, "decoder"), X.new_ones(2, self.n_bits), what="decoder")
         if drawn[0].numel() != X[0].numel() or len(drawn) != 2:
             raise ValueError(
                 f"decoder returns shape {tuple(drawn.shape)} for 2 codes; it must return 2 samples "
@@ -480,12 +480,15 @@ width)
             self.lipschitz != "spectral" and self.lipschitz_weight > 0 and torch.is_grad_enabled()
         )
         x = xb.detach().requires_grad_(penalised)
-        features = module["trunk"](x)
-        mean, log_variance = module["mean"](features), module["log_variance"](features)
+        features = _part(module, "trunk")(x)
+        mean, log_variance = (
+            _part(module, "mean")(features),
+            _part(module, "log_variance")(features),
+        )
         z = draw_code_input(mean, log_variance, self.threshold, step.generator)
         wanted = xb.flatten(1)
-        soft = module["soft_decoder"](soft_code(z, self.threshold, self.softness)).flatten(1)
-        hard = module["decoder"](hard_code(z.detach(), self.threshold)).flatten(1)
+        soft = _part(module, "soft_decoder")(soft_code(z, self.threshold, self.softness)).flatten(1)
+        hard = _part(module, "decoder")(hard_code(z.detach(), self.threshold)).flatten(1)
         terms = {
             "kl": -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).mean(),
             "soft": ((soft - wanted) ** 2).mean() / self._variance,
@@ -525,7 +528,7 @@ width)
             rein_in(self.module_, self.lipschitz_target, {}, exact=True)
         self._n_features_out = X.shape[1]
         some = X[:_LOOKED_AT]
-        means = self._infer(some, lambda m, x: m["mean"](m["trunk"](x)))
+        means = self._infer(some, lambda m, x: _part(m, "mean")(_part(m, "trunk")(x)))
         bits = np.abs(means) <= self.threshold
         self.bit_usage_ = bits.mean(axis=0)
         bound = lipschitz_bound(self.module_) if self.module is None else None
@@ -533,7 +536,7 @@ width)
         first = next(self.module_.parameters())
         x = torch.tensor(some, dtype=first.dtype, device=first.device).requires_grad_()
         with torch.enable_grad():
-            mean = self.module_["mean"](self.module_["trunk"](x))
+            mean = _part(self.module_, "mean")(_part(self.module_, "trunk")(x))
             self.gradient_norm_ = float(gradient_norms(mean, x, "sum", None).mean().detach())
         if len(some) > 1 and (bits == bits[0]).all() and (some != some[0]).any():
             warn_caller(
@@ -550,8 +553,10 @@ width)
         def function(module: nn.Module, x: Tensor) -> Tensor:
             import torch
 
-            features = module["trunk"](x)
-            return torch.stack([module["mean"](features), module["log_variance"](features)], 1)
+            features = _part(module, "trunk")(x)
+            return torch.stack(
+                [_part(module, "mean")(features), _part(module, "log_variance")(features)], 1
+            )
 
         return self._infer(self._validate(X, reset=False), function)
 
@@ -560,6 +565,10 @@ width)
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.non_deterministic = bool(self.stochastic)
         return tags
+
+
+def _part(module: Any, name: str) -> Any:
+    return module[name]
 
 
 def _pair(feature_range: Any) -> tuple[float, float]:
