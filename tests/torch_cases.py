@@ -11,6 +11,7 @@ from sklr import nn as ours
 from sklr.nn import optim
 from sklr.nn._spd._layers import CovariancePooling, InputScale
 from sklr.nn._standardize import Standardize
+from sklr.nn._subspace import Subspaced
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,9 @@ MODULES = {
         no_forward_mode=OWN_GRADIENT,
     ),
     "Standardize": Case(standardize, lambda: (normal(5, 4),)),
+    "Subspaced": Case(
+        lambda: Subspaced(torch.nn.Linear(4, 3, dtype=torch.float64), 2), lambda: (normal(5, 4),)
+    ),
 }
 
 if importlib.util.find_spec("sklr.nn.compression") is not None:

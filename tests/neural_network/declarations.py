@@ -1,6 +1,6 @@
 """What the results of ``sklr.neural_network`` do not depend on; ``promises.py`` has the words."""
 
-from promises import BATCHES, NETWORK, of_distances, same
+from promises import BATCHES, NETWORK, of_distances, same, times
 
 SIZES = "sizes that are trained follow measured losses, where rounding may decide"
 
@@ -45,6 +45,13 @@ DECLARED = {
     ),
     "InformationKoopman": dict(
         why_not={**of_distances(NETWORK), "units": NETWORK, "rows": "rows are states in time"}
+    ),
+    "LatentQuantizationFilter": dict(
+        scale=times(1e-6),
+        why_not={
+            **dict.fromkeys(("columns", "sign", "shift", "rotation", "units"), NETWORK),
+            "rows": BATCHES,
+        },
     ),
     "MaestroClassifier": dict(
         names_of_classes=same(0),
