@@ -69,8 +69,7 @@ class InformationKoopman(
 
     Parameters
     ----------
-    encoder : {"auto", "linear", "polynomial", "rbf", "network"}, callable or Module, \
-            default="auto"
+    encoder : str, callable or Module, default="auto"
         The functions of the state. "auto" chooses among "linear", "polynomial" and "rbf" by
         forecasts of states set aside. "linear" is affine dynamic mode decomposition, "polynomial"
         adds monomials up to `degree`, "rbf" Gaussians around `n_centers` states, "network" trains

@@ -108,7 +108,7 @@ def sinkhorn_newton(
     --------
     sinkhorn : Sinkhorn's iteration alone.
     ot.emd : POT's exact transport without regularisation: quicker for densities on a line with
-        costs |x - y|, and at some hundreds of points wherever no entropy is wanted.
+        costs ``|x - y|``, and at some hundreds of points wherever no entropy is wanted.
     ot.sinkhorn : POT's Sinkhorn iteration.
 
     Notes
