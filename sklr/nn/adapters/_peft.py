@@ -16,7 +16,7 @@ from torch import nn
 
 from sklr._torch._weights import read_weights, safetensors_or_none, write_tensors
 from sklr.nn.adapters._base import _Adapter
-from sklr.nn.adapters._files import (
+from sklr.nn.adapters._file_parts import (
     one_name,
     put_in_whole,
     read_json,
