@@ -99,6 +99,17 @@ if importlib.util.find_spec("sklr.nn.compression") is not None:
     from sklr.nn import compression
 
     MODULES |= {
+        "CompensatedConv": Case(
+            lambda: compression.CompensatedConv(
+                torch.nn.Conv1d(3, 4, 3),
+                torch.nn.Conv1d(3, 2, 3, bias=False),
+                torch.nn.Conv1d(2, 4, 1, bias=False),
+            ).double(),
+            lambda: (normal(5, 3, 8),),
+        ),
+        "CompensatedLinear": Case(
+            lambda: compression.CompensatedLinear(6, 4, 2).double(), lambda: (normal(5, 6),)
+        ),
         "LowRankConv": Case(
             lambda: compression.LowRankConv(
                 torch.nn.Conv1d(3, 2, 3, bias=False), torch.nn.Conv1d(2, 4, 1)

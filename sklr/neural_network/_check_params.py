@@ -8,7 +8,7 @@ from sklr.neural_network._perceptron import PerceptronClassifier
 CHECK_PARAMS: dict[str, dict[str, Any]] = {
     "CompressedClassifier": {
         "estimator": PerceptronClassifier(
-            hidden_layer_sizes=(8,), learning_rate=0.01, max_iter=10, random_state=0
+            hidden_layer_sizes=(8,), learning_rate=0.01, max_iter=20, random_state=0
         ),
     },
     # In float64, where weights of samples agree with repeated samples to the check's 1e-7; another

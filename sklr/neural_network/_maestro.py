@@ -227,6 +227,8 @@ class MaestroClassifier(ServedSizes, TorchClassifierMixin, TorchEstimator):
         self.callbacks = callbacks
 
     _network_parameters = ("targets",)
+    # Read while the network is made, for errors before the training; any value serves later.
+    _served_parameters = ("ratio",)
     # The default network standardises.
     _units_matter = False
 

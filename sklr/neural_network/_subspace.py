@@ -257,14 +257,18 @@ class SubspaceClassifier(TorchClassifierMixin, TorchEstimator):
             loss = mean_loss(value, step.batch_weights)
         loss.backward()
         subspace, origin = step.memory["subspace"], step.memory["origin"]
-        gradient = module.gradient()
-        if self.weight_decay:
-            from sklr._torch._subspace import flat
+        import torch
 
-            gradient += self.weight_decay * flat(module.moved())
-        module.z.grad = subspace.adjoint(gradient)
-        step.optimizers[0].step()
-        module.set_from(origin, subspace)
+        # Within the caller's own autocast the maps of the subspace would round to 16 bits.
+        with torch.autocast(step.device.type, enabled=False):
+            gradient = module.gradient()
+            if self.weight_decay:
+                from sklr._torch._subspace import flat
+
+                gradient += self.weight_decay * flat(module.moved())
+            module.z.grad = subspace.adjoint(gradient)
+            step.optimizers[0].step()
+            module.set_from(origin, subspace)
         return loss.detach()
 
     @property
