@@ -208,6 +208,10 @@ TAKE_BOTH = {
         "tests/decomposition/test_sensing.py",
         "test_three_d_flat_and_sparse_samples_agree",
     ),
+    "InformationKoopman": (
+        "tests/neural_network/test_koopman.py",
+        "test_a_table_a_list_and_a_stack_of_one_trajectory_agree",
+    ),
 }
 
 

@@ -4,7 +4,6 @@ import pickle
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, GroupKFold
@@ -336,7 +335,21 @@ def test_a_list_of_rows_is_a_table():
     )
 
 
+@pytest.mark.parametrize("encoder", ["linear", "polynomial"])
+def test_a_table_a_list_and_a_stack_of_one_trajectory_agree(encoder):
+    table = slow_manifold(1, length=40)[0]
+    model = InformationKoopman(encoder, random_state=0)
+    wanted = clone(model).fit(table)
+    for other in ([table], table[None]):
+        fit = clone(model).fit(other)
+        np.testing.assert_array_equal(fit.koopman_operator_, wanted.koopman_operator_)
+        np.testing.assert_array_equal(
+            np.asarray(fit.predict(other, 3))[0], wanted.predict(table, 3)
+        )
+
+
 def test_names_of_features_are_compared_in_every_trajectory():
+    pd = pytest.importorskip("pandas", reason="needs the extra test")
     frames = [pd.DataFrame(x, columns=["a", "b"]) for x in linear(6)]
     fit = InformationKoopman("linear", random_state=0).fit(frames)
     assert list(fit.feature_names_in_) == ["a", "b"]
@@ -347,6 +360,7 @@ def test_names_of_features_are_compared_in_every_trajectory():
 
 
 def test_containers_are_of_tables():
+    pytest.importorskip("pandas", reason="needs the extra test")
     fit = InformationKoopman("linear", random_state=0).fit(DATA).set_output(transform="pandas")
     assert list(fit.transform(DATA[0]).columns) == list(fit.get_feature_names_out())
     with pytest.raises(ValueError, match="is for one table, and X is a list of trajectories"):
