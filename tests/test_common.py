@@ -186,6 +186,7 @@ def test_every_estimator_class_in_the_modules_is_public():
 
 
 def test_declared_exceptions_are_of_existing_classes_and_have_reasons():
+    pytest.importorskip("torch", reason="without torch not all classes are found")
     names = {name for name, _ in all_estimators() + all_module_estimators()}
     for title, entries in (
         ("EXPECTED_FAILED_CHECKS", EXPECTED_FAILED_CHECKS),
