@@ -84,22 +84,6 @@ def converted(model: Any, X: Any = None, y: Any = None, *, name: str) -> Convert
     return Converted(found.module, found.loss, found.penalties, X, y)
 
 
-def from_sklearn(model: Any) -> Any:
-    """Return a fitted model of scikit-learn as a network of torch, in float64.
-
-    Parameters
-    ----------
-    model : MLPClassifier, MLPRegressor, LogisticRegression, LinearRegression or Ridge
-        The fitted model, or a pipeline that ends with one; steps before it are left out.
-
-    Returns
-    -------
-    module : torch.nn.Sequential
-        Classifiers become networks of logits: one where there are two classes.
-    """
-    return converted(model, name="from_sklearn").module
-
-
 def _targets(model: Any, y: Any, name: str) -> np.ndarray:
     y = np.asarray(y)
     classes = getattr(model, "classes_", None)

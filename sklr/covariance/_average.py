@@ -297,11 +297,11 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
         folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
         with config_context(assume_finite=True, skip_parameter_validation=True):
             for train, test in folds.split(kernel, y):
-                K, asked = kernel[np.ix_(train, train)], kernel[np.ix_(test, train)]
+                K, others = kernel[np.ix_(train, train)], kernel[np.ix_(test, train)]
                 part = None if weights is None else weights[train]
                 for row, C in enumerate((1.0, *STEEPER)):
                     svc = self._svc(C).fit(K, y[train], sample_weight=part)
-                    right[row, test] = svc.predict(asked) == y[test]
+                    right[row, test] = svc.predict(others) == y[test]
         gains = (right[1:] - right[0]) @ of_trials
         best = int(np.argmax(gains))
         spread = right[1 + best] - right[0] - gains[best]

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 
 from sklr._torch._curvature import Objective  # noqa: E402
-from sklr._torch._from_sklearn import converted, from_sklearn, is_convertible  # noqa: E402
+from sklr._torch._from_sklearn import converted, is_convertible  # noqa: E402
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((60, 4)) * [1, 2, 3, 4] + 1
@@ -77,7 +77,7 @@ def test_network_says_what_the_model_says_and_is_at_a_minimum(name):
 def test_what_cannot_be_converted_is_refused():
     model = LogisticRegression().fit(X, CLASSES)
     with pytest.raises(NotFittedError):
-        from_sklearn(MLPClassifier())
+        converted(MLPClassifier(), name="Test")
     for given, message in (
         ((X[:, :3], CLASSES), "X has 3 features, LogisticRegression was fitted with 4"),
         ((X, np.where(CLASSES == "c", "d", CLASSES)), r"y has \['d'\], which are none"),
@@ -87,4 +87,4 @@ def test_what_cannot_be_converted_is_refused():
         with pytest.raises(ValueError, match=message):
             converted(model, *given, name="Test")
     assert not is_convertible(StandardScaler())
-    assert from_sklearn(model)[0].weight.dtype == torch.float64
+    assert converted(model, name="Test").module[0].weight.dtype == torch.float64
