@@ -59,7 +59,8 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"install": [], "papers": [], "changelog": [], "contributing": [], "house": []}
+ALONE = ("install", "papers", "stability", "changelog", "contributing", "house")
+html_sidebars = {page: [] for page in ALONE}
 html_show_sourcelink = False
 
 sphinx_gallery_conf = {

@@ -5,6 +5,7 @@ And its decorator of ``fit``, which begins without the former fit and undoes one
 
 import contextlib
 import functools
+import importlib.metadata
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -40,8 +41,26 @@ class PickledByAnotherVersionWarning(InconsistentVersionWarning):
         )
 
 
+@functools.cache
+def _documentation() -> str:
+    """Return the address of the pages that the installed package gives, or nothing."""
+    try:
+        urls = importlib.metadata.metadata("sklr").get_all("Project-URL") or []
+    except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
+        return ""
+    named = dict(line.split(", ", 1) for line in urls)
+    return named.get("Documentation", "").rstrip("/")
+
+
 class BaseEstimator(sklearn.base.BaseEstimator):
     """Base of every estimator of sklr."""
+
+    def _get_doc_link(self) -> str:
+        """Return the address of the class's page, or nothing; scikit-learn's HTML form asks."""
+        home, _, private = type(self).__module__.partition("._")
+        if not home.startswith("sklr") or not private or not _documentation():
+            return ""
+        return f"{_documentation()}/generated/{home}.{type(self).__name__}.html"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_sklr_version": sklr.__version__}

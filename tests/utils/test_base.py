@@ -7,6 +7,7 @@ import pytest
 from sklearn import config_context
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
+from sklr.decomposition import LowRankImputer
 from sklr.utils import _base
 from sklr.utils._base import BaseEstimator, fit_context
 
@@ -103,3 +104,17 @@ def test_partial_fit_goes_on_with_what_there_is():
     estimator = Changing().partial_fit([[0.0]]).partial_fit([[0.0]])
     assert estimator.calls_ == 2
     assert not hasattr(estimator.fit([[0.0]]), "calls_")
+
+
+def test_the_html_form_links_to_the_page_where_there_is_an_address(monkeypatch):
+    page = "https://pages.example/generated/sklr.decomposition.LowRankImputer.html"
+    monkeypatch.setattr(_base, "_documentation", lambda: "")
+    assert LowRankImputer()._get_doc_link() == ""
+    monkeypatch.setattr(_base, "_documentation", lambda: "https://pages.example")
+    assert LowRankImputer()._get_doc_link() == page
+    assert page in LowRankImputer()._repr_html_()
+
+    class OfAUser(LowRankImputer):
+        pass
+
+    assert OfAUser()._get_doc_link() == ""
