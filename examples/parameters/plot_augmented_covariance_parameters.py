@@ -2,9 +2,9 @@
 Parameters of augmented covariances
 ===================================
 
-:class:`~sklr.covariance.AugmentedCovariance` stacks ``order`` copies of a trial, each ``lag`` samples
-later. Both decide which rhythms a covariance can tell apart; ``estimator`` decides what becomes of
-large matrices from short trials.
+:class:`~sklr.covariance.AugmentedCovariance` stacks ``order`` copies of a trial, each ``lag``
+samples later. Both decide which rhythms a covariance can tell apart; ``estimator`` decides what
+becomes of large matrices from short trials.
 """
 
 # %%

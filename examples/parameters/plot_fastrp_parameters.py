@@ -2,9 +2,9 @@
 Parameters of FastRP
 ====================
 
-:class:`~sklr.manifold.FastRP` is a sum of few terms, so its parameters can be seen: which powers of
-the graph are added, how much hubs count, and how many numbers a node gets. The score is the accuracy
-of a linear classifier that knows one node in ten.
+:class:`~sklr.manifold.FastRP` is a sum of few terms, so its parameters can be seen: which powers
+of the graph are added, how much hubs count, and how many numbers a node gets. The score is the
+accuracy of a linear classifier that knows one node in ten.
 """
 
 # %%

@@ -2,9 +2,9 @@
 Parameters of the heat-geodesic embedding
 =========================================
 
-Mostly :class:`~sklr.manifold.HeatGeodesicEmbedding` is called as it is. What is worth knowing beyond
-that: how many neighbours make the graph, how long heat flows, what becomes of short-cuts through
-the data, and how distances become a picture.
+Mostly :class:`~sklr.manifold.HeatGeodesicEmbedding` is called as it is. What is worth knowing
+beyond that: how many neighbours make the graph, how long heat flows, what becomes of short-cuts
+through the data, and how distances become a picture.
 """
 
 # %%
@@ -52,8 +52,8 @@ draw(axes, X, flat, "t", (1.0, "auto", 30.0, 300.0))
 # %%
 # ``pruning``
 # -----------
-# Noise of one unit moves points half way to the next turn. A few edges through the air are enough to
-# fold the picture; "auto" finds and drops them, and drops nothing on clean data.
+# Noise of one unit moves points half way to the next turn. A few edges through the air are
+# enough to fold the picture; "auto" finds and drops them, and drops nothing on clean data.
 noisy, its_flat = make_geodesic_swiss_roll(800, noise=1.0, random_state=0)
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained")
 draw(axes, noisy, its_flat, "pruning", (0.0, "auto"))
@@ -61,9 +61,9 @@ draw(axes, noisy, its_flat, "pruning", (0.0, "auto"))
 # %%
 # ``mds`` and ``scale_factor``
 # ----------------------------
-# The layout: "sgd" keeps all distances as they are; "classic" is quicker and cares for large ones.
-# Distances are raised to ``scale_factor``: below 1 the small ones count more and the sheet shows its
-# width, above 1 the large ones do. Only at 1 are they lengths.
+# The layout: "sgd" keeps all distances as they are; "classic" is quicker and cares for large
+# ones. Distances are raised to ``scale_factor``: below 1 the small ones count more and the sheet
+# shows its width, above 1 the large ones do. Only at 1 are they lengths.
 figure, axes = plt.subplots(1, 4, figsize=(12, 3.4), layout="constrained")
 draw(axes[:2], X, flat, "mds", ("sgd", "classic"))
 draw(axes[2:], X, flat, "scale_factor", (0.5, 2.0))

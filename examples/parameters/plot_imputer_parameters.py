@@ -2,9 +2,9 @@
 Parameters of the low-rank imputer
 ==================================
 
-:class:`~sklr.decomposition.LowRankImputer` chooses the number of factors, the groups of rows and the
-correction by near rows on entries that it hides from itself. This page turns each by hand, to show
-what is chosen and when you would know better.
+:class:`~sklr.decomposition.LowRankImputer` chooses the number of factors, the groups of rows and
+the correction by near rows on entries that it hides from itself. This page turns each by hand, to
+show what is chosen and when you would know better.
 """
 
 # %%
@@ -70,5 +70,6 @@ draw("n_clusters", (1, 2, 3, 5))
 # %%
 # ``n_neighbors``
 # ---------------
-# What near rows add to the model: the mean of their residuals in the column, shrunk. 0 turns it off.
+# What near rows add to the model: the mean of their residuals in the column, shrunk. 0 turns it
+# off.
 draw("n_neighbors", (0, 3, 5, 10, 20))

@@ -2,8 +2,8 @@
 Parameters of entropic transport
 ================================
 
-:class:`~sklr.transport.EntropicTransport` maps one cloud of points to another. ``reg`` says how much
-the plan is blurred, ``metric`` what a step costs, ``cost_norm`` in which unit ``reg`` is.
+:class:`~sklr.transport.EntropicTransport` maps one cloud of points to another. ``reg`` says how
+much the plan is blurred, ``metric`` what a step costs, ``cost_norm`` in which unit ``reg`` is.
 """
 
 # %%
@@ -39,8 +39,9 @@ def draw(ax, **parameters):
 # %%
 # ``reg``
 # -------
-# Small values are nearly a matching, and take longer; large ones map everything to the middle of the
-# target. The unit is the median cost within the target, see ``cost_norm``; the default is 0.1.
+# Small values are nearly a matching, and take longer; large ones map everything to the middle of
+# the target. The unit is the median cost within the target, see ``cost_norm``; the default is
+# 0.1.
 figure, axes = plt.subplots(1, 4, figsize=(13, 3.4), layout="constrained")
 for ax, reg in zip(axes, (0.001, 0.01, 0.1, 1.0)):
     draw(ax, reg=reg)
@@ -48,9 +49,10 @@ for ax, reg in zip(axes, (0.001, 0.01, 0.1, 1.0)):
 # %%
 # ``metric`` and ``cost_norm``
 # ----------------------------
-# With plain distances costs differ less from one target to the next, so the same ``reg`` blurs more.
-# With ``cost_norm="max"`` the blur grows with the distance between the clouds, and with one outlier;
-# with None it is in the unit of the cost itself, and another unit of ``X`` is another blur.
+# With plain distances costs differ less from one target to the next, so the same ``reg`` blurs
+# more. With ``cost_norm="max"`` the blur grows with the distance between the clouds, and with
+# one outlier; with None it is in the unit of the cost itself, and another unit of ``X`` is
+# another blur.
 figure, axes = plt.subplots(1, 4, figsize=(13, 3.4), layout="constrained")
 draw(axes[0], metric="sqeuclidean", reg=0.02)
 draw(axes[1], metric="euclidean", reg=0.02)
