@@ -48,6 +48,8 @@ numpydoc_validate = False  # tests/test_docstrings.py does
 
 html_theme = "pydata_sphinx_theme"
 html_static_path = ["_static"]
+html_css_files = ["sklr.css"]
+toc_object_entries_show_parents = "hide"  # "fit()", not "LowRankImputer.fit()"
 html_logo = html_favicon = "_static/logo.svg"
 html_title = f"sklr {version}"
 html_theme_options = {
