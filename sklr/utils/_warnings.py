@@ -4,6 +4,9 @@ import sys
 import warnings
 from types import FrameType
 
+# Whose frames lie between a user's call and ours: wrappers of methods, loops, calls of modules.
+_BETWEEN = {"sklr", "sklearn", "joblib", "torch", "functools", "contextlib", "threading"}
+
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn on behalf of the line that called into sklr.
@@ -17,8 +20,7 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     """
     level = 1
     frame: FrameType | None = sys._getframe(0)
-    inside = ("sklr", "sklearn")
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in inside:
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:
         frame = frame.f_back
         level += 1
     warnings.warn(message, category, stacklevel=level)
