@@ -58,9 +58,10 @@ MODULES = {
     ),
     "InputScale": Case(lambda: InputScale(2.0), lambda: (normal(5, 4),)),
     "LatentSpectralModel": Case(
-        lambda: ours.LatentSpectralModel(1, 2, 3, width=4, n_levels=1, n_heads=2).double(),
+        lambda: ours.LatentSpectralModel(
+            1, 2, 3, width=4, n_levels=1, n_heads=2, n_basis=2
+        ).double(),
         lambda: (normal(4, 2, 11),),
-        no_vmap=STATISTICS,
     ),
     "LogEig": Case(ours.LogEig, lambda: (spd(5),), no_forward_mode=OWN_GRADIENT),
     "MMCRLoss": Case(lambda: ours.MMCRLoss(2, 0.1), lambda: (normal(8, 4),)),
@@ -69,7 +70,7 @@ MODULES = {
         lambda: (unit(6, 3), unit(6, 3, seed=1)),
     ),
     "NeuralSpectralBlock": Case(
-        lambda: ours.NeuralSpectralBlock(2, 4, (2, 3), n_heads=2).double(),
+        lambda: ours.NeuralSpectralBlock(2, 4, (2, 3), n_basis=3, n_heads=2).double(),
         lambda: (normal(3, 4, 4, 6),),
     ),
     "OrderedConv2d": Case(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 # Cells of the fields that go through the network at once, in inference.
-_CELLS_AT_ONCE = 2**15
+_CELLS_AT_ONCE = 2**13
 # One-cycle schedule: share of the rise, and the first rate below the highest.
 _RISE, _FIRST = 0.3, 1 / 25
 # A field of norm near 0 counts as one of this share of the mean norm.
@@ -251,9 +251,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         self.callbacks = callbacks
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(
-        self, X: Any, y: Any, X_val: Any = None, y_val: Any = None
-    ) -> LatentSpectralRegressor:
+    def fit(self, X: Any, y: Any, X_val: Any = None, y_val: Any = None) -> LatentSpectralRegressor:
         """Train the network on fields and their targets.
 
         Parameters
@@ -388,7 +386,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         table = self.n_dims == "auto" or self.spatial_shape is not None
         options: dict[str, Any] = {"dtype": np.float64, "allow_nd": True, "order": "C"}
         with np.errstate(over="ignore", invalid="ignore"):
-            if reset or (table and np.ndim(X) == 2):  # columns of a table are as in fit
+            if reset or (table and self._is_table):  # its columns are those of fit
                 given = validate_data(self, X, reset=reset, **options)
             else:
                 given = check_array(X, estimator=self, input_name="X", **options)
@@ -403,6 +401,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         grid, n_channels = fields.shape[1:-1], fields.shape[-1]
         if reset:
             self.grid_shape_, self._n_channels = grid, n_channels
+            self._is_table = given.ndim == 2
             return fields
         if len(grid) != len(self.grid_shape_) or n_channels != self._n_channels:
             raise ValueError(
@@ -428,7 +427,8 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         whole = all(isinstance(n, Integral) and not isinstance(n, bool) and n > 0 for n in shape)
         if not (whole and 1 <= len(shape) <= 3):
             raise ValueError(
-                f"spatial_shape must be one to three numbers of cells, each at least 1, got {shape!r}"
+                "spatial_shape must be one to three numbers of cells, each at least 1, got "
+                f"{shape!r}"
             )
         if self.n_dims not in ("auto", len(shape)):
             raise ValueError(
@@ -644,7 +644,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         return source[1] / self.x_scale_, (source[0] - self.x_mean_) / self.x_scale_
 
     def _first(self, values: np.ndarray, like: Tensor) -> Tensor:
-        """Return numbers of channels, or of cells and channels, to be used on fields (n, c, ...)."""
+        """Return numbers of channels (last), for tensors of shape (n, channels, ...)."""
         import torch
 
         made = torch.as_tensor(values, dtype=like.dtype, device=like.device)

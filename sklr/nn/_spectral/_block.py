@@ -84,7 +84,9 @@ class NeuralSpectralBlock(nn.Module):
         n_heads: int = 8,
     ) -> None:
         super().__init__()
-        check_counts(dim=dim, channels=channels, n_basis=n_basis, n_tokens=n_tokens, n_heads=n_heads)
+        check_counts(
+            dim=dim, channels=channels, n_basis=n_basis, n_tokens=n_tokens, n_heads=n_heads
+        )
         if channels % n_heads:
             raise ValueError(
                 f"n_heads must divide the channels, got n_heads={n_heads} and {channels} channels"

@@ -122,8 +122,7 @@ class LatentSpectralModel(nn.Module):
         )
         above = [width, *widths[:-2]]  # what each scale hands to the next finer one
         self.up = nn.ModuleList(
-            _double_convolution(dim, 2 * skip, skip, out)
-            for skip, out in zip(widths[:-1], above)
+            _double_convolution(dim, 2 * skip, skip, out) for skip, out in zip(widths[:-1], above)
         )
         self.mix = conv(width, width, 1)
         self.head = nn.Sequential(conv(width, _HEAD, 1), nn.GELU(), conv(_HEAD, out_channels, 1))
@@ -192,8 +191,6 @@ def _double_convolution(dim: int, n_in: int, n_mid: int, n_out: int) -> nn.Seque
 def _coordinates(input: Tensor) -> Tensor:
     """Return the coordinates of each cell, between 0 and 1, as channels."""
     grid = input.shape[2:]
-    axes = [
-        torch.linspace(0, 1, size, dtype=input.dtype, device=input.device) for size in grid
-    ]
+    axes = [torch.linspace(0, 1, size, dtype=input.dtype, device=input.device) for size in grid]
     made = torch.stack(torch.meshgrid(*axes, indexing="ij"))
     return made.expand(len(input), *made.shape)
