@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklr.datasets import make_darcy
 from sklr.neural_network import LatentSpectralRegressor
 
-X, y = make_darcy(200, size=20, random_state=0)
+X, y = make_darcy(200, size=16, random_state=0)
 train, test = slice(160), slice(160, 200)
 
 # %%
@@ -38,7 +38,7 @@ closed = make_pipeline(components, KernelRidge(kernel="rbf", gamma=gamma, alpha=
 closed.fit(rows[train], y[train].reshape(160, -1))
 found = {
     "network": network.predict(X[test]),
-    "PCA + kernel ridge": closed.predict(rows[test]).reshape(-1, 20, 20),
+    "PCA + kernel ridge": closed.predict(rows[test]).reshape(-1, 16, 16),
 }
 
 
@@ -76,7 +76,7 @@ figure.colorbar(image, ax=axes, shrink=0.6, label="error")
 #
 # The same grounds with more points, for which the network was not made.
 
-X_fine, y_fine = make_darcy(200, size=39, random_state=0)
+X_fine, y_fine = make_darcy(200, size=31, random_state=0)
 error = relative(network.predict(X_fine[test]), y_fine[test])
-print(f"39 x 39: mean relative error {error.mean():.3f}")
+print(f"31 x 31: mean relative error {error.mean():.3f}")
 plt.show()

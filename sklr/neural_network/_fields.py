@@ -36,10 +36,10 @@ def fields_of(
         return X[..., None]
     if X.ndim == dim + 2:
         return X
-    wanted = "2 to 5" if n_dims == "auto" else f"{dim + 1}, or {dim + 2} with channels last"
+    wanted = "2 to 5 axes" if n_dims == "auto" else f"{dim + 1} axes, or {dim + 2} with channels"
     raise ValueError(
-        f"{name} must have {wanted} axes where n_dims={n_dims!r}, the first for samples; got shape "
-        f"{X.shape}"
+        f"{name} must have {wanted} where n_dims={n_dims!r}: samples, the grid, channels last; got "
+        f"shape {X.shape}"
     )
 
 

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklr._torch._batches import refuse_datasets
 from sklr.neural_network._base import TorchEstimator, cosine_factor, training_constraints
-from sklr.neural_network._fields import Units, fields_of, measured, target_form
+from sklr.neural_network._fields import TargetForm, Units, fields_of, measured, target_form
 from sklr.neural_network._input import warn_caller
 from sklr.neural_network._loop import TrainState
 from sklr.neural_network._regressor import TorchRegressorMixin, _r2
@@ -280,6 +280,8 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
                 raise ValueError("X_val and y_val must be given together")
             if X_val is not None:
                 X_val, y_val = self._pairs(X_val, y_val, reset=False, name="y_val")
+                if len(X_val) < 2:
+                    raise ValueError("X_val must have at least 2 samples: one has no R2")
                 validation = X_val, self._scaled(y_val)
             self._fit_network(fields, self._scaled(y), n_out=y.shape[-1], validation=validation)
         return self
@@ -304,6 +306,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         """
         with self._ready_to_train():
             fields, y = self._pairs(X, y, reset=not hasattr(self, "module_"))
+            self._check_count(fields)
             self._fit_one_epoch(fields, self._scaled(y), n_out=y.shape[-1])
         return self
 
@@ -468,12 +471,15 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
             )
         return fields, form.array(y, grid)
 
-    def _check_pairs(self, fields: np.ndarray, form: Any) -> None:
+    def _check_count(self, fields: np.ndarray) -> None:
         if len(fields) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs at least 2 samples for a batch normalisation, got "
                 "n_samples=1"
             )
+
+    def _check_pairs(self, fields: np.ndarray, form: TargetForm) -> None:
+        self._check_count(fields)
         grid = self.grid_shape_
         if not form.is_field and form.shape and len(grid) == 1 and self.spatial_shape is None:
             warn_caller(

@@ -258,7 +258,7 @@ X1 = smooth(6, 12)
         ({"patch_size": [4, 0]}, X2, Y2, "at least 1"),
         ({"width": 6, "n_heads": 4}, X2, Y2, "width=6 and n_heads=4"),
         ({}, X2[:1], Y2[:1], "at least 2 samples.*n_samples=1"),
-        ({"n_dims": 3}, X2, Y2, r"must have 4, or 5 with channels last axes where n_dims=3"),
+        ({"n_dims": 3}, X2, Y2, r"must have 4 axes, or 5 with channels where n_dims=3"),
         ({}, np.zeros((3, 2, 2, 2, 2, 2)), np.zeros(3), "must have 2 to 5 axes"),
         ({"spatial_shape": (3, 5)}, X1, X1, "rows of 15 numbers, or a multiple"),
         ({"spatial_shape": (3, 0)}, X1, X1, "each at least 1"),
@@ -285,6 +285,10 @@ def test_later_fields_are_like_those_of_fit(fitted, darcy):
         fitted.predict(X[:, 0])
     with pytest.raises(ValueError, match="y_val has targets"):
         regressor().fit(X, y, X_val=X, y_val=y.mean(axis=(1, 2)))
+    with pytest.raises(ValueError, match="X_val must have at least 2 samples"):
+        regressor().fit(X, y, X_val=X[:1], y_val=y[:1])
+    with pytest.raises(ValueError, match="at least 2 samples"):
+        regressor().partial_fit(X, y).partial_fit(X[:1], y[:1])
     with pytest.raises(ValueError, match="given together"):
         regressor().fit(X, y, X_val=X)
 
