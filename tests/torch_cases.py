@@ -57,11 +57,21 @@ MODULES = {
         lambda: ours.GrassmannLinear(6, 3, 2).double(), lambda: (normal(5, 6),)
     ),
     "InputScale": Case(lambda: InputScale(2.0), lambda: (normal(5, 4),)),
+    "LatentSpectralModel": Case(
+        lambda: ours.LatentSpectralModel(
+            1, 2, 3, width=4, n_levels=1, n_heads=2, n_basis=2
+        ).double(),
+        lambda: (normal(4, 2, 11),),
+    ),
     "LogEig": Case(ours.LogEig, lambda: (spd(5),), no_forward_mode=OWN_GRADIENT),
     "MMCRLoss": Case(lambda: ours.MMCRLoss(2, 0.1), lambda: (normal(8, 4),)),
     "ManifoldLinearizingLoss": Case(
         lambda: ours.ManifoldLinearizingLoss(max_column_samples=None),
         lambda: (unit(6, 3), unit(6, 3, seed=1)),
+    ),
+    "NeuralSpectralBlock": Case(
+        lambda: ours.NeuralSpectralBlock(2, 4, (2, 3), n_basis=3, n_heads=2).double(),
+        lambda: (normal(3, 4, 4, 6),),
     ),
     "OrderedConv2d": Case(
         lambda: ours.OrderedConv2d(2, 5, 3, padding=1).double(), lambda: (normal(4, 2, 5, 5),)

@@ -53,6 +53,14 @@ DECLARED = {
             "rows": BATCHES,
         },
     ),
+    "LatentSpectralRegressor": dict(
+        scale=same(1e-5),
+        shift=same(1e-5),
+        why_not={
+            **dict.fromkeys(("columns", "sign", "rotation", "units"), NETWORK),
+            "rows": BATCHES,
+        },
+    ),
     "MaestroClassifier": dict(
         names_of_classes=same(0),
         why_not={

@@ -1,0 +1,173 @@
+"""Fields on grids: what the axes of an array mean, and the units in which a network sees them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+# Where a cell of the input hardly varies, its scale is this share of its channel's.
+_LEAST_SHARE = 0.01
+
+
+def fields_of(
+    X: np.ndarray, n_dims: int | str, spatial_shape: Sequence[int] | None, name: str
+) -> np.ndarray:
+    """Return input as fields of shape (n, ..., channels), whose axes between are those of the grid.
+
+    Raises
+    ------
+    ValueError
+        The array has another number of axes than `n_dims`, or rows of another length than
+        `spatial_shape`.
+    """
+    if spatial_shape is not None:
+        n_cells = math.prod(spatial_shape)
+        if X.ndim != 2 or X.shape[1] % n_cells:
+            raise ValueError(
+                f"with spatial_shape={tuple(spatial_shape)} {name} must have rows of "
+                f"{n_cells} numbers, or a multiple (channels last), got shape {X.shape}"
+            )
+        return X.reshape(len(X), *spatial_shape, -1)
+    dim = min(3, max(1, X.ndim - 1 - (X.ndim > 3))) if n_dims == "auto" else int(n_dims)
+    if X.ndim == dim + 1:
+        return X[..., None]
+    if X.ndim == dim + 2:
+        return X
+    wanted = "2 to 5 axes" if n_dims == "auto" else f"{dim + 1} axes, or {dim + 2} with channels"
+    raise ValueError(
+        f"{name} must have {wanted} where n_dims={n_dims!r}: samples, the grid, channels last; got "
+        f"shape {X.shape}"
+    )
+
+
+@dataclass(frozen=True)
+class TargetForm:
+    """What targets look like: a field on the grid of the input, or numbers of the whole field.
+
+    Attributes
+    ----------
+    is_field : bool
+        Whether each cell has a target.
+    shape : tuple of int
+        Of a field () or (channels,), of numbers () or (k,).
+    flat : bool
+        Whether fields are given as rows.
+    """
+
+    is_field: bool
+    shape: tuple[int, ...]
+    flat: bool = False
+
+    @property
+    def n_channels(self) -> int:
+        return math.prod(self.shape)
+
+    def array(self, y: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
+        """Return targets of shape (n, ..., channels), or (n, k)."""
+        return y.reshape(len(y), *(grid if self.is_field else ()), self.n_channels)
+
+    def given(self, y: np.ndarray) -> np.ndarray:
+        """Return an array of that shape as targets were given."""
+        if self.is_field and not self.flat:
+            return y.reshape(*y.shape[:-1], *self.shape)
+        return y.reshape(len(y), -1) if self.flat or self.shape else y.reshape(len(y))
+
+
+def target_form(
+    y: np.ndarray, grid: tuple[int, ...], *, flat: bool, numbers: bool, name: str
+) -> TargetForm:
+    """Return what targets for input on a grid are.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n, ...)
+        Targets.
+    grid : tuple of int
+        Cells of the input along each axis.
+    flat : bool
+        Whether fields are given as rows.
+    numbers : bool
+        Whether rows of another length than the grid's are numbers; else they are refused.
+    name : str
+        For messages.
+
+    Raises
+    ------
+    ValueError
+        The targets are on another grid.
+    """
+    shape = y.shape[1:]
+    if not shape:
+        return TargetForm(False, ())
+    n_cells = math.prod(grid)
+    if flat and len(shape) == 1 and shape[0] % n_cells == 0:
+        return TargetForm(True, (shape[0] // n_cells,), flat=True)
+    if shape[: len(grid)] == grid and len(shape) <= len(grid) + 1:
+        return TargetForm(True, shape[len(grid) :])
+    if len(shape) == 1 and numbers:
+        return TargetForm(False, shape)
+    raise ValueError(
+        f"{name} has targets of shape {shape}, but the fields of X are on a grid of {grid}: a "
+        f"target is a field of shape {grid} or {(*grid, 'channels')} on the same grid, or a number "
+        f"of the whole field, of shape (n,){' or (n, k)' if numbers else ''}. Interpolate one of "
+        "them to the grid of the other"
+    )
+
+
+@dataclass
+class Units:
+    """Mean and scale of fields: of each cell, or of each channel."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+    def scaled(self, values: np.ndarray) -> np.ndarray:
+        scale = np.where(self.scale > 0, self.scale, 1.0)
+        return np.where(self.scale > 0, (values - self.mean) / scale, 0.0)
+
+    def unscaled(self, values: np.ndarray) -> np.ndarray:
+        return values * self.scale + self.mean
+
+
+def measured(
+    values: np.ndarray, normalize: str | None, *, is_input: bool, has_cells: bool = True
+) -> Units:
+    """Return the units of fields (n, ..., channels), or of numbers (n, k).
+
+    Where targets do not vary their scale is 0, and so is all that is predicted beside the mean.
+    Where input does not vary in a cell, it has the scale of its channel, or 1.
+    """
+    if normalize is None:
+        return Units(np.zeros(values.shape[-1]), np.ones(values.shape[-1]))
+    whole = tuple(range(values.ndim - 1))
+    by_channel = _mean_and_spread(values, whole)
+    if normalize == "channel" or not has_cells:
+        mean, scale = by_channel
+    else:
+        mean, scale = _mean_and_spread(values, (0,))
+        if is_input:
+            scale = np.maximum(scale, _LEAST_SHARE * by_channel[1])
+    if is_input:
+        scale = np.where(scale > 0, scale, 1.0)
+    return Units(mean, scale)
+
+
+def _mean_and_spread(values: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    mean = values.mean(axis=axes)
+    rest = np.abs(values - mean)
+    largest = rest.max(axis=axes)
+    safe = np.where(largest > 0, largest, 1.0)
+    spread = safe * np.sqrt(((rest / safe) ** 2).mean(axis=axes))
+    # What rounding leaves of a constant far from zero is no spread.
+    constant = spread <= 8 * np.finfo(np.float64).eps * np.abs(mean)
+    return mean, np.where(constant | (largest == 0), 0.0, spread)
+
+
+def relative_errors(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return the norm of the error of each sample over the norm of its target."""
+    error = np.linalg.norm((found - wanted).reshape(len(wanted), -1), axis=1)
+    size = np.linalg.norm(wanted.reshape(len(wanted), -1), axis=1)
+    return error / np.where(size > 0, size, 1.0)

@@ -1,0 +1,302 @@
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from sklearn.model_selection import GridSearchCV
+
+torch = pytest.importorskip("torch", reason="needs the extra torch")
+
+from sklr.datasets import make_darcy  # noqa: E402
+from sklr.neural_network import LatentSpectralRegressor  # noqa: E402
+from sklr.neural_network._fields import relative_errors  # noqa: E402
+
+SMALL = {"width": 4, "n_levels": 1, "n_basis": 3, "max_iter": 2, "random_state": 0}
+
+
+def regressor(**options):
+    return LatentSpectralRegressor(**SMALL | options)
+
+
+def smooth(n, *grid, channels=None, seed=0):
+    """Random waves, of which no cell is constant."""
+    rng = np.random.default_rng(seed)
+    shape = (n, *grid) if channels is None else (n, *grid, channels)
+    out = rng.normal(size=shape)
+    for axis in range(1, 1 + len(grid)):
+        out = out + np.roll(out, 1, axis=axis) + np.roll(out, -1, axis=axis)
+    return out
+
+
+@pytest.fixture(scope="module")
+def darcy():
+    return make_darcy(40, size=12, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def fitted(darcy):
+    return regressor(max_iter=30, learning_rate=0.01).fit(*darcy)
+
+
+@pytest.mark.parametrize(
+    "x_shape, y_shape, options",
+    [
+        ((9,), (9,), {}),
+        ((9,), (9, 2), {}),
+        ((9, 3), (9,), {"n_dims": 1}),
+        ((9,), (), {}),
+        ((7, 10), (7, 10), {}),
+        ((7, 10), (7, 10, 1), {}),
+        ((7, 10), (3,), {}),
+        ((7, 10, 2), (7, 10, 3), {}),
+        ((4, 5, 6), (4, 5, 6), {"n_dims": 3}),
+        ((4, 5, 6, 2), (4, 5, 6), {}),
+        ((70,), (70,), {"spatial_shape": (7, 10)}),
+        ((140,), (70,), {"spatial_shape": (7, 10)}),
+        ((70,), (7, 10), {"spatial_shape": (7, 10)}),
+        ((70,), (140,), {"spatial_shape": (7, 10)}),
+    ],
+)
+@pytest.mark.parametrize("normalize", ["channel", "pointwise", None])
+def test_layouts(x_shape, y_shape, options, normalize):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(5, *x_shape)), rng.normal(size=(5, *y_shape))
+    model = regressor(normalize=normalize, max_iter=1, **options).fit(X, y)
+    assert model.predict(X).shape == y.shape
+    assert np.isfinite(model.predict(X)).all() and np.isfinite(model.score(X, y))
+
+
+def test_flat_rows_are_the_fields(darcy):
+    X, y = darcy
+    wanted = regressor().fit(X, y)
+    flat = regressor(spatial_shape=(12, 12)).fit(X.reshape(40, -1), y.reshape(40, -1))
+    np.testing.assert_array_equal(
+        flat.predict(X.reshape(40, -1)).reshape(y.shape), wanted.predict(X)
+    )
+    assert flat.score(X.reshape(40, -1), y.reshape(40, -1)) == wanted.score(X, y)
+
+
+def test_few_samples_are_learnt_by_heart(darcy):
+    X, y = darcy[0][:4], darcy[1][:4]
+    model = LatentSpectralRegressor(8, n_levels=1, max_iter=200, random_state=0).fit(X, y)
+    assert relative_errors(model.predict(X), y).max() < 0.05
+
+
+def test_the_loss_falls_and_is_the_relative_error(darcy, fitted):
+    curve = fitted.loss_curve_
+    assert np.mean(curve[-3:]) < 0.5 * np.mean(curve[:3])
+    X, y = darcy
+    mean_field = relative_errors(np.full_like(y, y.mean()), y).mean()
+    assert_allclose(fitted._usual_error, mean_field, rtol=1e-10)
+    assert fitted.score(X, y) > 0.9
+
+
+@pytest.mark.parametrize("units", [1e-6, 1e6])
+def test_units_do_not_matter(darcy, fitted, units):
+    X, y = darcy
+    other = regressor(max_iter=30, learning_rate=0.01).fit(X * units, y / units)
+    assert_allclose(other.predict(X * units) * units, fitted.predict(X), rtol=2e-2, atol=2e-4)
+
+
+def test_targets_far_from_zero(darcy):
+    X, y = darcy
+    options = {"max_iter": 10, "learning_rate": 0.01, "loss": "squared_error"}
+    near = regressor(**options).fit(X, y).predict(X)
+    far = regressor(**options).fit(X, y + 1e9).predict(X)
+    assert_allclose(far - 1e9, near, atol=3e-4)  # of .03: y has 7 digits left
+    relative = regressor(max_iter=30, learning_rate=0.01).fit(X, y + 1e9)
+    assert relative.score(X, y + 1e9) > 0.9
+
+
+def test_predictions_do_not_depend_on_what_else_is_asked(darcy, fitted):
+    X, _ = darcy
+    whole = fitted.predict(X)
+    assert_allclose(fitted.predict(X[[5, 3]]), whole[[5, 3]], atol=1e-5 * np.abs(whole).max())
+
+
+def test_pointwise_units_are_those_of_the_training_data(darcy):
+    X, y = darcy
+    model = regressor(normalize="pointwise").fit(X[:30], y[:30])
+    assert_allclose(model.y_mean_[..., 0], y[:30].mean(axis=0), atol=1e-15)
+    assert_allclose(model.y_scale_[..., 0], y[:30].std(axis=0), atol=1e-12)
+    boundary = np.zeros((12, 12), bool)
+    boundary[[0, -1]] = boundary[:, [0, -1]] = True
+    assert (model.predict(X)[:, boundary] == 0).all()  # constant there
+
+
+def test_another_grid(darcy, fitted):
+    X, y = make_darcy(6, size=17, random_state=3)
+    assert fitted.predict(X).shape == y.shape
+    assert fitted.score(X, y) > 0.5
+    pointwise = regressor(normalize="pointwise").fit(*darcy)
+    with pytest.raises(ValueError, match=r"grid of \(17, 17\).*fitted on \(12, 12\)"):
+        pointwise.predict(X)
+
+
+def test_another_grid_of_one_dimension_needs_n_dims():
+    X = smooth(6, 16)
+    with pytest.raises(ValueError, match="X has 8 features"):
+        regressor().fit(X, X).predict(X[:, ::2])
+    assert regressor(n_dims=1).fit(X, X).predict(X[:, ::2]).shape == (6, 8)
+
+
+def test_constant_targets_are_predicted_exactly():
+    X = smooth(8, 10)
+    with pytest.warns(UserWarning, match="y is the same in all samples"):
+        model = regressor().fit(X, np.full((8, 10), 3.7))
+    assert_allclose(model.predict(X), 3.7, rtol=1e-15)
+    with pytest.warns(UserWarning, match="y is the same"):
+        model = regressor(normalize="pointwise").fit(X, np.tile(X[0], (8, 1)))
+    assert_allclose(model.predict(X), np.tile(X[0], (8, 1)), rtol=1e-15)
+
+
+def test_constant_input_gives_the_mean():
+    y = smooth(30, 10)
+    with pytest.warns(UserWarning, match="all fields of X are equal"):
+        model = regressor(max_iter=20).fit(np.ones((30, 10)), y)
+    found = model.predict(np.ones((2, 10)))
+    assert np.isfinite(found).all() and np.ptp(found, axis=0).max() == 0
+
+
+def test_a_film_goes_on_by_itself():
+    """Waves that travel: each step makes one frame, from the last two."""
+    t, x = np.arange(8), np.arange(16)
+    phase = np.random.default_rng(0).uniform(0, 6, 40)[:, None, None]
+    film = np.sin(phase + 2 * np.pi * (x[:, None] - t) / 16)
+    X, y = film[..., :2], film[..., 2:5]
+    model = regressor(n_dims=1, n_rollout_steps=3, max_iter=60, learning_rate=0.01).fit(X, y)
+    assert model.predict(X).shape == y.shape
+    assert model.score(X, y) > 0.9
+    on = model.rollout(X, 6)
+    assert on.shape == (40, 16, 6)
+    assert_allclose(on[..., :3], model.predict(X), atol=1e-6)
+    assert relative_errors(on, film[..., 2:8]).mean() < 0.3
+    # By hand: predictions become frames.
+    one = model.rollout(X, 1)
+    hand = model.rollout(np.concatenate([X[..., 1:], one], axis=-1), 1)
+    assert_allclose(hand, on[..., 1:2], atol=1e-5)
+
+
+def test_units_of_frames_are_shared_between_steps():
+    film = smooth(10, 9, channels=5) * [1, 1, 1, 100, 100]
+    model = regressor(n_dims=1, n_rollout_steps=2).fit(film[..., :3], film[..., 3:])
+    assert model.y_scale_[0] == model.y_scale_[1]
+
+
+def test_rollout_refuses_what_cannot_go_on(darcy, fitted):
+    X, y = darcy
+    assert fitted.rollout(X[:2], 3).shape == (2, 12, 12, 3)
+    with pytest.raises(ValueError, match="n_steps must be an integer of at least 1, got 0"):
+        fitted.rollout(X, 0)
+    numbers = regressor().fit(X, y.mean(axis=(1, 2)))
+    with pytest.raises(ValueError, match="these are numbers"):
+        numbers.rollout(X, 2)
+    two = np.stack([y, y], axis=-1)
+    with pytest.raises(ValueError, match="a step makes 2 channels, and the next one takes 1"):
+        regressor().fit(X, two).rollout(X, 2)
+    with pytest.raises(ValueError, match="multiple of 3 channels"):
+        regressor(n_rollout_steps=3).fit(X, two)
+
+
+def test_early_stopping_and_validation_data(darcy):
+    X, y = darcy
+    model = regressor(early_stopping=True, n_iter_no_change=2, tol=10.0, max_iter=9).fit(X, y)
+    assert model.n_iter_ == 3 == len(model.validation_scores_)
+    given = regressor().fit(X, y, X_val=X[:9], y_val=y[:9])
+    assert_allclose(given.validation_scores_[-1], given.score(X[:9], y[:9]), rtol=1e-4)
+
+
+def test_partial_fit_goes_on(darcy):
+    X, y = darcy
+    model = regressor(learning_rate=0.01)
+    for _ in range(8):
+        model.partial_fit(X, y)
+    assert model.n_iter_ == 8 and model.loss_curve_[-1] < model.loss_curve_[0]
+    with pytest.raises(ValueError, match="n_basis was 3"):
+        model.set_params(n_basis=4).partial_fit(X, y)
+
+
+def test_pickles_grids_and_seeds(darcy, fitted):
+    X, y = darcy
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.predict(X), fitted.predict(X))
+    state = torch.random.get_rng_state()
+    search = GridSearchCV(regressor(), {"width": [4, 8], "n_tokens": [2]}, cv=2).fit(X, y)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert np.isfinite(search.best_score_)
+    assert regressor().fit(X, y).loss_curve_ == regressor().fit(X, y).loss_curve_
+
+
+def test_what_auto_becomes():
+    def resolved(*grid, **options):
+        model = LatentSpectralRegressor(**options)
+        model._resolve(grid)
+        return model.patch_size_, model.n_levels_, model.n_heads_
+
+    assert resolved(32, 32) == ((4, 4), 3, 8)
+    assert resolved(421, 421) == ((4, 4), 4, 8)
+    assert resolved(6) == ((3,), 1, 8)
+    assert resolved(1) == ((1,), 1, 8)
+    assert resolved(12, 40, width=12) == ((4, 4), 1, 6)
+    assert resolved(32, patch_size=8) == ((8,), 2, 8)
+
+
+X2, Y2 = smooth(6, 8, 10), smooth(6, 8, 10, seed=1)
+X1 = smooth(6, 12)
+
+
+@pytest.mark.parametrize(
+    "options, X, y, message",
+    [
+        ({}, X2, Y2[:, :, :8], r"y has targets of shape \(8, 8\), but .* grid of \(8, 10\)"),
+        ({"n_dims": 1}, X1, X1[:, :7], r"shape \(7,\).*grid of \(12,\)"),
+        ({}, X1, np.zeros((6, 7, 2)), r"shape \(7, 2\)"),
+        ({}, X2, Y2[:5], "inconsistent numbers of samples"),
+        ({"patch_size": 9}, X2, Y2, r"patch_size=9 is larger than the grid of X, \(8, 10\)"),
+        ({"patch_size": (4, 4, 4)}, X2, Y2, "one for each of 2 axes"),
+        ({"patch_size": [4, 0]}, X2, Y2, "at least 1"),
+        ({"width": 6, "n_heads": 4}, X2, Y2, "width=6 and n_heads=4"),
+        ({}, X2[:1], Y2[:1], "at least 2 samples.*n_samples=1"),
+        ({"n_dims": 3}, X2, Y2, r"must have 4 axes, or 5 with channels where n_dims=3"),
+        ({}, np.zeros((3, 2, 2, 2, 2, 2)), np.zeros(3), "must have 2 to 5 axes"),
+        ({"spatial_shape": (3, 5)}, X1, X1, "rows of 15 numbers, or a multiple"),
+        ({"spatial_shape": (3, 0)}, X1, X1, "each at least 1"),
+        ({"spatial_shape": (3, 4), "n_dims": 1}, X1, X1, "contradict each other"),
+        ({"batch_size": 1, "patch_size": 1}, X1[:, :2], X1[:, :2], "one number a channel"),
+        ({"patch_sizes": 1}, X1, X1, "unexpected keyword"),
+        ({}, np.where(X2 > 3, np.nan, X2), Y2, "NaN"),
+        ({}, X2, np.where(Y2 > 3, np.inf, Y2), "y contains infinity"),
+        ({"loss": "l1"}, X2, Y2, "'loss' parameter"),
+    ],
+)
+def test_bad_input(options, X, y, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        regressor(**options).fit(X, y)
+
+
+def test_later_fields_are_like_those_of_fit(fitted, darcy):
+    X, y = darcy
+    with pytest.raises(ValueError, match="2 dimensions and 2 channels"):
+        fitted.predict(np.stack([X, X], axis=-1))
+    with pytest.raises(ValueError, match=r"grid of \(2, 2\), which is smaller than a patch"):
+        fitted.predict(X[:, :2, :2])
+    with pytest.raises(ValueError, match="1 dimensions"):
+        fitted.predict(X[:, 0])
+    with pytest.raises(ValueError, match="y_val has targets"):
+        regressor().fit(X, y, X_val=X, y_val=y.mean(axis=(1, 2)))
+    with pytest.raises(ValueError, match="X_val must have at least 2 samples"):
+        regressor().fit(X, y, X_val=X[:1], y_val=y[:1])
+    with pytest.raises(ValueError, match="at least 2 samples"):
+        regressor().partial_fit(X, y).partial_fit(X[:1], y[:1])
+    with pytest.raises(ValueError, match="given together"):
+        regressor().fit(X, y, X_val=X)
+
+
+def test_rows_that_are_no_field_are_numbers_with_a_warning():
+    with pytest.warns(UserWarning, match="y has 5 columns and X 12"):
+        model = regressor().fit(X1, X1[:, :5])
+    assert model.predict(X1).shape == (6, 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        regressor().fit(X1, X1[:, 0])
