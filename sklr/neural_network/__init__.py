@@ -6,6 +6,7 @@ from sklr.neural_network._compressed import CompressedClassifier
 from sklr.neural_network._eeg_spdnet import EEGSPDNetClassifier
 from sklr.neural_network._grassmann import GrassmannClassifier
 from sklr.neural_network._koopman import InformationKoopman
+from sklr.neural_network._lie import LieGroupConvClassifier
 from sklr.neural_network._maestro import MaestroClassifier
 from sklr.neural_network._maestro_display import SizeCurveDisplay
 from sklr.neural_network._manifold_clustering import ManifoldLinearizingClustering
@@ -22,6 +23,7 @@ __all__ = [
     "GrassmannClassifier",
     "InformationKoopman",
     "LatentQuantizationFilter",
+    "LieGroupConvClassifier",
     "MMCR",
     "MaestroClassifier",
     "ManifoldLinearizingClustering",
