@@ -338,8 +338,8 @@ width)
         found = out[0] if isinstance(out, tuple) else out
         if found.ndim > 2 and 0 in found.shape[1:]:
             raise ValueError(
-                f"Found array with 0 feature(s) (shape={found.shape}) while a minimum of 1 is "
-                "required."
+                f"Found array with 0 feature(s) (shape={found.shape[:2]}) while a minimum of 1 is "
+                f"required: images of shape {found.shape[1:]} have no pixels."
             )
         shape = self._image_shape_of(found)
         known = getattr(self, "_sample_shape", None)
@@ -487,9 +487,8 @@ def _mapped(images: np.ndarray, H: np.ndarray) -> np.ndarray:
     # affine_transform asks where each place (row, column) of the result comes from.
     back = np.linalg.inv(H)[::-1, ::-1]
     middle = (np.array(images.shape[2:]) - 1) / 2
-    out = np.empty_like(images)
-    for image, mapped in zip(
-        images.reshape(-1, *images.shape[2:]), out.reshape(-1, *images.shape[2:])
-    ):
-        affine_transform(image, back, offset=middle - back @ middle, output=mapped, order=1)
-    return out
+    planes = images.reshape(-1, *images.shape[2:])
+    out = np.empty_like(planes)
+    for plane, mapped in zip(planes, out):
+        affine_transform(plane, back, offset=middle - back @ middle, output=mapped, order=1)
+    return out.reshape(images.shape)

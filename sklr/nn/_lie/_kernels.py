@@ -25,11 +25,11 @@ def check_elements(elements: Any, name: str = "elements") -> np.ndarray:
     elements = np.asarray(elements, dtype=np.float64)
     if elements.ndim != 3 or elements.shape[1:] != (2, 2) or not len(elements):
         raise ValueError(f"{name} must have shape (n_elements, 2, 2), got {elements.shape}")
+    if not np.isfinite(elements).all():
+        raise ValueError(f"{name} must be finite")
     det = np.linalg.det(elements)
-    if not np.isfinite(elements).all() or not (det > 0).all():
-        raise ValueError(
-            f"{name} must be finite matrices of positive determinant, the least is {det.min():.3g}"
-        )
+    if not (det > 0).all():
+        raise ValueError(f"{name} must have positive determinants, the least is {det.min():.3g}")
     return elements
 
 
