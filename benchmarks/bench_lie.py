@@ -34,7 +34,7 @@ from sklr.nn import GroupConv2d, RandomAffine2d  # noqa: E402
 
 TEST = slice(3000, 3600)
 # Images of a class -> epochs of LieGroupConvClassifier.
-SIZES = {20: 30, 100: 15}
+SIZES = {20: 30, 100: 10}
 OURS = {
     "so2": {},
     "so2, 60 degrees": {"max_angle": 60.0},
