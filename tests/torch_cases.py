@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from sklr import nn as ours
+from sklr.geometry import sample_group
 from sklr.nn import optim
 from sklr.nn._spd._layers import CovariancePooling, InputScale
 from sklr.nn._standardize import Standardize
@@ -44,6 +45,7 @@ def standardize():
     return made
 
 
+QUARTERS = sample_group("gl2", 4, random_state=0)
 OWN_GRADIENT = "a gradient of its own, for backward passes only"
 STATISTICS = "statistics of the whole batch"
 DRAWS = "draws random numbers"
@@ -53,15 +55,23 @@ MODULES = {
     "CovariancePooling": Case(CovariancePooling, lambda: (normal(5, 3, 20),)),
     "FeatureDropout": Case(ours.FeatureDropout, lambda: (normal(5, 4),), no_vmap=DRAWS),
     "GaussianNoise": Case(ours.GaussianNoise, lambda: (normal(5, 4),), no_vmap=DRAWS),
+    "GlobalGroupPool": Case(ours.GlobalGroupPool, lambda: (normal(5, 2, 3, 4, 4),)),
     "GrassmannLinear": Case(
         lambda: ours.GrassmannLinear(6, 3, 2).double(), lambda: (normal(5, 6),)
     ),
+    "GroupConv2d": Case(
+        lambda: ours.GroupConv2d(QUARTERS, 2, 3, 3, padding=1).double(),
+        lambda: (normal(2, 2, 4, 5, 5),),
+    ),
+    "GroupPool2d": Case(ours.GroupPool2d, lambda: (normal(2, 2, 4, 5, 6),)),
     "InputScale": Case(lambda: InputScale(2.0), lambda: (normal(5, 4),)),
     "LatentSpectralModel": Case(
         lambda: ours.LatentSpectralModel(
             1, 2, 3, width=4, n_levels=1, n_heads=2, n_basis=2
         ).double(),
         lambda: (normal(4, 2, 11),),
+    "LiftingConv2d": Case(
+        lambda: ours.LiftingConv2d(QUARTERS, 2, 3, 3).double(), lambda: (normal(2, 2, 5, 5),)
     ),
     "LogEig": Case(ours.LogEig, lambda: (spd(5),), no_forward_mode=OWN_GRADIENT),
     "MMCRLoss": Case(lambda: ours.MMCRLoss(2, 0.1), lambda: (normal(8, 4),)),

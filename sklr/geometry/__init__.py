@@ -26,6 +26,7 @@ from sklr.geometry._neighbors_graph import (
     nearest_neighbors,
     neighbors_graph,
 )
+from sklr.geometry._polar import polar_exp, polar_log, sample_group
 from sklr.geometry._random_subspace import RandomSubspace
 from sklr.geometry._spd import mean_riemann, tangent_space
 
@@ -48,6 +49,9 @@ __all__ = [
     "mean_riemann",
     "nearest_neighbors",
     "neighbors_graph",
+    "polar_exp",
+    "polar_log",
+    "sample_group",
     "tangent_frames",
     "tangent_space",
     "vector_diffusion",

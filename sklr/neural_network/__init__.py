@@ -7,6 +7,7 @@ from sklr.neural_network._eeg_spdnet import EEGSPDNetClassifier
 from sklr.neural_network._grassmann import GrassmannClassifier
 from sklr.neural_network._koopman import InformationKoopman
 from sklr.neural_network._latent_spectral import LatentSpectralRegressor
+from sklr.neural_network._lie import LieGroupConvClassifier
 from sklr.neural_network._maestro import MaestroClassifier
 from sklr.neural_network._maestro_display import SizeCurveDisplay
 from sklr.neural_network._manifold_clustering import ManifoldLinearizingClustering
@@ -24,6 +25,7 @@ __all__ = [
     "InformationKoopman",
     "LatentQuantizationFilter",
     "LatentSpectralRegressor",
+    "LieGroupConvClassifier",
     "MMCR",
     "MaestroClassifier",
     "ManifoldLinearizingClustering",

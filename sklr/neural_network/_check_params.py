@@ -57,6 +57,13 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
         "dtype": "float64",
     },
     "LatentQuantizationFilter": {"n_bits": 8, "hidden_layer_sizes": (16,), "max_iter": 5},
+    "LieGroupConvClassifier": {
+        "n_channels": 2,
+        "n_group_samples": 4,
+        "n_blocks": 1,
+        "max_iter": 5,
+        "batch_size": 512,
+    },
     # Small networks, few epochs, batches that the suite's few samples fill.
     "MMCR": {"n_components": 4, "projector": (8, 4), "batch_size": 8, "n_views": 2, "max_iter": 3},
     "ManifoldLinearizingClustering": {

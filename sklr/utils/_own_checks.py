@@ -359,11 +359,11 @@ class _Epochs:
 
 
 def check_epochs(estimator: Any) -> None:
-    """Estimators of trials take ``mne.Epochs``; estimators of matrices or tables need not."""
+    """Estimators of trials take ``mne.Epochs``; those of matrices, tables or images need not."""
     tags = get_tags(estimator)
     if not tags.input_tags.three_d_array or tags.input_tags.two_d_array:
         return
-    if getattr(type(estimator), "_takes_spd", False):
+    if getattr(type(estimator), "_takes_spd", False) or hasattr(type(estimator), "_lift_table"):
         return
     X, y = make_check_data(estimator)
     epochs = _Epochs(X)

@@ -59,6 +59,13 @@ DECLARED = {
         why_not={
             **dict.fromkeys(("columns", "sign", "rotation", "units"), NETWORK),
             "rows": BATCHES,
+    "LieGroupConvClassifier": dict(
+        rows=same(1e-6),
+        scale=same(1e-6),
+        names_of_classes=same(0),
+        why_not={
+            **dict.fromkeys(("columns", "rotation", "sign", "shift", "mixing"), NETWORK),
+            "order_of_classes": "first weights are drawn for each class",
         },
     ),
     "MaestroClassifier": dict(

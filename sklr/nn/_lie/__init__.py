@@ -1,0 +1,1 @@
+"""Convolutions over the plane and a group of its linear maps."""
