@@ -70,6 +70,7 @@ MODULES = {
             1, 2, 3, width=4, n_levels=1, n_heads=2, n_basis=2
         ).double(),
         lambda: (normal(4, 2, 11),),
+    ),
     "LiftingConv2d": Case(
         lambda: ours.LiftingConv2d(QUARTERS, 2, 3, 3).double(), lambda: (normal(2, 2, 5, 5),)
     ),

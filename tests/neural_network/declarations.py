@@ -59,6 +59,8 @@ DECLARED = {
         why_not={
             **dict.fromkeys(("columns", "sign", "rotation", "units"), NETWORK),
             "rows": BATCHES,
+        },
+    ),
     "LieGroupConvClassifier": dict(
         rows=same(1e-6),
         scale=same(1e-6),
