@@ -531,12 +531,12 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
                 f"patch_size must be a number of cells, or one for each of {len(grid)} axes, all "
                 f"at least 1, got {self.patch_size!r}"
             )
-        if any(size < side for size, side in zip(grid, sides)):
+        self.patch_size_ = tuple(int(side) for side in sides)
+        if any(size < side for size, side in zip(grid, self.patch_size_)):
             raise ValueError(
                 f"patch_size={self.patch_size} is larger than the grid of X, {grid}: give at most "
                 f"{shortest}"
             )
-        self.patch_size_ = tuple(int(side) for side in sides)
         levels = self.n_levels
         if isinstance(levels, str):
             patches = min(size // side for size, side in zip(grid, self.patch_size_))
