@@ -166,6 +166,21 @@ def _mean_and_spread(values: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndar
     return mean, np.where(constant | (largest == 0), 0.0, spread)
 
 
+def resampled(fields: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
+    """Return fields (n, ..., channels) on another grid between the same corners, linearly."""
+    for axis, size in enumerate(grid, start=1):
+        there = fields.shape[axis]
+        if there == size:
+            continue
+        at = np.linspace(0, there - 1, size)
+        before = np.minimum(at.astype(int), max(there - 2, 0))
+        after = np.minimum(before + 1, there - 1)
+        share = (at - before).reshape(-1, *[1] * (fields.ndim - axis - 1))
+        low, high = fields.take(before, axis=axis), fields.take(after, axis=axis)
+        fields = low * (1 - share) + high * share
+    return fields
+
+
 def relative_errors(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Return the norm of the error of each sample over the norm of its target."""
     error = np.linalg.norm((found - wanted).reshape(len(wanted), -1), axis=1)

@@ -13,7 +13,14 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklr._torch._batches import refuse_datasets
 from sklr.neural_network._base import TorchEstimator, cosine_factor, training_constraints
-from sklr.neural_network._fields import TargetForm, Units, fields_of, measured, target_form
+from sklr.neural_network._fields import (
+    TargetForm,
+    Units,
+    fields_of,
+    measured,
+    resampled,
+    target_form,
+)
 from sklr.neural_network._input import warn_caller
 from sklr.neural_network._loop import TrainState
 from sklr.neural_network._regressor import TorchRegressorMixin, _r2
@@ -63,7 +70,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         The grid, where samples are rows of all its cells (channels last).
     normalize : {"pointwise", "channel"} or None, default="channel"
         Whether mean and standard deviation of input and targets are of each cell or of each
-        channel. Only with the latter, or with None, other grids are taken after ``fit``.
+        channel.
     loss : {"auto", "relative_l2", "squared_error"}, default="auto"
         Norm of the error of a field over the norm of the field, or the squared error. "auto" is
         the first for fields, the second for numbers.
@@ -125,8 +132,8 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
     Notes
     -----
     An epoch costs O(n_samples * cells * width ** 2). Batch normalisation sees no weights, so
-    ``fit`` takes none. On another grid than in training the result is approximate: convolutions
-    and patches see another length.
+    ``fit`` takes none. Fields on another grid than in training are interpolated linearly to that
+    one, between the first and the last point of each axis, and predictions back.
 
     References
     ----------
@@ -178,6 +185,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         ),
     }
     _own_names = ("patch_size",)
+    _is_table: bool
     _auto_batch_size = 20
     _network_parameters = (
         "width",
@@ -280,8 +288,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
                 raise ValueError("X_val and y_val must be given together")
             if X_val is not None:
                 X_val, y_val = self._pairs(X_val, y_val, reset=False, name="y_val")
-                if len(X_val) < 2:
-                    raise ValueError("X_val must have at least 2 samples: one has no R2")
+                self._check_training(X_val, "X_val")
                 validation = X_val, self._scaled(y_val)
             self._fit_network(fields, self._scaled(y), n_out=y.shape[-1], validation=validation)
         return self
@@ -306,7 +313,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         """
         with self._ready_to_train():
             fields, y = self._pairs(X, y, reset=not hasattr(self, "module_"))
-            self._check_count(fields)
+            self._check_training(fields)
             self._fit_one_epoch(fields, self._scaled(y), n_out=y.shape[-1])
         return self
 
@@ -316,7 +323,8 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...) or (n_samples, ..., n_channels)
-            Fields; on another grid than in ``fit`` unless `normalize` is "pointwise".
+            Fields, also on another grid than in ``fit``: they are interpolated to that grid, and
+            the predictions back.
 
         Returns
         -------
@@ -374,7 +382,8 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, fields, dtype=np.float64)
         # In units of the training targets, in which no square overflows.
-        found, y = ((part - self.y_mean_) / self._unit for part in (self._predicted(fields), y))
+        middle = self.y_mean_.reshape(-1, y.shape[-1]).mean(axis=0)
+        found, y = ((part - middle) / self._unit for part in (self._predicted(fields), y))
         if not self._form.is_field:
             scale = np.where(self.y_scale_ > 0, self.y_scale_ / self._unit, 1.0)
             return _r2(y / scale, found / scale, sample_weight)
@@ -411,15 +420,6 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
                 f"X has fields of {len(grid)} dimensions and {n_channels} channels, shape "
                 f"{given.shape}, but {type(self).__name__} was fitted on fields of "
                 f"{len(self.grid_shape_)} dimensions and {self._n_channels} channels"
-            )
-        if grid != self.grid_shape_ and self.normalize == "pointwise":
-            raise ValueError(
-                f"X is on a grid of {grid}, but {type(self).__name__} was fitted on "
-                f"{self.grid_shape_}, with means of each cell: normalize='channel' takes others"
-            )
-        if any(size < side for size, side in zip(grid, self.patch_size_)):
-            raise ValueError(
-                f"X is on a grid of {grid}, which is smaller than a patch, {self.patch_size_}"
             )
         return fields
 
@@ -471,15 +471,20 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
             )
         return fields, form.array(y, grid)
 
-    def _check_count(self, fields: np.ndarray) -> None:
+    def _check_training(self, fields: np.ndarray, name: str = "X") -> None:
+        if fields.shape[1:-1] != self.grid_shape_:
+            raise ValueError(
+                f"{name} is on a grid of {fields.shape[1:-1]}, and training on {self.grid_shape_}: "
+                "give the same grid (other grids are for predict and score)"
+            )
         if len(fields) < 2:
             raise ValueError(
-                f"{type(self).__name__} needs at least 2 samples for a batch normalisation, got "
-                "n_samples=1"
+                f"{type(self).__name__} needs at least 2 samples in {name}: batch normalisation "
+                "and R2 have no meaning for n_samples=1"
             )
 
     def _check_pairs(self, fields: np.ndarray, form: TargetForm) -> None:
-        self._check_count(fields)
+        self._check_training(fields)
         grid = self.grid_shape_
         if not form.is_field and form.shape and len(grid) == 1 and self.spatial_shape is None:
             warn_caller(
@@ -513,22 +518,25 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
 
     def _resolve(self, grid: tuple[int, ...]) -> None:
         """Set the sizes of the network, and refuse those that do not fit."""
-        shortest, patch = min(grid), self.patch_size
+        shortest: int = min(grid)
+        patch: Any = self.patch_size
         if isinstance(patch, str):
             patch = 4 if shortest >= 8 else max(1, shortest // 2)
-        patch = [patch] * len(grid) if isinstance(patch, Integral) else [*patch]
-        whole = all(isinstance(n, Integral) and not isinstance(n, bool) and n > 0 for n in patch)
-        if len(patch) != len(grid) or not whole:
+        elif isinstance(patch, Integral):
+            patch = int(patch)
+        sides: list[Any] = [patch] * len(grid) if isinstance(patch, int) else [*patch]
+        whole = all(isinstance(n, Integral) and not isinstance(n, bool) and n > 0 for n in sides)
+        if len(sides) != len(grid) or not whole:
             raise ValueError(
                 f"patch_size must be a number of cells, or one for each of {len(grid)} axes, all "
                 f"at least 1, got {self.patch_size!r}"
             )
-        if any(size < side for size, side in zip(grid, patch)):
+        self.patch_size_ = tuple(int(side) for side in sides)
+        if any(size < side for size, side in zip(grid, self.patch_size_)):
             raise ValueError(
                 f"patch_size={self.patch_size} is larger than the grid of X, {grid}: give at most "
                 f"{shortest}"
             )
-        self.patch_size_ = tuple(int(side) for side in patch)
         levels = self.n_levels
         if isinstance(levels, str):
             patches = min(size // side for size, side in zip(grid, self.patch_size_))
@@ -554,7 +562,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
 
     # Units.
 
-    def _measure_targets(self, y: np.ndarray, weights: None) -> None:
+    def _measure_targets(self, y: np.ndarray, weights: np.ndarray | None) -> None:
         """Keep the units of targets; frames of all steps have the same ones."""
         apart = y
         if self.n_rollout_steps > 1:  # frames of all steps beside the samples
@@ -698,13 +706,13 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         module.eval()
         with torch.no_grad():
             pieces = X.split(self._n_at_once(X.shape[2:]))
-            found = torch.cat([self._outputs(module, xb.to(step.device)).cpu() for xb in pieces])
+            made = torch.cat([self._outputs(module, xb.to(step.device)).cpu() for xb in pieces])
         module.train()
-        y, found = (np.moveaxis(part.cpu().double().numpy(), 1, -1) for part in (y, found))
+        wanted, found = (np.moveaxis(part.cpu().double().numpy(), 1, -1) for part in (y, made))
         if not self._form.is_field:
-            return _r2(y, found, None)
+            return _r2(wanted, found, None)
         weight = self.y_scale_ / self._unit
-        return _r2((y * weight)[:, None], (found * weight)[:, None], None)
+        return _r2((wanted * weight)[:, None], (found * weight)[:, None], None)
 
     # Inference.
 
@@ -713,7 +721,9 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
 
     def _predicted(self, fields: np.ndarray, n_steps: int | None = None) -> np.ndarray:
         """Return targets in their own units, (n, ..., channels) or (n, k)."""
-        size = self._n_at_once(fields.shape[1:-1])
+        grid = fields.shape[1:-1]
+        fields = resampled(fields, self.grid_shape_)
+        size = self._n_at_once(self.grid_shape_)
         found = [
             self._infer(
                 self._scaled_fields(fields[first : first + size]),
@@ -730,7 +740,8 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
                     for part in (units.mean, units.scale)
                 )
             )
-        return units.unscaled(np.moveaxis(np.concatenate(found), 1, -1))
+        made = units.unscaled(np.moveaxis(np.concatenate(found), 1, -1))
+        return resampled(made, grid) if self._form.is_field else made
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -1,6 +1,6 @@
 """What the results of ``sklr.neural_network`` do not depend on; ``promises.py`` has the words."""
 
-from promises import BATCHES, NETWORK, of_distances, same, times
+from promises import BATCHES, NETWORK, of_distances, plus, same, times
 
 SIZES = "sizes that are trained follow measured losses, where rounding may decide"
 
@@ -55,9 +55,11 @@ DECLARED = {
     ),
     "LatentSpectralRegressor": dict(
         scale=same(1e-5),
-        shift=same(1e-5),
+        target_times=times(1e-5),
+        target_plus=plus(1e-5),
         why_not={
-            **dict.fromkeys(("columns", "sign", "rotation", "units"), NETWORK),
+            **dict.fromkeys(("columns", "sign", "rotation", "units", "target_sign"), NETWORK),
+            "shift": "columns are cells of a field, which a shift of each of them changes",
             "rows": BATCHES,
         },
     ),

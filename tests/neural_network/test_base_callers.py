@@ -35,7 +35,8 @@ def fitted(case, **options):
 
 
 def scores(fit, samples):
-    return getattr(fit, "predict_proba" if hasattr(fit, "predict_proba") else "transform")(samples)
+    methods = ("predict_proba", "transform", "predict")
+    return getattr(fit, next(name for name in methods if hasattr(fit, name)))(samples)
 
 
 GRASSMANN = GrassmannClassifier(2, max_iter=3, random_state=0), X, Y
