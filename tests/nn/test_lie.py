@@ -190,7 +190,10 @@ def test_outputs_have_about_the_variance_of_inputs():
     "call, message",
     [
         (lambda: LiftingConv2d(np.eye(2), 1, 2), r"elements must have shape \(n_elements, 2, 2\)"),
-        (lambda: LiftingConv2d([np.diag([1.0, -1.0])], 1, 2), "positive determinants, the least is -1"),
+        (
+            lambda: LiftingConv2d([np.diag([1.0, -1.0])], 1, 2),
+            "positive determinants, the least is -1",
+        ),
         (lambda: LiftingConv2d([np.full((2, 2), np.nan)], 1, 2), "finite"),
         (lambda: LiftingConv2d(ORBIT, 0, 2), "in_channels"),
         (lambda: LiftingConv2d(ORBIT, 1, 2, 2.5), "kernel_size"),

@@ -249,6 +249,12 @@ class GroupConv2d(_GroupLayer):
     """
 
     by_element: Tensor
+    order: int
+    separable: bool
+    spatial: Tensor
+    mixing: Tensor
+    weight: Tensor
+    bias: Tensor | None
 
     def __init__(
         self,
