@@ -349,8 +349,9 @@ kernel_size, kernel_size)
         if not self.separable:
             return self._by_channel(conv2d(x, self.kernel(), padding=self.padding), self.bias)
         mixing, spatial = self._factors()
-        # torch's kernels for one channel at a time are three times faster on this layout.
-        x = conv2d(x.contiguous(memory_format=torch.channels_last), mixing)
+        # torch's kernels for one channel at a time are three times faster with channels last in
+        # memory; said by axes, since vmap knows no memory formats.
+        x = conv2d(x.movedim(1, -1).contiguous().movedim(-1, 1), mixing)
         out = conv2d(x, spatial, padding=self.padding, groups=len(spatial))
         return self._by_channel(out, self.bias)
 
@@ -373,6 +374,9 @@ class GroupPool2d(nn.Module):
     >>> GroupPool2d()(torch.zeros(2, 4, 8, 14, 7)).shape
     torch.Size([2, 4, 8, 7, 4])
     """
+
+    def __init__(self) -> None:
+        super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
         """Halve the sides.
