@@ -98,11 +98,8 @@ def polar_log(H: Any) -> tuple[np.ndarray, np.ndarray]:
     --------
     >>> from sklr.geometry import polar_log
     >>> A, angle = polar_log([[0, -2], [1, 0]])
-    >>> A.round(4)
-    array([[0.6931, 0.    ],
-           [0.    , 0.    ]])
-    >>> float(angle.round(4))
-    1.5708
+    >>> float(A[0, 0].round(4)), float(angle.round(4))
+    (0.6931, 1.5708)
     """
     H = _matrices(H, "H")
     det = H[..., 0, 0] * H[..., 1, 1] - H[..., 0, 1] * H[..., 1, 0]

@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import group_norm, relu
 
-from sklr.nn._lie._layers import GlobalGroupPool, GroupConv2d, GroupPool2d, LiftingConv2d
+from sklr.nn._lie._layers import GroupConv2d, LiftingConv2d
+from sklr.nn._lie._pooling import GlobalGroupPool, GroupPool2d
 
 # Sides from which on the lifting takes every other place, and a block is followed by pooling.
 _STRIDE_FROM = 16
