@@ -35,14 +35,16 @@ from sklr.utils._validation import validate_data
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# First noise, in units of the scale: from 1 an encoder settles on a constant generator.
-_FIRST_SIGMA = 0.15
-# The noise has to fall by orders of magnitude: its learning rate, in learning rates.
-_FASTER = 5.0
+# First noise, in units of the scale. From 1 an encoder settles on a constant generator; quadrature
+# cannot, and from .15 the first gradient is so large that Adam's steps stay short.
+_FIRST_SIGMA = {"quadrature": 0.5, "iwae": 0.15}
+# The noise has to fall by orders of magnitude: its learning rate, in learning rates, and how soon
+# Adam forgets the large gradients of the begin.
+_FASTER, _BETAS = 5.0, (0.9, 0.99)
 # Samples of a step.
 _BATCH = {"quadrature": 1000, "iwae": 100}
 # Cells by number of components.
-_CELLS = {1: 300, 2: 900}
+_CELLS = {1: 200, 2: 625}
 # Importance samples of score_samples, and samples that share a pass of them.
 _SCORE_IMPORTANCE, _SCORE_ROWS = 500, 32
 # Columns whose spreads are further apart than this get a warning.
@@ -75,7 +77,7 @@ class PerturbedGenerativeModel(
     n_importance : int, default=5
         Samples of the encoder for each sample in training; 1 is a variational autoencoder.
     n_quadrature : int or "auto", default="auto"
-        Cells of the quadrature, for two latents rounded to a square. "auto" is 300 for one, 900
+        Cells of the quadrature, for two latents rounded to a square. "auto" is 200 for one, 625
         for two.
     standardize : bool, default=False
         Whether each feature gets unit variance; `noise_scale` and `sigma_` are in that unit then.
@@ -349,7 +351,7 @@ class PerturbedGenerativeModel(
         from torch import nn
 
         sizes = list(self.hidden_layer_sizes)
-        first = math.log(max(_FIRST_SIGMA, self.sigma_min))
+        first = math.log(max(_FIRST_SIGMA[self.likelihood_], self.sigma_min))
         parts: dict[str, nn.Module] = {
             "generator": mlp(self.n_components, sizes, n_in),
             "noise": nn.ParameterDict({"log_sigma": nn.Parameter(torch.tensor(first))}),
@@ -363,7 +365,8 @@ class PerturbedGenerativeModel(
 
         noise = log_sigma(module)
         weights = [p for p in module.parameters() if p is not noise]
-        groups = [{"params": weights}, {"params": [noise], "lr": _FASTER * self.learning_rate}]
+        faster = {"params": [noise], "lr": _FASTER * self.learning_rate, "betas": _BETAS}
+        groups: list[dict[str, Any]] = [{"params": weights}, faster]
         return torch.optim.Adam(groups, self.learning_rate)
 
     def _learning_rate_factor(self, step: TrainState) -> float | None:
