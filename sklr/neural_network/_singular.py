@@ -393,9 +393,7 @@ class PerturbedGenerativeModel(
         import torch
 
         def normal(*shape: int) -> Tensor:
-            return torch.randn(
-                shape, generator=step.generator, dtype=xb.dtype, device=xb.device
-            )
+            return torch.randn(shape, generator=step.generator, dtype=xb.dtype, device=xb.device)
 
         if self.resample_noise:
             xb = xb + self._added * normal(*xb.shape)
@@ -529,9 +527,7 @@ class PerturbedGenerativeModel(
         check_is_fitted(self)
         Z = check_array(Z, dtype=np.float64, input_name="Z")
         if Z.shape[1] != self.n_components:
-            raise ValueError(
-                f"Z has {Z.shape[1]} columns, and n_components is {self.n_components}"
-            )
+            raise ValueError(f"Z has {Z.shape[1]} columns, and n_components is {self.n_components}")
         made = self._infer(Z, lambda module, z: module["generator"](z))  # type: ignore[index]
         return made * self.scale_ + self.mean_
 

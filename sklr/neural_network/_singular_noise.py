@@ -29,7 +29,7 @@ def rate(n_samples: int, n_components: int) -> float:
 
 
 def levels(n_samples: int, n_components: int) -> list[float]:
-    """Return what "auto" tries: the fixed levels, and that of theory in the place of the nearest."""
+    """Return what "auto" tries: the fixed levels, and theory's in the place of the nearest."""
     wanted = rate(n_samples, n_components)
     positive = LEVELS[1:]
     nearest = min(positive, key=lambda level: abs(np.log(level / wanted)))

@@ -34,9 +34,7 @@ def test_several_dimensions_are_scipys_linear_program():
     X, Y, a, b = samples(12, 15, 3)
     wanted = stats.wasserstein_distance_nd(X, Y, a, b)
     assert_allclose(wasserstein_distance_nd(X, Y, a=a, b=b), wanted, rtol=1e-9)
-    assert_allclose(
-        wasserstein_distance_nd(X, Y), stats.wasserstein_distance_nd(X, Y), rtol=1e-9
-    )
+    assert_allclose(wasserstein_distance_nd(X, Y), stats.wasserstein_distance_nd(X, Y), rtol=1e-9)
 
 
 def test_few_samples_by_brute_force():
