@@ -1,10 +1,13 @@
 """PerturbedGenerativeModel on data on a curve, against KernelDensity and GaussianMixture.
 
-Decided before any run. Law: the unit circle in the plane, the angle .7 von Mises(0, 4) + .3 von
-Mises(pi, 4), no noise; 200 samples, seeds 0 to 4. Error: Wasserstein-1 distance of 500 generated to
-500 fresh samples, mean of five such pairs; the floor is that of two fresh samples.
+Law, sizes, seeds, levels and peers were decided before any run. Law: the unit circle in the plane,
+the angle .7 von Mises(0, 4) + .3 von Mises(pi, 4), no noise; 200 samples, seeds 0 to 4. Error:
+Wasserstein-1 distance of 500 generated to 500 fresh samples, mean of five such pairs. The floor is
+the distance of two fresh samples of 200 each, "data" that of the training samples, drawn with
+replacement. After three seeds of a first run, in which mass along the curve was found to be learnt
+slowly, latent_law="fitted" was made; both laws are measured, on the same generators.
 
-circle      one latent, noise of 0, .02, .05, .1, .2 of the data's scale (the U), and "rate";
+circle      one latent, noise of 0, .02, .05, .1, .2 of the data's scale: the U;
             KernelDensity with the bandwidth of 5-fold cross-validation (20 from .01 to 3),
             GaussianMixture with 1 to 15 components by BIC
 auto        noise_scale="auto": what it takes, its error, the CPU seconds of its six fits
@@ -61,8 +64,13 @@ def error(law, draw, seed):
     return float(np.mean([wasserstein_distance_nd(a, b) for a, b in zip(drawn, fresh)]))
 
 
-def floor(law, seed):
-    return error(law, lambda n, k: law(np.random.default_rng([k, 2]), n), seed)
+def floor(law, n, seed):
+    pairs = [[law(np.random.default_rng([seed, k, i]), n) for i in (5, 6)] for k in range(10)]
+    return float(np.mean([wasserstein_distance_nd(a, b) for a, b in pairs]))
+
+
+def again(X):
+    return lambda n, k: X[np.random.default_rng(k).integers(len(X), size=n)]
 
 
 def model(X, seed, noise, n_components, **options):
@@ -96,15 +104,16 @@ def bench_law(law, n, seeds, levels, out, n_components=1, with_peers=True, **opt
     rows, sigmas = {}, {}
     for seed in seeds:
         X = law(np.random.default_rng(seed), n)
-        rows.setdefault("floor", []).append(floor(law, seed))
+        rows.setdefault("floor", []).append(floor(law, n, seed))
+        rows.setdefault("data", []).append(error(law, again(X), seed))
         for level in levels:
-            noise = level if isinstance(level, str) else level * scale_of(X)
-            fit = model(X, seed, noise, n_components, **options)
+            fit = model(X, seed, level * scale_of(X), n_components, **options)
             rows.setdefault(str(level), []).append(error(law, drawing(fit), seed))
             sigmas.setdefault(str(level), []).append(fit.sigma_ / fit.scale_)
-            if level == 0.05:
-                with_noise = error(law, drawing(fit, noise=True), seed)
-                rows.setdefault("0.05, noise in", []).append(with_noise)
+            if n_components <= 2:  # the same generator with the paper's uniform latents
+                cells, log_weights = fit._cells, fit.module_["noise"]["log_weights"]
+                log_weights.data.fill_(-np.log(cells.number))
+                rows.setdefault(f"{level}, uniform", []).append(error(law, drawing(fit), seed))
         for name, draw in peers(X, seed).items() if with_peers else ():
             rows.setdefault(name, []).append(error(law, draw, seed))
         print(f"seed {seed}", {k: round(v[-1], 3) for k, v in rows.items()}, flush=True)
@@ -117,7 +126,7 @@ def bench_law(law, n, seeds, levels, out, n_components=1, with_peers=True, **opt
 
 def bench_circle(n_seeds, out):
     """Two heaps on a circle: the U, and peers."""
-    return bench_law(circle, N, range(n_seeds), (*LEVELS, "rate"), out)
+    return bench_law(circle, N, range(n_seeds), LEVELS, out)
 
 
 def bench_auto(n_seeds):

@@ -23,6 +23,7 @@ from sklr.neural_network._singular_likelihood import (
     Cells,
     best_latents,
     encoded,
+    fit_weights,
     importance_bound,
     log_density,
     log_sigma,
@@ -47,6 +48,8 @@ _BATCH = {"quadrature": 1000, "iwae": 100}
 _CELLS = {1: 200, 2: 625}
 # Importance samples of score_samples, and samples that share a pass of them.
 _SCORE_IMPORTANCE, _SCORE_ROWS = 500, 32
+# Samples that the weights of latents are fitted to, at most.
+_WEIGHED = 5000
 # Columns whose spreads are further apart than this get a warning.
 _UNLIKE = 1e3
 
@@ -82,6 +85,10 @@ class PerturbedGenerativeModel(
     standardize : bool, default=False
         Whether each feature gets unit variance; `noise_scale` and `sigma_` are in that unit then.
         False keeps angles and distances.
+    latent_law : {{"fitted", "uniform"}}, default="fitted"
+        Quadrature: whether the latents keep their uniform law, as in the paper, or where there is
+        more of the data is fitted once more when the generator is trained, which learns that
+        slowly. Latents of "iwae" are normal.
     hidden_layer_sizes : array-like of int, default=(64, 64)
         Widths of the generator's hidden layers; the encoder has them backwards. Empty is linear.
     resample_noise : bool, default=False
@@ -172,6 +179,7 @@ class PerturbedGenerativeModel(
         "n_importance": [Interval(Integral, 1, None, closed="left")],
         "n_quadrature": [StrOptions({"auto"}), Interval(Integral, 4, None, closed="left")],
         "standardize": ["boolean"],
+        "latent_law": [StrOptions({"fitted", "uniform"})],
         "resample_noise": ["boolean"],
         "sigma_min": [Interval(Real, 0, None, closed="neither")],
         "n_jobs": [Integral, None],
@@ -201,6 +209,7 @@ class PerturbedGenerativeModel(
         n_importance: int = 5,
         n_quadrature: int | str = "auto",
         standardize: bool = False,
+        latent_law: str = "fitted",
         hidden_layer_sizes: Sequence[int] = (64, 64),
         resample_noise: bool = False,
         sigma_min: float = 1e-3,
@@ -220,6 +229,7 @@ class PerturbedGenerativeModel(
         self.n_importance = n_importance
         self.n_quadrature = n_quadrature
         self.standardize = standardize
+        self.latent_law = latent_law
         self.hidden_layer_sizes = hidden_layer_sizes
         self.resample_noise = resample_noise
         self.sigma_min = sigma_min
@@ -260,6 +270,10 @@ class PerturbedGenerativeModel(
                 seed = derive_seeds(self._seed, 5, 1)[0]
                 S = S + self._added * np.random.default_rng(seed).standard_normal(S.shape)
             self._fit_network(S)
+            if self.likelihood_ == "quadrature" and self.latent_law == "fitted":
+                some = np.linspace(0, len(S) - 1, min(len(S), _WEIGHED)).astype(int)
+                device = next(self.module_.parameters()).device
+                fit_weights(self.module_, self._tensor(S[some], device), self._cells)
         self.sigma_ = math.exp(float(log_sigma(self.module_).detach())) * self._unit()
         self._n_features_out = self.n_components
         return self
@@ -352,19 +366,21 @@ class PerturbedGenerativeModel(
 
         sizes = list(self.hidden_layer_sizes)
         first = math.log(max(_FIRST_SIGMA[self.likelihood_], self.sigma_min))
-        parts: dict[str, nn.Module] = {
-            "generator": mlp(self.n_components, sizes, n_in),
-            "noise": nn.ParameterDict({"log_sigma": nn.Parameter(torch.tensor(first))}),
-        }
-        if self.likelihood_ == "iwae":
+        parts: dict[str, nn.Module] = {"generator": mlp(self.n_components, sizes, n_in)}
+        noise = {"log_sigma": nn.Parameter(torch.tensor(first))}
+        if self.likelihood_ == "quadrature":
+            equal = torch.full((self._cells.number,), -math.log(self._cells.number))
+            noise["log_weights"] = nn.Parameter(equal, requires_grad=False)
+        else:
             parts["encoder"] = mlp(n_in, sizes[::-1], 2 * self.n_components)
+        parts["noise"] = nn.ParameterDict(noise)
         return nn.ModuleDict(parts)
 
     def _optimizers(self, module: nn.Module) -> Any:
         import torch
 
         noise = log_sigma(module)
-        weights = [p for p in module.parameters() if p is not noise]
+        weights = [p for p in module.parameters() if p.requires_grad and p is not noise]
         faster = {"params": [noise], "lr": _FASTER * self.learning_rate, "betas": _BETAS}
         groups: list[dict[str, Any]] = [{"params": weights}, faster]
         return torch.optim.Adam(groups, self.learning_rate)
@@ -483,7 +499,8 @@ class PerturbedGenerativeModel(
             raise ValueError(f"n_samples must be an integer of at least 1, got {n_samples!r}")
         rng = check_random_state(self.random_state if random_state is None else random_state)
         if self.likelihood_ == "quadrature":
-            Z = self._cells.draw(rng, n_samples)
+            log_weights = self.module_["noise"]["log_weights"]  # type: ignore[index]
+            Z = self._cells.draw(rng, n_samples, log_weights.exp().cpu().numpy())
         else:
             Z = rng.standard_normal((n_samples, self.n_components))
         drawn = self.inverse_transform(Z)

@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 _REACH = 2.0
 # Standard deviation of a cell's latents, in widths of a cell: their sum is flat to .2 %.
 _BLUR = 0.6
+
+# Steps of EM for the weights of cells, and the share that stays equal among them.
+_WEIGHT_STEPS, _LEAST_SHARE = 20, 1e-3
 
 
 @dataclass(frozen=True)
@@ -57,9 +62,15 @@ class Cells:
         line = self.width * (steps + 0.5) - _REACH
         return torch.cartesian_prod(*[line] * self.n_components).reshape(-1, self.n_components)
 
-    def draw(self, rng: Any, n_samples: int) -> Any:
+    @property
+    def number(self) -> int:
+        """Number of cells."""
+        return self.n_side**self.n_components
+
+    def draw(self, rng: Any, n_samples: int, weights: np.ndarray) -> np.ndarray:
         """Return latents, (n_samples, n_components), drawn with a NumPy generator."""
-        steps = rng.randint(self.n_side, size=(n_samples, self.n_components))
+        drawn = rng.choice(self.number, size=n_samples, p=weights / weights.sum())
+        steps = np.stack(np.unravel_index(drawn, [self.n_side] * self.n_components), axis=1)
         noise = rng.standard_normal((n_samples, self.n_components))
         return self.width * (steps + 0.5) - _REACH + self.spread * noise
 
@@ -97,11 +108,12 @@ class Posterior:
     covariances: Tensor  # (n_cells, n_components, n_components), of those
 
 
-def posterior(x: Tensor, F: Tensor, G: Tensor, variance: Tensor) -> Posterior:
+def posterior(x: Tensor, module: Any, F: Tensor, G: Tensor) -> Posterior:
     """Return densities of samples, and where in the cells they come from."""
     import torch
 
-    n_components, n_cells, n_features = G.shape
+    variance = (2 * log_sigma(module)).exp()
+    n_components, _, n_features = G.shape
     squares = x.square().sum(1)[:, None] - 2 * x @ F.mT + F.square().sum(1)
     along = torch.stack([x @ g.mT - (F * g).sum(1) for g in G])
     eye = torch.eye(n_components, dtype=x.dtype, device=x.device)
@@ -113,7 +125,8 @@ def posterior(x: Tensor, F: Tensor, G: Tensor, variance: Tensor) -> Posterior:
         latents = torch.einsum("knm,mkl->lnm", along, inverse)
     across = (squares - (along * latents).sum(0)).clamp_min(0) / variance
     volume = torch.logdet(A) + (n_features - n_components) * variance.log()
-    logs = -0.5 * (across + volume + n_features * math.log(2 * math.pi)) - math.log(n_cells)
+    logs = -0.5 * (across + volume + n_features * math.log(2 * math.pi))
+    logs = logs + module["noise"]["log_weights"]
     log_density = torch.logsumexp(logs, 1)
     shares = (logs - log_density[:, None]).exp()
     return Posterior(log_density, shares, latents, variance * inverse)
@@ -131,7 +144,7 @@ def quadrature_loss(module: Any, x: Tensor, cells: Cells) -> Tensor:
     variance = (2 * log_sigma(module)).exp()
     F, G = cells.generated(module["generator"], x)
     with torch.no_grad():
-        found = posterior(x, F, G, variance)
+        found = posterior(x, module, F, G)
         share = found.shares
         weights = share.sum(0)
         x_of_cells = share.mT @ x
@@ -149,10 +162,31 @@ def quadrature_loss(module: Any, x: Tensor, cells: Cells) -> Tensor:
     return -found.log_density.mean() + expected - expected.detach()
 
 
+def fit_weights(module: Any, x: Tensor, cells: Cells) -> None:
+    """Fit the weights of the cells to samples, by a few steps of EM from equal ones.
+
+    The mass along the set follows the generator's slope, which learns it slowly, and hardly at all
+    where the set crosses a gap or the noise is small. Few steps leave it smooth.
+    """
+    import torch
+
+    with torch.no_grad():
+        F, G = cells.generated(module["generator"], x)
+        shares = posterior(x, module, F, G).shares
+        equal = torch.full_like(shares[0], 1 / cells.number)
+        density, weights = shares / module["noise"]["log_weights"].exp(), equal
+        for _ in range(_WEIGHT_STEPS):
+            found = density * weights
+            weights = (found / found.sum(1, keepdim=True)).mean(0)
+        # None is lost: what is generated there can still be asked for.
+        weights = (1 - _LEAST_SHARE) * weights + _LEAST_SHARE * equal
+        module["noise"]["log_weights"].copy_(weights.log())
+
+
 def best_latents(x: Tensor, module: Any, cells: Cells) -> Tensor:
     """Return the latent of each sample: the mean within its most probable cell."""
     F, G = cells.generated(module["generator"], x)
-    found = posterior(x, F, G, (2 * log_sigma(module)).exp())
+    found = posterior(x, module, F, G)
     best = found.shares.argmax(1)
     rows = best.new_tensor(range(len(x)))
     return cells.centres(x)[best] + cells.spread * found.latents[:, rows, best].mT
@@ -161,7 +195,7 @@ def best_latents(x: Tensor, module: Any, cells: Cells) -> Tensor:
 def log_density(x: Tensor, module: Any, cells: Cells) -> Tensor:
     """Return the log-density of each sample by quadrature."""
     F, G = cells.generated(module["generator"], x)
-    return posterior(x, F, G, (2 * log_sigma(module)).exp()).log_density
+    return posterior(x, module, F, G).log_density
 
 
 def encoded(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:

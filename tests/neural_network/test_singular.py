@@ -38,12 +38,13 @@ def fitted():
     return model(noise_scale=0.05, learning_rate=0.01, max_iter=300).fit(arc())
 
 
-def networks(n_components, n_features, sigma=0.5, encoder=False):
+def networks(n_components, n_features, n_cells=1, sigma=0.5, encoder=False):
     torch.manual_seed(0)
     noise = torch.nn.Parameter(torch.tensor(math.log(sigma)))
+    equal = torch.nn.Parameter(torch.full((n_cells,), -math.log(n_cells)), requires_grad=False)
     parts = {
         "generator": mlp(n_components, [8], n_features, activation=torch.nn.Tanh),
-        "noise": torch.nn.ParameterDict({"log_sigma": noise}),
+        "noise": torch.nn.ParameterDict({"log_sigma": noise, "log_weights": equal}),
     }
     if encoder:
         parts["encoder"] = mlp(n_features, [8], 2 * n_components)
@@ -55,25 +56,28 @@ def networks(n_components, n_features, sigma=0.5, encoder=False):
 
 @pytest.mark.parametrize("n_components", [1, 2])
 def test_gradient_of_the_sums_is_that_of_the_likelihood(n_components):
-    module, cells = networks(n_components, 3), Cells(n_components, 9)
+    cells = Cells(n_components, 9)
+    module = networks(n_components, 3, cells.number)
     x = torch.randn(30, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     loss = quadrature_loss(module, x, cells)
     loss.backward()
-    found = [p.grad.clone() for p in module.parameters()]
+    trained = [p for p in module.parameters() if p.requires_grad]
+    found = [p.grad.clone() for p in trained]
     module.zero_grad()
     plain = -log_density(x, module, cells).mean()
     plain.backward()
     assert_allclose(float(loss.detach()), float(plain.detach()), rtol=1e-12)
-    for gradient, p in zip(found, module.parameters(), strict=True):
+    for gradient, p in zip(found, trained, strict=True):
         torch.testing.assert_close(gradient, p.grad, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("n_components", [1, 2])
 def test_quadrature_is_the_integral_over_the_latents(n_components):
     """Against draws of the latents, without the cells' slopes."""
-    module, cells = networks(n_components, 2), Cells(n_components, 30)
+    cells = Cells(n_components, 30)
+    module = networks(n_components, 2, cells.number)
     x = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    z = torch.tensor(cells.draw(np.random.RandomState(0), 200_000))  # noqa: NPY002
+    z = torch.tensor(cells.draw(np.random.default_rng(0), 200_000, np.ones(cells.number)))
     with torch.no_grad():
         squares = torch.cdist(x, module["generator"](z)).square()
         variance = float((2 * module["noise"]["log_sigma"]).exp())
@@ -177,6 +181,22 @@ def test_rotations_keep_what_is_learnt():
 
 
 # Options.
+
+
+def test_mass_along_the_curve_follows_the_data():
+    """Uniform latents learn it by the generator's slope only, which a few steps do not."""
+    angle = np.r_[np.random.default_rng(0).uniform(0, 3, 90), np.full(210, 2.9)]
+    X = np.column_stack([np.cos(angle), np.sin(angle)])
+    left = {}
+    for law in ("uniform", "fitted"):
+        fit = model(noise_scale=0.05, latent_law=law, learning_rate=0.01, max_iter=100).fit(X)
+        left[law] = (fit.sample(2000)[:, 0] < -0.85).mean()
+        weights = fit.module_["noise"]["log_weights"].exp().numpy()
+        assert_allclose(weights.sum(), 1, rtol=1e-6)
+        assert (np.ptp(weights) < 1e-9) == (law == "uniform")
+    wanted = (X[:, 0] < -0.85).mean()
+    assert abs(left["fitted"] - wanted) < 0.08
+    assert abs(left["fitted"] - wanted) <= abs(left["uniform"] - wanted)
 
 
 def test_auto_compares_generated_samples_with_samples_set_aside():
