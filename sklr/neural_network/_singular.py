@@ -68,11 +68,12 @@ class PerturbedGenerativeModel(
     ----------
     n_components : int, default=2
         Latents: the dimension of the set.
-    noise_scale : float, "auto" or "rate", default="auto"
+    noise_scale : float, "auto" or "rate", default="rate"
         Standard deviation of the noise that is added, in the unit of the data. "rate" is what
         theory says for smooth generators, :math:`n^{-1/(2 + d)} / 4` of the scale of the data for
         d components. "auto" tries none, and 2 % to 20 % of the scale, and takes what generates
-        samples nearest to those set aside; six fits instead of one. Below 20 samples it is "rate".
+        samples nearest to those set aside; six fits instead of one, for some hundreds of samples
+        at least. Below 20 samples it is "rate".
     likelihood : {"auto", "quadrature", "iwae"}, default="auto"
         How the likelihood is computed: by quadrature over one or two latents, or as a bound from
         samples of an encoder (an importance weighted autoencoder). "auto" is quadrature where it
@@ -149,7 +150,7 @@ class PerturbedGenerativeModel(
     -----
     A step costs O(batch n_quadrature n_features), or O(batch n_importance) passes. Likelihoods of
     data with different noise cannot be compared, and favour none: a search over `noise_scale` by
-    ``score`` is misled, hence "auto".
+    ``score`` is misled; "auto" is not.
 
     References
     ----------
@@ -204,7 +205,7 @@ class PerturbedGenerativeModel(
         self,
         n_components: int = 2,
         *,
-        noise_scale: float | str = "auto",
+        noise_scale: float | str = "rate",
         likelihood: str = "auto",
         n_importance: int = 5,
         n_quadrature: int | str = "auto",
