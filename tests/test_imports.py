@@ -32,8 +32,8 @@ EXTRAS = {"mne": "eeg", "moabb": "eeg", "torch": "torch"}
 # own as long as no circle comes of it.
 LAYERS = (
     {"utils"},
-    {"geometry", "metrics", "datasets"},
-    {"cluster", "covariance", "decomposition", "gaussian_process", "manifold", "transport"},
+    {"geometry", "transport", "metrics", "datasets"},
+    {"cluster", "covariance", "decomposition", "gaussian_process", "manifold"},
     {"_torch"},
     {"nn"},
     {"neural_network"},

@@ -7,14 +7,17 @@ from sklr.metrics._diffusion_entropy import (
     shannon_binned_entropy,
 )
 from sklr.metrics._geodesic import geodesic_preservation_score
+from sklr.metrics._laws import energy_distance, wasserstein_distance_nd
 from sklr.metrics._modularity import modularity_score
 
 __all__ = [
     "coding_rate",
     "diffusion_spectral_entropy",
     "diffusion_spectral_mutual_information",
+    "energy_distance",
     "geodesic_preservation_score",
     "modularity_score",
     "rate_reduction",
     "shannon_binned_entropy",
+    "wasserstein_distance_nd",
 ]

@@ -13,6 +13,7 @@ from sklr.neural_network._maestro_display import SizeCurveDisplay
 from sklr.neural_network._manifold_clustering import ManifoldLinearizingClustering
 from sklr.neural_network._mmcr import MMCR
 from sklr.neural_network._quantization import LatentQuantizationFilter
+from sklr.neural_network._singular import PerturbedGenerativeModel
 from sklr.neural_network._spdnet import SPDNetClassifier
 from sklr.neural_network._subspace import SubspaceClassifier
 
@@ -29,6 +30,7 @@ __all__ = [
     "MMCR",
     "MaestroClassifier",
     "ManifoldLinearizingClustering",
+    "PerturbedGenerativeModel",
     "ProgressPrinter",
     "SPDNetClassifier",
     "SizeCurveDisplay",

@@ -30,6 +30,13 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
         "max_iter": 3,
         "horizon": 3,
     },
+    "PerturbedGenerativeModel": {
+        "n_components": 1,
+        "noise_scale": 0.1,
+        "n_quadrature": 20,
+        "hidden_layer_sizes": (8,),
+        "max_iter": 20,
+    },
     "SPDNetClassifier": {"max_iter": 3, "batch_size": 512},
     "AdapterClassifier": {"max_iter": 20, "hidden_layer_sizes": (32,), "dtype": "float64"},
     "SubspaceClassifier": {

@@ -11,6 +11,8 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.spatial.distance import cdist, pdist
 
+# The ridge where "auto" has nothing to compare it on.
+RIDGE = 1e-6
 # Monomials at most; of more, those of fewer principal coordinates are taken.
 _MOST_MONOMIALS = 250
 _CHUNK = 4096

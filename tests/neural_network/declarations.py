@@ -84,6 +84,13 @@ DECLARED = {
     "ManifoldLinearizingClustering": dict(
         why_not={**of_distances(NETWORK), "units": NETWORK, "rows": BATCHES}
     ),
+    "PerturbedGenerativeModel": dict(
+        why_not={
+            **dict.fromkeys(("columns", "sign", "rotation", "units"), NETWORK),
+            **dict.fromkeys(("scale", "shift"), NETWORK),
+            "rows": "noise is drawn for each row",
+        },
+    ),
     "SubspaceClassifier": dict(
         rows=same(1e-6),
         names_of_classes=same(0),

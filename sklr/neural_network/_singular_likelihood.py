@@ -1,0 +1,233 @@
+"""Likelihoods of generators with noise: by quadrature over the latent, or a bound on it.
+
+A generator f and a noise sigma give a sample x the density E_z[N(x; f(z), sigma^2 I)].
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+# Latents of the quadrature lie in [-_REACH, _REACH].
+_REACH = 2.0
+# Standard deviation of a cell's latents, in widths of a cell: their sum is flat to .2 %.
+_BLUR = 0.6
+
+# Steps of EM for the weights of cells, and the share that stays equal among them.
+_WEIGHT_STEPS, _LEAST_SHARE = 20, 1e-3
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A grid over the latents; the latent is a cell drawn at random, and normal noise in it.
+
+    Within a cell the generator is taken as linear, with the slope that neighbours give, so that
+    each cell is a normal distribution of the samples, flat along the set and as thick as the
+    noise. The density is then as smooth as the set is, also where the noise is far below the
+    distance of two neighbours.
+
+    Attributes
+    ----------
+    n_components : int
+        Latents, 1 or 2.
+    n_side : int
+        Cells along one latent.
+    """
+
+    n_components: int
+    n_side: int
+
+    @property
+    def width(self) -> float:
+        """Width of a cell."""
+        return 2 * _REACH / self.n_side
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the latents of a cell."""
+        return _BLUR * self.width
+
+    def centres(self, like: Tensor, margin: int = 0) -> Tensor:
+        """Return the centres, (n_cells, n_components), with so many more cells on each side."""
+        import torch
+
+        steps = torch.arange(-margin, self.n_side + margin, dtype=like.dtype, device=like.device)
+        line = self.width * (steps + 0.5) - _REACH
+        return torch.cartesian_prod(*[line] * self.n_components).reshape(-1, self.n_components)
+
+    @property
+    def number(self) -> int:
+        """Number of cells."""
+        return self.n_side**self.n_components
+
+    def draw(self, rng: Any, n_samples: int, weights: np.ndarray) -> np.ndarray:
+        """Return latents, (n_samples, n_components), drawn with a NumPy generator."""
+        drawn = rng.choice(self.number, size=n_samples, p=weights / weights.sum())
+        steps = np.stack(np.unravel_index(drawn, [self.n_side] * self.n_components), axis=1)
+        noise = rng.standard_normal((n_samples, self.n_components))
+        return self.width * (steps + 0.5) - _REACH + self.spread * noise
+
+    def generated(self, generator: nn.Module, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return centres and slopes of all cells among the samples.
+
+        Returns
+        -------
+        F : Tensor of shape (n_cells, n_features)
+            What the generator makes of the centres.
+        G : Tensor of shape (n_components, n_cells, n_features)
+            Its change over one standard deviation of a cell's latents.
+        """
+        import torch
+
+        around = generator(self.centres(like, margin=1))
+        around = around.reshape(*[self.n_side + 2] * self.n_components, -1)
+        slope = _BLUR / 2
+        if self.n_components == 1:
+            return around[1:-1], slope * (around[2:] - around[:-2])[None]
+        inner = slice(1, -1)
+        G = torch.stack(
+            [around[2:, inner] - around[:-2, inner], around[inner, 2:] - around[inner, :-2]]
+        )
+        return around[inner, inner].flatten(0, 1), slope * G.flatten(1, 2)
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What samples say of the cells, and of the latents in each."""
+
+    log_density: Tensor  # (n_samples,)
+    shares: Tensor  # (n_samples, n_cells), of each cell; sums of rows are 1
+    latents: Tensor  # (n_components, n_samples, n_cells), means in standard deviations of a cell
+    covariances: Tensor  # (n_cells, n_components, n_components), of those
+
+
+def posterior(x: Tensor, module: Any, F: Tensor, G: Tensor) -> Posterior:
+    """Return densities of samples, and where in the cells they come from."""
+    import torch
+
+    variance = (2 * log_sigma(module)).exp()
+    n_components, _, n_features = G.shape
+    squares = x.square().sum(1)[:, None] - 2 * x @ F.mT + F.square().sum(1)
+    along = torch.stack([x @ g.mT - (F * g).sum(1) for g in G])
+    eye = torch.eye(n_components, dtype=x.dtype, device=x.device)
+    A = variance * eye + torch.einsum("kmf,lmf->mkl", G, G)
+    inverse = torch.linalg.inv(A)
+    if n_components == 1:
+        latents = along * inverse[:, 0, 0]
+    else:
+        latents = torch.einsum("knm,mkl->lnm", along, inverse)
+    across = (squares - (along * latents).sum(0)).clamp_min(0) / variance
+    volume = torch.logdet(A) + (n_features - n_components) * variance.log()
+    logs = -0.5 * (across + volume + n_features * math.log(2 * math.pi))
+    logs = logs + module["noise"]["log_weights"]
+    log_density = torch.logsumexp(logs, 1)
+    shares = (logs - log_density[:, None]).exp()
+    return Posterior(log_density, shares, latents, variance * inverse)
+
+
+def quadrature_loss(module: Any, x: Tensor, cells: Cells) -> Tensor:
+    """Return minus the mean log-density of samples, and its gradient in M x D operations.
+
+    By Fisher's identity the gradient is that of the expected squared error, with what the samples
+    say of the latents held fixed; sums over the samples then are all that is needed, and nothing
+    of n_samples x n_cells is kept for a backward pass.
+    """
+    import torch
+
+    variance = (2 * log_sigma(module)).exp()
+    F, G = cells.generated(module["generator"], x)
+    with torch.no_grad():
+        found = posterior(x, module, F, G)
+        share = found.shares
+        weights = share.sum(0)
+        x_of_cells = share.mT @ x
+        weighted = share * found.latents
+        latents = weighted.sum(1)
+        x_latents = weighted.mT @ x if len(G) == 1 else torch.stack([w.mT @ x for w in weighted])
+        x_latents = x_latents.reshape(G.shape)
+        second = torch.einsum("knm,lnm->klm", weighted, found.latents)
+        second += weights * found.covariances.permute(1, 2, 0)
+    error = x.square().sum() + (weights[:, None] * F.square() - 2 * x_of_cells * F).sum()
+    error = error + 2 * ((latents[..., None] * F - x_latents) * G).sum()
+    error = error + (second * torch.einsum("kmf,lmf->klm", G, G)).sum()
+    n, n_features = x.shape
+    expected = 0.5 * error / (n * variance) + 0.5 * n_features * variance.log()
+    return -found.log_density.mean() + expected - expected.detach()
+
+
+def fit_weights(module: Any, x: Tensor, cells: Cells) -> None:
+    """Fit the weights of the cells to samples, by a few steps of EM from equal ones.
+
+    The mass along the set follows the generator's slope, which learns it slowly, and hardly at all
+    where the set crosses a gap or the noise is small. Few steps leave it smooth.
+    """
+    import torch
+
+    with torch.no_grad():
+        F, G = cells.generated(module["generator"], x)
+        shares = posterior(x, module, F, G).shares
+        equal = torch.full_like(shares[0], 1 / cells.number)
+        density, weights = shares / module["noise"]["log_weights"].exp(), equal
+        for _ in range(_WEIGHT_STEPS):
+            found = density * weights
+            weights = (found / found.sum(1, keepdim=True)).mean(0)
+        # None is lost: what is generated there can still be asked for.
+        weights = (1 - _LEAST_SHARE) * weights + _LEAST_SHARE * equal
+        module["noise"]["log_weights"].copy_(weights.log())
+
+
+def best_latents(x: Tensor, module: Any, cells: Cells) -> Tensor:
+    """Return the latent of each sample: the mean within its most probable cell."""
+    F, G = cells.generated(module["generator"], x)
+    found = posterior(x, module, F, G)
+    best = found.shares.argmax(1)
+    rows = best.new_tensor(range(len(x)))
+    return cells.centres(x)[best] + cells.spread * found.latents[:, rows, best].mT
+
+
+def log_density(x: Tensor, module: Any, cells: Cells) -> Tensor:
+    """Return the log-density of each sample by quadrature."""
+    F, G = cells.generated(module["generator"], x)
+    return posterior(x, module, F, G).log_density
+
+
+def encoded(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return means and log variances of the latents that the encoder proposes."""
+    mean, log_variance = module["encoder"](x).chunk(2, dim=1)
+    return mean, log_variance.clamp(-16.0, 6.0)
+
+
+def importance_bound(module: Any, x: Tensor, noise: Tensor) -> Tensor:
+    """Return a lower bound of the log-density of each sample, by importance sampling.
+
+    Parameters
+    ----------
+    module : Module
+        With "generator", "encoder" and the noise.
+    x : Tensor of shape (n_samples, n_features)
+        Samples.
+    noise : Tensor of shape (n_importance, n_samples or 1, n_components)
+        Standard normal numbers.
+    """
+    import torch
+
+    mean, log_variance = encoded(module, x)
+    z = mean + (0.5 * log_variance).exp() * noise
+    variance = (2 * log_sigma(module)).exp()
+    squares = (x - module["generator"](z)).square().sum(2)
+    n_features = x.shape[1]
+    logs = -0.5 * (squares / variance + n_features * (variance.log() + math.log(2 * math.pi)))
+    logs = logs + 0.5 * (noise.square() - z.square() + log_variance).sum(2)
+    return torch.logsumexp(logs, 0) - math.log(len(noise))
+
+
+def log_sigma(module: Any) -> torch.nn.Parameter:
+    """Return the logarithm of the noise, a parameter."""
+    return module["noise"]["log_sigma"]

@@ -1,0 +1,322 @@
+"""Generators of data on low-dimensional sets: what must hold, closed forms, wrong input."""
+
+import math
+import warnings
+
+import joblib
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+torch = pytest.importorskip("torch", reason="needs the extra torch")
+
+from sklr._torch._modules import mlp  # noqa: E402
+from sklr.metrics import wasserstein_distance_nd  # noqa: E402
+from sklr.neural_network import PerturbedGenerativeModel  # noqa: E402
+from sklr.neural_network._singular_likelihood import (  # noqa: E402
+    Cells,
+    importance_bound,
+    log_density,
+    quadrature_loss,
+)
+from sklr.neural_network._singular_noise import LEVELS, levels, rate, split  # noqa: E402
+
+SMALL = {"n_quadrature": 40, "hidden_layer_sizes": (16,), "max_iter": 200, "random_state": 0}
+
+
+def arc(n=80, seed=0):
+    angle = np.random.default_rng(seed).uniform(0, 3, n)
+    return np.column_stack([np.cos(angle), np.sin(angle)])
+
+
+def model(n_components=1, **options):
+    return PerturbedGenerativeModel(n_components, **SMALL | options)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return model(noise_scale=0.05, learning_rate=0.01, max_iter=300).fit(arc())
+
+
+def networks(n_components, n_features, n_cells=1, sigma=0.5, encoder=False):
+    torch.manual_seed(0)
+    noise = torch.nn.Parameter(torch.tensor(math.log(sigma)))
+    equal = torch.nn.Parameter(torch.full((n_cells,), -math.log(n_cells)), requires_grad=False)
+    parts = {
+        "generator": mlp(n_components, [8], n_features, activation=torch.nn.Tanh),
+        "noise": torch.nn.ParameterDict({"log_sigma": noise, "log_weights": equal}),
+    }
+    if encoder:
+        parts["encoder"] = mlp(n_features, [8], 2 * n_components)
+    return torch.nn.ModuleDict(parts).double()
+
+
+# Likelihoods.
+
+
+@pytest.mark.parametrize("n_components", [1, 2])
+def test_gradient_of_the_sums_is_that_of_the_likelihood(n_components):
+    cells = Cells(n_components, 9)
+    module = networks(n_components, 3, cells.number)
+    x = torch.randn(30, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    loss = quadrature_loss(module, x, cells)
+    loss.backward()
+    trained = [p for p in module.parameters() if p.requires_grad]
+    found = [p.grad.clone() for p in trained]
+    module.zero_grad()
+    plain = -log_density(x, module, cells).mean()
+    plain.backward()
+    assert_allclose(float(loss.detach()), float(plain.detach()), rtol=1e-12)
+    for gradient, p in zip(found, trained, strict=True):
+        torch.testing.assert_close(gradient, p.grad, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_components", [1, 2])
+def test_quadrature_is_the_integral_over_the_latents(n_components):
+    """Against draws of the latents, without the cells' slopes."""
+    cells = Cells(n_components, 30)
+    module = networks(n_components, 2, cells.number)
+    x = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    z = torch.tensor(cells.draw(np.random.default_rng(0), 200_000, np.ones(cells.number)))
+    with torch.no_grad():
+        squares = torch.cdist(x, module["generator"](z)).square()
+        variance = float((2 * module["noise"]["log_sigma"]).exp())
+        wanted = (-squares / (2 * variance)).exp().mean(1) / (2 * math.pi * variance)
+        found = log_density(x, module, cells).exp()
+    torch.testing.assert_close(found, wanted, rtol=0.01, atol=0)
+
+
+def test_importance_bound_rises_to_the_density():
+    """Of a linear generator the density is normal; one sample gives less than many."""
+    module = networks(2, 3, encoder=True)
+    module["generator"] = torch.nn.Linear(2, 3).double()
+    for p in module["encoder"].parameters():
+        torch.nn.init.zeros_(p)  # it proposes the prior
+    x = torch.randn(60, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(20_000, 1, 2, dtype=torch.float64, generator=torch.Generator())
+    W, b = module["generator"].weight.detach(), module["generator"].bias.detach()
+    exact = torch.distributions.MultivariateNormal(b, W @ W.T + 0.25 * torch.eye(3))
+    with torch.no_grad():
+        one, five = (
+            importance_bound(module, x, noise[: 400 * k].reshape(k, 400, 1, 2)[:, :, 0][:, :60])
+            for k in (1, 5)
+        )
+        many = importance_bound(module, x, noise)
+    assert one.mean() < five.mean() < many.mean() + 0.01
+    off = many - exact.log_prob(x)  # of 20,000 draws, few of which are near a far sample
+    assert off.abs().max() < 0.25 and abs(off.mean()) < 0.03
+
+
+def test_density_integrates_to_one(fitted):
+    line = np.linspace(-2.5, 2.5, 150)
+    grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+    mass = np.exp(fitted.score_samples(grid)).sum() * (line[1] - line[0]) ** 2
+    assert_allclose(mass, 1, rtol=0.01)
+
+
+# What the paper's model promises.
+
+
+def test_likelihood_has_no_bound_on_a_line_without_noise():
+    """Sigma falls to what is allowed; each halving adds (D - d) log 2 to a sample's density."""
+    line = np.linspace(-1, 1, 40)[:, None] * [1.0, 2.0, 3.0]
+    fits = [
+        model(
+            noise_scale=0, sigma_min=least, hidden_layer_sizes=(), learning_rate=0.02, max_iter=400
+        ).fit(line)
+        for least in (0.02, 0.01)
+    ]
+    for fit, least in zip(fits, (0.02, 0.01), strict=True):
+        assert_allclose(fit.sigma_ / fit.scale_, least, rtol=1e-6)
+    gain = fits[1].score(line) - fits[0].score(line)
+    assert_allclose(gain, 2 * math.log(2), rtol=0.1)
+
+
+def test_sigma_is_what_was_added_and_samples_are_on_the_set(fitted):
+    assert_allclose(fitted.sigma_, 0.05, rtol=0.2)
+    off = [np.abs(np.linalg.norm(fitted.sample(500, noise=n), axis=1) - 1) for n in (False, True)]
+    assert off[0].mean() < 0.5 * off[1].mean()
+    drawn = wasserstein_distance_nd(fitted.sample(300), arc(300, seed=1))
+    assert drawn < 0.2
+
+
+def test_denoising_brings_samples_back_to_the_set(fitted):
+    clean = arc(60, seed=1)
+    noisy = clean + 0.1 * np.random.default_rng(2).standard_normal(clean.shape)
+    found = fitted.denoise(noisy)
+    assert np.square(found - clean).mean() < 0.7 * np.square(noisy - clean).mean()
+    assert_array_equal(found, fitted.inverse_transform(fitted.transform(noisy)))
+    order = fitted.transform(arc())[:, 0]
+    angle = np.arctan2(*arc().T[::-1])
+    assert abs(np.corrcoef(order.argsort().argsort(), angle.argsort().argsort())[0, 1]) > 0.95
+
+
+def test_a_linear_generator_is_probabilistic_pca():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((300, 5)) * [3.0, 2.0, 0.4, 0.4, 0.4]
+    options = {"noise_scale": 0, "likelihood": "iwae", "hidden_layer_sizes": ()}
+    fit = model(2, **options, learning_rate=0.1, max_iter=800, batch_size=300).fit(X)
+    values, vectors = np.linalg.eigh(np.cov(X.T, bias=True))
+    assert_allclose(fit.sigma_**2, values[:3].mean(), rtol=0.02)
+    W = fit.inverse_transform(np.eye(2)) - fit.inverse_transform(np.zeros((2, 2)))
+    cosines = np.linalg.svd(np.linalg.qr(W.T)[0].T @ vectors[:, 3:])[1]
+    assert cosines.min() > 0.98
+
+
+def test_equivariance_to_units_and_offsets():
+    X = arc(60)
+    fit = model(noise_scale=0.05, max_iter=80).fit(X)
+    for factor, offset in ((1e-6, 0.0), (1e6, 0.0), (1.0, 1e3)):
+        other = model(noise_scale=0.05 * factor, max_iter=80).fit(factor * X + offset)
+        assert_allclose(other.sigma_, factor * fit.sigma_, rtol=1e-4)
+        assert_allclose((other.sample(20) - offset) / factor, fit.sample(20), atol=1e-4)
+        shift = other.score_samples(factor * X + offset) - fit.score_samples(X)
+        assert_allclose(shift, -2 * math.log(factor), atol=1e-3)
+
+
+def test_rotations_keep_what_is_learnt():
+    X, turn = arc(60), np.array([[0.6, -0.8], [0.8, 0.6]])
+    scores = [model(noise_scale=0.05).fit(data).score(data) for data in (X, X @ turn.T)]
+    assert_allclose(scores[1], scores[0], atol=0.3)
+
+
+# Options.
+
+
+def test_mass_along_the_curve_follows_the_data():
+    """Uniform latents learn it by the generator's slope only, which a few steps do not."""
+    angle = np.r_[np.random.default_rng(0).uniform(0, 3, 90), np.full(210, 2.9)]
+    X = np.column_stack([np.cos(angle), np.sin(angle)])
+    left = {}
+    for law in ("uniform", "fitted"):
+        fit = model(noise_scale=0.05, latent_law=law, learning_rate=0.01, max_iter=100).fit(X)
+        left[law] = (fit.sample(2000)[:, 0] < -0.85).mean()
+        weights = fit.module_["noise"]["log_weights"].exp().numpy()
+        assert_allclose(weights.sum(), 1, rtol=1e-6)
+        assert (np.ptp(weights) < 1e-9) == (law == "uniform")
+    wanted = (X[:, 0] < -0.85).mean()
+    assert abs(left["fitted"] - wanted) < 0.08
+    assert abs(left["fitted"] - wanted) <= abs(left["uniform"] - wanted)
+
+
+def test_auto_compares_generated_samples_with_samples_set_aside():
+    X = arc(40)
+    fit = model(noise_scale="auto", max_iter=30).fit(X)
+    wanted = [level * fit.scale_ for level in levels(40, 1)]
+    assert_allclose(list(fit.noise_path_), wanted)
+    assert fit.noise_scale_ == min(fit.noise_path_, key=fit.noise_path_.get)
+    direct = model(noise_scale=fit.noise_scale_, max_iter=30).fit(X)
+    assert_array_equal(direct.sample(5), fit.sample(5))
+    with joblib.parallel_config("threading"):
+        again = model(noise_scale="auto", max_iter=30, n_jobs=2).fit(X)
+    assert again.noise_path_ == fit.noise_path_
+
+
+def test_rate_falls_with_samples_and_few_samples_take_it():
+    assert rate(10_000, 1) < rate(100, 1) < rate(100, 3)
+    assert_allclose(rate(200, 1), 0.25 * 200 ** (-2 / (2 * 3)))
+    assert levels(200, 1)[0] == 0 and rate(200, 1) in levels(200, 1)
+    assert len(levels(5, 8)) == len(LEVELS)
+    fit = model(noise_scale="auto", max_iter=3).fit(arc(15))
+    assert fit.noise_path_ == {}
+    assert_allclose(fit.noise_scale_, fit.scale_ * rate(15, 1))
+
+
+def test_split_leaves_two_on_either_side():
+    rng = np.random.RandomState(0)  # noqa: NPY002
+    for n, fraction, held in ((20, 0.1, 2), (20, 1e-3, 2), (20, 0.999, 18), (200, 0.1, 20)):
+        kept, aside = split(n, fraction, rng)
+        assert len(aside) == held
+        assert_array_equal(np.sort(np.r_[kept, aside]), np.arange(n))
+
+
+def test_features_of_unlike_units():
+    X = np.column_stack([arc()[:, 0], 1e6 * arc()[:, 1]])
+    with pytest.warns(UserWarning, match="set standardize=True"):
+        model(noise_scale=0, max_iter=3).fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scaled = model(noise_scale=0.05, standardize=True).fit(X)
+    plain = model(noise_scale=0.05, standardize=True).fit(X / [1, 1e6])
+    assert_allclose(scaled.sample(9) / [1, 1e6], plain.sample(9), atol=1e-4)
+    assert_allclose(scaled.score(X), plain.score(X / [1, 1e6]) - math.log(1e6), atol=1e-3)
+    assert scaled.sample(50, noise=True)[:, 1].std() > 1e5
+
+
+def test_more_latents_take_the_bound():
+    X = np.random.default_rng(0).standard_normal((60, 4))
+    fit = model(3, noise_scale=0.1, max_iter=20, batch_size=25).fit(X)
+    assert fit.likelihood_ == "iwae" and fit.encoder_ is not None
+    assert_array_equal(fit.score_samples(X[3:5]), fit.score_samples(X)[3:5])
+    assert fit.transform(X).shape == (60, 3) and fit.sample(4).shape == (4, 4)
+    assert model(max_iter=2, noise_scale=0).fit(X).encoder_ is None
+    assert len(fit.loss_curve_) == fit.n_iter_ == 20
+
+
+def test_noise_anew_in_each_step_and_batches():
+    fits = [
+        model(noise_scale=0.3, max_iter=150, resample_noise=anew, batch_size=30).fit(arc())
+        for anew in (False, True)
+    ]
+    assert fits[0].sigma_ != fits[1].sigma_
+    assert fits[1].sigma_ > 0.15
+
+
+def test_samples_follow_the_seed(fitted):
+    assert_array_equal(fitted.sample(5), fitted.sample(5))
+    assert (fitted.sample(5, random_state=1) != fitted.sample(5, random_state=2)).any()
+    assert_array_equal(fitted.generator_(torch.zeros(1, 1).double()).shape, (1, 2))
+
+
+# Wrong input.
+
+
+@pytest.mark.parametrize(
+    "options, X, message",
+    [
+        ({"n_components": 3}, arc(), "n_components=3 exceeds n_features=2"),
+        ({"n_components": 3, "likelihood": "quadrature"}, np.eye(12), "use 'iwae'"),
+        ({}, np.ones((30, 2)), "all 30 samples are equal"),
+        ({}, 1e9 + 1e-8 * arc(), "all 80 samples are equal"),
+        ({}, arc(1), "n_samples=1"),
+        ({}, np.r_[arc(), [[np.nan, 0]]], "X contains NaN"),
+        ({}, np.r_[arc(), [[np.inf, 0]]], "infinity"),
+        ({}, 1e300 * np.array([[1e8, 0], [-1e8, 0]] * 9), "too far apart"),
+        ({"noise_scale": -0.1}, arc(), "'noise_scale' parameter"),
+        ({"noise_scale": "best"}, arc(), "'noise_scale' parameter"),
+        ({"sigma_min": 0.0}, arc(), "'sigma_min' parameter"),
+        ({"likelihood": "exact"}, arc(), "'likelihood' parameter"),
+        ({"hidden_layer_sizes": (0,)}, arc(), "hidden_layer_sizes must be integers"),
+    ],
+)
+def test_wrong_input_is_named(options, X, message):
+    with pytest.raises(ValueError, match=message):
+        model(**{"noise_scale": 0.1, "max_iter": 2} | options).fit(X)
+
+
+def test_few_samples_are_warned_of():
+    with pytest.warns(UserWarning, match="n_samples=5 is very little"):
+        model(noise_scale=0.1, max_iter=2).fit(arc(5))
+
+
+def test_wrong_requests_are_named(fitted):
+    for n in (0, -1, 2.5, True):
+        with pytest.raises(ValueError, match="n_samples must be an integer of at least 1"):
+            fitted.sample(n)
+    with pytest.raises(ValueError, match="Z has 2 columns, and n_components is 1"):
+        fitted.inverse_transform(np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="3 features"):
+        fitted.score_samples(np.zeros((3, 3)))
+
+
+def test_odd_but_lawful_data():
+    for X in (
+        np.repeat(arc(12), 4, axis=0),
+        arc().astype(np.float32),
+        np.column_stack([arc(), np.full(80, 7.0)]),
+        np.r_[arc(), [[1e3, 0.0]]],
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fit = model(noise_scale="rate", max_iter=20).fit(X)
+        assert np.isfinite(fit.score_samples(X)).all() and np.isfinite(fit.sample(9)).all()
