@@ -93,6 +93,14 @@ MODULES = {
     "Subspaced": Case(
         lambda: Subspaced(torch.nn.Linear(4, 3, dtype=torch.float64), 2), lambda: (normal(5, 4),)
     ),
+    "WeightField": Case(
+        lambda: ours.WeightField(
+            torch.nn.Sequential(
+                torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)
+            ).double()
+        ),
+        lambda: (normal(5, 4), 0.6),
+    ),
 }
 
 if importlib.util.find_spec("sklr.nn.compression") is not None:
@@ -153,9 +161,13 @@ FUNCTIONS = {
     "mmcr_loss": Case(lambda: lambda z: ours.mmcr_loss(z, 2), lambda: (normal(8, 4),)),
     # These take a network.
     "decompose": None,
+    "fuse_batchnorm": None,
     "hierarchical_group_lasso": None,
+    "permutation_groups": None,
     "shrink_": None,
+    "smooth_permutation": None,
     "split_manifold_parameters": None,
+    "total_variation": None,
     "temporal_infonce": Case(lambda: ours.temporal_infonce, lambda: (normal(2, 9, 3),)),
     "von_neumann_entropy": Case(lambda: ours.von_neumann_entropy, lambda: (normal(9, 3),)),
 }

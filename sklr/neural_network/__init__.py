@@ -10,6 +10,7 @@ from sklr.neural_network._maestro import MaestroClassifier
 from sklr.neural_network._maestro_display import SizeCurveDisplay
 from sklr.neural_network._manifold_clustering import ManifoldLinearizingClustering
 from sklr.neural_network._mmcr import MMCR
+from sklr.neural_network._morph import MorphableClassifier
 from sklr.neural_network._quantization import LatentQuantizationFilter
 from sklr.neural_network._spdnet import SPDNetClassifier
 from sklr.neural_network._subspace import SubspaceClassifier
@@ -25,6 +26,7 @@ __all__ = [
     "MMCR",
     "MaestroClassifier",
     "ManifoldLinearizingClustering",
+    "MorphableClassifier",
     "ProgressPrinter",
     "SPDNetClassifier",
     "SizeCurveDisplay",

@@ -47,6 +47,13 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
         "batch_size": 512,
         "dtype": "float64",
     },
+    "MorphableClassifier": {
+        "hidden_layer_sizes": (16,),
+        "max_iter": 25,
+        "learning_rate": 0.01,
+        "batch_size": 512,
+        "dtype": "float64",
+    },
     "LatentQuantizationFilter": {"n_bits": 8, "hidden_layer_sizes": (16,), "max_iter": 5},
     # Small networks, few epochs, batches that the suite's few samples fill.
     "MMCR": {"n_components": 4, "projector": (8, 4), "batch_size": 8, "n_views": 2, "max_iter": 3},
