@@ -44,6 +44,23 @@ def standardize():
     return made
 
 
+class AtWidth(torch.nn.Module):
+    """A field that runs at one width."""
+
+    def __init__(self, field, width):
+        super().__init__()
+        self.field = field
+        self.width = width
+
+    def forward(self, x):
+        return self.field(x, self.width)
+
+
+def narrow_field():
+    network = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+    return AtWidth(ours.WeightField(network.double()), 0.6)
+
+
 OWN_GRADIENT = "a gradient of its own, for backward passes only"
 STATISTICS = "statistics of the whole batch"
 DRAWS = "draws random numbers"
@@ -93,14 +110,7 @@ MODULES = {
     "Subspaced": Case(
         lambda: Subspaced(torch.nn.Linear(4, 3, dtype=torch.float64), 2), lambda: (normal(5, 4),)
     ),
-    "WeightField": Case(
-        lambda: ours.WeightField(
-            torch.nn.Sequential(
-                torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)
-            ).double()
-        ),
-        lambda: (normal(5, 4), 0.6),
-    ),
+    "WeightField": Case(narrow_field, lambda: (normal(5, 4),)),
 }
 
 if importlib.util.find_spec("sklr.nn.compression") is not None:
