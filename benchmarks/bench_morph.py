@@ -2,11 +2,11 @@
 
 Curves: digits, a perceptron 64-64-64-10, 1200 images to train and 597 to test, three seeds, 50
 epochs for everybody, widths 1, .75, .5 and .25 and the mean over 20 widths from .25 to 1. "L1
-pruning" keeps the units of the dense network with the largest weights, nothing trains again. "Drawn,
+pruning" keeps units of the dense network with the largest weights, nothing trains again. "Drawn,
 not trained" puts the dense network's units in a smooth order and averages neighbours. "Slimmable"
 trains first units from the first weights; "after a warm-up" is our own variant, with units in an
 order of importance. "A training a width" is the upper reference, one fit for each width. "Four
-widths" is trained at 1, .75, .5 and .25 alone, and scored at others: the largest fall below the line
+widths" is trained at 1, .75, .5, .25 alone, and scored at others: the largest fall below the line
 between the two neighbours that were trained is printed.
 
 Tables: defaults on five sets, three splits of half and half.

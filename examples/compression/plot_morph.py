@@ -32,7 +32,7 @@ for width in widths:
 # %%
 # Beside networks cut after the fact
 # ----------------------------------
-# The same perceptron trained at one width only (its smallest width is 1). It is cut in two ways: the
+# The same perceptron trained at one width only (its smallest width is 1). It is cut twice: the
 # units with the largest weights are kept, or neighbours in a smooth order are put together. Neither
 # trains again.
 whole = MorphableClassifier(**options, min_width=1.0, smooth=False).fit(X_train, y_train)

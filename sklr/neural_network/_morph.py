@@ -52,7 +52,8 @@ class MorphableClassifier(ServedSizes, TorchClassifierMixin, TorchEstimator):
     smooth : bool, default=True
         Whether units are put in an order after the warm-up.
     warmup_iter : int or "auto", default="auto"
-        First epochs in which the network is trained as it is. "auto" is half of `max_iter`.
+        First epochs in which the network is trained as it is. "auto" is half of `max_iter`
+        with "field", none with "slimmable".
     hidden_layer_sizes : array-like of int, default=(128, 128)
         Widths of the layers of the perceptron.
     solver : {"adam", "adamw", "dct_adamw", "mfac", "sgd", "trion"}, default="adam"
@@ -217,7 +218,11 @@ class MorphableClassifier(ServedSizes, TorchClassifierMixin, TorchEstimator):
     _network_parameters = ("method", "smooth", "min_width")
     _served_parameters = ("width",)
     _size_name = "width"
-    _warm_share = 0.5
+
+    @property
+    def _warm_share(self) -> float:  # type: ignore[override]
+        # First units learn best when they are first from the beginning.
+        return 0.5 if self.method == "field" else 0.0
 
     def _build(self, n_in: Any, n_out: Any) -> nn.Module:
         from torch import nn
