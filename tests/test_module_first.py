@@ -15,7 +15,7 @@ from sklr.utils import _discovery, all_estimators, all_module_estimators
 
 # Class name -> further parameters under which the class is checked, beside its defaults.
 VARIANTS = {
-    "AtomicFeatureMimicking": [{"rank": "global"}, {"low_memory": True}],
+    "AtomicFeatureMimicking": [{"rank": "global"}],
     "EigenspaceCompensation": [
         {"compressor": "n:m", "scaling": "activation"},
         {"compressor": "magnitude", "center": True},

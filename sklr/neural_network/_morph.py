@@ -177,7 +177,7 @@ class MorphableClassifier(ServedSizes, TorchClassifierMixin, TorchEstimator):
         learning_rate: float = 1e-3,
         momentum: float = 0.9,
         weight_decay: float = 0.0,
-        max_iter: int = 50,
+        max_iter: int = 100,
         batch_size: int | str = "auto",
         class_weight: Any = None,
         early_stopping: bool = False,

@@ -108,7 +108,13 @@ class WeightField(nn.Module):
         self.network = copy_of(module)
 
     def extra_repr(self) -> str:
-        """Return what ``repr`` shows beside the network."""
+        """Return what ``repr`` shows beside the network.
+
+        Returns
+        -------
+        shown : str
+            The method.
+        """
         return f"method={self.method!r}"
 
     def units(self, width: float) -> list[int]:

@@ -290,10 +290,10 @@ def fuse_batchnorm(module: nn.Module) -> nn.Module:
     return new
 
 
-def _fuse_chain(chain: nn.Sequential) -> None:
+def _fuse_chain(chain: Any) -> None:
     for k in range(1, len(chain)):
         before, norm = chain[k - 1], chain[k]
-        folds = fuse_linear_bn_eval if type(before) is nn.Linear else fuse_conv_bn_eval
+        folds: Any = fuse_linear_bn_eval if type(before) is nn.Linear else fuse_conv_bn_eval
         if type(before) not in (nn.Linear, *CONVOLUTIONS) or type(norm) not in NORMS:
             continue
         if norm.running_mean is None or len(norm.running_mean) != len(before.weight):
@@ -301,6 +301,6 @@ def _fuse_chain(chain: nn.Sequential) -> None:
         if any(before is other for other in (*chain[: k - 1], *chain[k:])):
             continue  # it runs at another place too
         modes = before.training
-        folded: Any = folds(copy.copy(before).eval(), copy.copy(norm).eval())  # type: ignore[arg-type]
+        folded: Any = folds(copy.copy(before).eval(), copy.copy(norm).eval())
         folded.bias.requires_grad_(before.weight.requires_grad)  # torch makes a frozen one
         chain[k - 1], chain[k] = folded.train(modes), nn.Identity().train(modes)
