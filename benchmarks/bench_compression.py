@@ -100,23 +100,28 @@ def digits():
 
 
 def latency():
-    """Median milliseconds of the digits network and of its half, a quarter of the width 512."""
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512), nn.Linear(512, 10))
-    small = WeightSVD(0.25).fit(network).transform(network)
+    """Median milliseconds of a batch, dense and compressed, by width, share and batch."""
     result = {}
-    for n in (1, 256):
-        x, times = torch.randn(n, 64), {"dense": [], "compressed": []}
-        with torch.inference_mode():
-            for _ in range(300):
-                for name, module in (("dense", network), ("compressed", small)):
-                    start = time.perf_counter()
-                    module(x)
-                    times[name].append(time.perf_counter() - start)
-        medians = {name: statistics.median(values) for name, values in times.items()}
-        ratio = medians["compressed"] / medians["dense"]
-        result[f"batch {n}"] = {**medians, "ratio": round(ratio, 2)}
-        print(f"latency, batch {n}: compressed / dense {ratio:.2f}")
+    for width in (128, 512, 1024):
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.Linear(width, 10)
+        )
+        modules = {"dense": network}
+        for share in (0.5, 0.25):
+            modules[f"{share:.0%}"] = WeightSVD(share).fit(network).transform(network)
+        for n in (1, 256):
+            x, times = torch.randn(n, 64), {name: [] for name in modules}
+            with torch.inference_mode():
+                for _ in range(300):
+                    for name, module in modules.items():
+                        start = time.perf_counter()
+                        module(x)
+                        times[name].append(time.perf_counter() - start)
+            medians = {name: 1e3 * statistics.median(values) for name, values in times.items()}
+            ratios = {name: round(v / medians["dense"], 2) for name, v in medians.items()}
+            result[f"width {width}, batch {n}"] = {"milliseconds": medians, "ratio": ratios}
+            print(f"latency, width {width}, batch {n}: {medians['dense']:.3f} ms", ratios)
     return result
 
 

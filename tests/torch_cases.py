@@ -46,6 +46,23 @@ def standardize():
 
 
 QUARTERS = sample_group("gl2", 4, random_state=0)
+class AtWidth(torch.nn.Module):
+    """A field that runs at one width."""
+
+    def __init__(self, field, width):
+        super().__init__()
+        self.field = field
+        self.width = width
+
+    def forward(self, x):
+        return self.field(x, self.width)
+
+
+def narrow_field():
+    network = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+    return AtWidth(ours.WeightField(network.double()), 0.6)
+
+
 OWN_GRADIENT = "a gradient of its own, for backward passes only"
 STATISTICS = "statistics of the whole batch"
 DRAWS = "draws random numbers"
@@ -114,6 +131,7 @@ MODULES = {
     "Subspaced": Case(
         lambda: Subspaced(torch.nn.Linear(4, 3, dtype=torch.float64), 2), lambda: (normal(5, 4),)
     ),
+    "WeightField": Case(narrow_field, lambda: (normal(5, 4),)),
 }
 
 if importlib.util.find_spec("sklr.nn.compression") is not None:
@@ -174,9 +192,13 @@ FUNCTIONS = {
     "mmcr_loss": Case(lambda: lambda z: ours.mmcr_loss(z, 2), lambda: (normal(8, 4),)),
     # These take a network.
     "decompose": None,
+    "fuse_batchnorm": None,
     "hierarchical_group_lasso": None,
+    "permutation_groups": None,
     "shrink_": None,
+    "smooth_permutation": None,
     "split_manifold_parameters": None,
+    "total_variation": None,
     "temporal_infonce": Case(lambda: ours.temporal_infonce, lambda: (normal(2, 9, 3),)),
     "von_neumann_entropy": Case(lambda: ours.von_neumann_entropy, lambda: (normal(9, 3),)),
 }

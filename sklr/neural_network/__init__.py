@@ -12,6 +12,7 @@ from sklr.neural_network._maestro import MaestroClassifier
 from sklr.neural_network._maestro_display import SizeCurveDisplay
 from sklr.neural_network._manifold_clustering import ManifoldLinearizingClustering
 from sklr.neural_network._mmcr import MMCR
+from sklr.neural_network._morph import MorphableClassifier
 from sklr.neural_network._quantization import LatentQuantizationFilter
 from sklr.neural_network._singular import PerturbedGenerativeModel
 from sklr.neural_network._spdnet import SPDNetClassifier
@@ -31,6 +32,7 @@ __all__ = [
     "MaestroClassifier",
     "ManifoldLinearizingClustering",
     "PerturbedGenerativeModel",
+    "MorphableClassifier",
     "ProgressPrinter",
     "SPDNetClassifier",
     "SizeCurveDisplay",

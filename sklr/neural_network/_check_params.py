@@ -63,6 +63,13 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
         "max_iter": 12,
         "dtype": "float64",
     },
+    "MorphableClassifier": {
+        "hidden_layer_sizes": (16,),
+        "max_iter": 25,
+        "learning_rate": 0.01,
+        "batch_size": 512,
+        "dtype": "float64",
+    },
     "LatentQuantizationFilter": {"n_bits": 8, "hidden_layer_sizes": (16,), "max_iter": 5},
     "LieGroupConvClassifier": {
         "n_channels": 2,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
@@ -12,12 +11,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklr._torch._batchnorm import running_norms, statistics_left_alone
 from sklr._torch._device import resolve_device
-from sklr._torch._modules import mlp, own_module
 from sklr.neural_network._base import TorchEstimator, training_constraints
 from sklr.neural_network._classifier import TorchClassifierMixin
-from sklr.neural_network._input import warn_caller
 from sklr.neural_network._loop import Stage, TrainState
-from sklr.neural_network._served_sizes import ServedSizes
+from sklr.neural_network._served_ratios import ServedRatios
 from sklr.neural_network._solvers import make_optimizer
 
 if TYPE_CHECKING:
@@ -28,7 +25,7 @@ _N_SIZES = 32
 _MEASURED_EVERY = 100
 
 
-class MaestroClassifier(ServedSizes, TorchClassifierMixin, TorchEstimator):
+class MaestroClassifier(ServedRatios, TorchClassifierMixin, TorchEstimator):
     """Classifier by a network that is trained once, and served at every size.
 
     Layers are products of two factors whose columns come in an order of importance: while it is
@@ -229,21 +226,13 @@ class MaestroClassifier(ServedSizes, TorchClassifierMixin, TorchEstimator):
     _network_parameters = ("targets",)
     # Read while the network is made, for errors before the training; any value serves later.
     _served_parameters = ("ratio",)
-    # The default network standardises.
-    _units_matter = False
 
     def _build(self, n_in: Any, n_out: Any) -> nn.Module:
         from torch import nn
 
         from sklr.nn._ordered._layers import layers_to_order
-        from sklr.nn._standardize import Standardize
 
-        parts: dict[str, Any] = {}
-        if self.module is None:
-            parts["scale"] = Standardize(n_in)
-            parts["network"] = mlp(n_in, self.hidden_layer_sizes, n_out)
-        else:
-            parts["network"] = own_module(self.module, n_in)
+        parts = self._parts(n_in, n_out)
         chosen = layers_to_order(parts["network"], self.targets)
         entries = sum(m * n for m, n in (layer.shape for layer in chosen))
         least = sum(min(m + n, m * n) for m, n in (layer.shape for layer in chosen))
@@ -251,41 +240,12 @@ class MaestroClassifier(ServedSizes, TorchClassifierMixin, TorchEstimator):
         # What is in no factor: biases, layers that stay as they are.
         self._n_rest = self._n_dense - entries
         self._check_ratio(self.ratio, least)
-        return nn.Sequential(OrderedDict(parts))
-
-    def _warn_of_units(self, X: np.ndarray) -> None:
-        if self.module is not None or X.ndim != 2:
-            return
-        size, spread = np.abs(X).max(axis=0), np.ptp(X, axis=0)
-        far = (spread < 1e-5 * size) & ((spread > 0) | (spread.max() == 0))
-        if X.dtype == np.float32 and far.any():
-            warn_caller(
-                f"{int(far.sum())} of {X.shape[1]} features are so far from 0 that float32 leaves "
-                "little of how they vary: subtract their means first (StandardScaler), or set "
-                'dtype="float64"',
-                UserWarning,
-            )
-
-    def _begin(self, module: Any, step: TrainState) -> None:
-        if self.module is None and not module.scale.is_set:
-            module.scale.set_from(step.X, step.weights)
+        return nn.Sequential(parts)
 
     def _stages(self) -> list[Stage]:
-        given: Any = self.warmup_iter
-        warm = int(0.3 * self.max_iter) if given == "auto" else given
-        if warm >= self.max_iter:
-            raise ValueError(
-                f"warmup_iter={warm} leaves no epoch of max_iter={self.max_iter} for the ordered "
-                "layers"
-            )
+        warm = self._warm_epochs("the ordered layers")
         first = [Stage(warm, "warm-up")] if warm else []
         return [*first, Stage(self.max_iter - warm, "ordered", begin=self._order)]
-
-    def _learning_rate_factor(self, step: TrainState) -> float | None:
-        if step.n_epochs is None:
-            return None
-        # One cosine over both stages.
-        return 0.5 * (1.0 + np.cos(np.pi * step.number / (step.n_epochs * step.n_batches)))
 
     def _order(self, module: Any, step: TrainState) -> None:
         """Decompose the layers, where they are not, and begin to draw sizes."""
@@ -414,6 +374,3 @@ class MaestroClassifier(ServedSizes, TorchClassifierMixin, TorchEstimator):
                     f"{key} in the weights is {int(state[key].reshape(-1)[0])}, no rank between 0 "
                     f"and {layer.max_rank}"
                 )
-
-    def _allow_nd(self) -> bool:
-        return self.module is not None

@@ -22,7 +22,7 @@ class SizeCurveDisplay:
     scores : array-like of shape (n_sizes,)
         Accuracies.
     ratio : array-like of shape (n_sizes,), default=None
-        Shares of the dense network's parameters.
+        The sizes as they were asked for: shares of the parameters, or of the units.
     name : str, default=None
         What the legend says; None has no legend.
 
@@ -37,7 +37,8 @@ class SizeCurveDisplay:
 
     See Also
     --------
-    MaestroClassifier : The classifier.
+    MaestroClassifier : Serves shares of the parameters.
+    MorphableClassifier : Serves shares of the units.
 
     Examples
     --------
@@ -74,7 +75,7 @@ class SizeCurveDisplay:
 
         Parameters
         ----------
-        estimator : MaestroClassifier
+        estimator : MaestroClassifier or MorphableClassifier
             The fitted classifier.
         X : array-like of shape (n_samples, n_features)
             Samples that the fit has not seen.
@@ -101,8 +102,9 @@ class SizeCurveDisplay:
                 f"MaestroClassifier, got {type(estimator).__name__}"
             )
         curve = estimator.size_curve(X, y, ratios)
+        asked = curve["ratio" if "ratio" in curve else "width"]
         shown = type(estimator).__name__ if name is None else name
-        display = cls(curve["n_params"], curve["score"], ratio=curve["ratio"], name=shown)
+        display = cls(curve["n_params"], curve["score"], ratio=asked, name=shown)
         return display.plot(ax=ax, **kwargs)
 
     def plot(self, ax: Any = None, **kwargs: Any) -> SizeCurveDisplay:

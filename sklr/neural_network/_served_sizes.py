@@ -1,23 +1,23 @@
-"""What an estimator has whose network, with ordered layers, is served at several sizes."""
+"""What a classifier has that is trained once and served at several sizes, without another fit."""
 
 from __future__ import annotations
 
-from numbers import Real
-from typing import TYPE_CHECKING, Any
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
-from sklr._torch._batches import in_chunks
-from sklr._torch._batchnorm import recalibrate, running_norms
-from sklr._torch._layers import find_layers
+from sklr._torch._modules import mlp, own_module
 from sklr.neural_network._base import TorchEstimator
+from sklr.neural_network._input import warn_caller
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from sklr.neural_network._classifier import TorchClassifierMixin
+    from sklr.neural_network._loop import TrainState
 
     # The mixin stands left of the base, whose methods it calls.
     class _Base(TorchClassifierMixin, TorchEstimator):
@@ -25,227 +25,109 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-# Samples on which the losses of truncated layers are measured, and batch normalisations.
-_MEASURED_ROWS = 512
-
 
 class ServedSizes(_Base):
-    """A parameter ``ratio`` that is served without another fit: ranks, report, export, curve.
+    """A parameter that says the size that answers, and may be changed after ``fit``.
 
-    ``module_.network`` has the ordered layers. The estimator sets ``_n_dense`` and ``_n_rest``, the
-    parameters of the dense network and those of them that are in no factor, and calls ``_end_fit``.
+    ``module_.network`` is the trained network; with the default one ``module_.scale`` stands before
+    it and standardises. The network is trained as it is for `warmup_iter` epochs first, and one
+    cosine of the learning rate goes over both stages. A subclass writes ``_check_size`` and
+    ``_cut``, and names its parameter in ``_size_name``.
     """
 
-    ratio: float
-    _n_dense: int
-    _n_rest: int
+    module: Any
+    hidden_layer_sizes: Any
+    warmup_iter: Any
+    max_iter: int
+    n_params_: int
+    _size_name: str
+    # Share of the epochs that "auto" gives to the warm-up.
+    _warm_share = 0.3
+    # The default network standardises.
+    _units_matter = False
 
-    def _check_ratio(self, ratio: Any, least: int) -> None:
-        smallest = (self._n_rest + least) / self._n_dense
-        number = isinstance(ratio, Real) and not isinstance(ratio, bool)
-        if not (number and smallest <= float(ratio) <= 1):
-            shown = np.ceil(1e4 * smallest) / 1e4
-            raise ValueError(
-                f"ratio must be a number from {shown:g}, the smallest size of this network (one "
-                f"column a layer), to 1, got {ratio!r}"
-            )
+    def _check_size(self, size: Any) -> None:
+        """Refuse a size that is none."""
+        raise NotImplementedError
 
-    def _measured(
-        self,
-        network: nn.Module,
-        X: Tensor,
-        weights: Any,
-        module: nn.Module,
-        device: Any,
-        quick: bool = False,
-    ) -> tuple[dict[str, np.ndarray], Any]:
-        """Return the losses of truncated layers, and the sizes that follow."""
-        import torch
+    def _cut(self, size: Any) -> Any:
+        """Return a plain copy of ``module_`` at a size."""
+        raise NotImplementedError
 
-        from sklr.nn._ordered._layers import ordered_layers
-        from sklr.nn._ordered._sizes import N_WIDTHS, Sizes, measured_losses
+    # The network, and its training.
 
-        rows = _spread(len(X), _MEASURED_ROWS // 2 if quick else _MEASURED_ROWS)
-        X = X[rows]
-        w = torch.ones(len(X)) if weights is None else weights[rows].cpu()
-        w = w.double() / w.double().sum()
+    def _parts(self, n_in: Any, n_out: Any) -> OrderedDict[str, Any]:
+        """Return the given network; or the perceptron and what standardises before it."""
+        from sklr.nn._standardize import Standardize
 
-        def answers() -> Tensor:
-            logits = in_chunks(module, X, lambda m, xb, _: self._logits(m, xb), device)
-            return logits.double().cpu().log_softmax(dim=1)
-
-        with torch.no_grad():
-            wanted = answers().exp()
-
-            def loss() -> float:
-                return float(-(w[:, None] * wanted * answers()).sum())
-
-            layers = ordered_layers(network)
-            losses = measured_losses(layers, loss, N_WIDTHS // 2 if quick else N_WIDTHS)
-        return losses, Sizes(layers, losses)
-
-    def _end_fit(self, X: Tensor, weights: Any, device: Any) -> None:
-        """Measure what a size keeps, and keep samples for batch normalisations."""
-        network: Any = self.module_.network
-        self.losses_, self._sizes = self._measured(network, X, weights, self.module_, device)
-        self._calibration: Tensor | None = None
-        if running_norms(network):
-            self._calibration = X[_spread(len(X))].cpu().clone()
-
-    @property
-    def ranks_(self) -> dict[str, int]:
-        """Columns that are left of each ordered layer."""
-        from sklr.nn._ordered._layers import ordered_layers
-
-        network: Any = self.module_.network
-        return {name: layer.rank for name, layer in ordered_layers(network).items()}
-
-    @property
-    def importances_(self) -> dict[str, np.ndarray]:
-        """Product of the norms of each column in both factors, by layer."""
-        from sklr.nn._ordered._layers import ordered_layers
-
-        network: Any = self.module_.network
-        return {
-            name: layer.importances.detach().cpu().double().numpy()
-            for name, layer in ordered_layers(network).items()
-        }
-
-    def _ranks_of(self, ratio: float) -> dict[str, int]:
-        self._check_ratio(ratio, self._sizes.least)
-        left = self.ranks_
-        if ratio == 1:
-            return left
-        # Columns may have come and gone since, by load_weights.
-        wanted = self._sizes.ranks(ratio * self._n_dense - self._n_rest)
-        return {name: min(rank, left[name]) for name, rank in wanted.items()}
-
-    def _network_to_ask(self) -> nn.Module:
-        """Return the network at the size of `ratio`, in double precision where it answers so."""
-        module = self.module_ if self.ratio == 1 else self._cut(self.ratio)
-        self._check_ratio(self.ratio, self._sizes.least)
-        return module
-
-    def _cut(self, ratio: float) -> Any:
-        """Return a plain copy of the network at a size."""
-        from sklr._torch._device import plain_defaults
-        from sklr.nn.compression import recompose
-
-        ranks = {f"network.{k}" if k else "network": v for k, v in self._ranks_of(ratio).items()}
-        small = recompose(self.module_, ranks)
-        if self._calibration is not None and ratio != 1:
-            torch = self._torch()
-            device = next(small.parameters()).device
-
-            batches = self._calibration.split(64)
-
-            def run() -> None:
-                for xb in batches:
-                    if len(xb) > 1 or len(batches) == 1:
-                        small(xb.to(device))
-
-            with torch.inference_mode(False), torch.no_grad(), plain_defaults():
-                recalibrate(small, run)
-        return small
-
-    def export(self, ratio: float | None = None) -> nn.Module:
-        """Return the plain network of a size, as a Module of its own.
-
-        Parameters
-        ----------
-        ratio : float, default=None
-            Share of the dense network's parameters, at most; None is the parameter `ratio`.
-
-        Returns
-        -------
-        module : torch.nn.Module
-            A network that makes the logits: that of the parameter `module` with thin layers in it,
-            or the perceptron with the standardisation before it. It trains, pickles, compiles and
-            exports like any network.
-        """
-        check_is_fitted(self)
-        small = self._cut(self.ratio if ratio is None else ratio)
-        return small if self.module is None else small.network
-
-    @property
-    def report_(self) -> list[dict[str, Any]]:
-        """What becomes of each layer at the size of `ratio`.
-
-        A dict a layer: ``name``, ``kind``, ``shape`` (outputs, inputs), ``rank``,
-        ``params_before``, ``params_after``, ``status`` ("compressed", "kept" or "skipped") and
-        ``reason``.
-        """
-        from sklr.nn._ordered._layers import OrderedConv2d, _OrderedLayer
-        from sklr.nn._ordered._sizes import dense_size, size_of
-
-        network: Any = self.module_.network
-        ranks = self._ranks_of(self.ratio)
-        rows: list[tuple[Any, ...]] = []
-        for layer in find_layers(network):
-            part: Any = network.get_submodule(layer.name) if layer.name else network
-            if not isinstance(part, _OrderedLayer):
-                n = sum(p.numel() for p in part.parameters())
-                reason = layer.reason or "it is not among the targets"
-                rows.append((layer.name, layer.kind, layer.shape, None, n, n, "skipped", reason))
-                continue
-            rank = ranks[layer.name]
-            bias = 0 if part.bias is None else len(part.bias)
-            dense, size = dense_size(part), size_of(part, rank)
-            kind = "Conv2d" if isinstance(part, OrderedConv2d) else "Linear"
-            shape = (len(part.up.weight), dense // len(part.up.weight))
-            status = "compressed" if size < dense else "kept"
-            reason = "" if size < dense else "one matrix is no larger than two of its rank"
-            rows.append((layer.name, kind, shape, rank, dense + bias, size + bias, status, reason))
-        names = "name kind shape rank params_before params_after status reason".split()
-        return [dict(zip(names, row)) for row in rows]
-
-    @property
-    def n_params_(self) -> int:
-        """Parameters of the network that answers, at the size of `ratio`."""
-        return self._n_dense + sum(
-            row["params_after"] - row["params_before"] for row in self.report_
+        if self.module is not None:
+            return OrderedDict(network=own_module(self.module, n_in))
+        return OrderedDict(
+            scale=Standardize(n_in), network=mlp(n_in, self.hidden_layer_sizes, n_out)
         )
 
-    @property
-    def smallest_ratio_(self) -> float:
-        """The smallest `ratio`: one column a layer."""
-        return (self._n_rest + self._sizes.least) / self._n_dense
+    def _warn_of_units(self, X: np.ndarray) -> None:
+        if self.module is not None or X.ndim != 2:
+            return
+        size, spread = np.abs(X).max(axis=0), np.ptp(X, axis=0)
+        far = (spread < 1e-5 * size) & ((spread > 0) | (spread.max() == 0))
+        if X.dtype == np.float32 and far.any():
+            warn_caller(
+                f"{int(far.sum())} of {X.shape[1]} features are so far from 0 that float32 leaves "
+                "little of how they vary: subtract their means first (StandardScaler), or set "
+                'dtype="float64"',
+                UserWarning,
+            )
 
-    def size_curve(self, X: Any, y: Any, ratios: Any = None) -> dict[str, np.ndarray]:
-        """Return the accuracy at several sizes.
+    def _begin(self, module: Any, step: TrainState) -> None:
+        if self.module is None and not module.scale.is_set:
+            module.scale.set_from(step.X, step.weights)
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Samples that the fit has not seen.
-        y : array-like of shape (n_samples,)
-            Their labels.
-        ratios : array-like of float, default=None
-            The sizes; by default nine from the smallest one to 1, on a logarithmic scale.
+    def _warm_epochs(self, what: str) -> int:
+        given = self.warmup_iter
+        warm = int(self._warm_share * self.max_iter) if given == "auto" else int(given)
+        if warm >= self.max_iter:
+            raise ValueError(
+                f"warmup_iter={warm} leaves no epoch of max_iter={self.max_iter} for {what}"
+            )
+        return warm
 
-        Returns
-        -------
-        curve : dict of str to ndarray of shape (n_sizes,)
-            "ratio", as given; "n_params", what the network of each size has; "score".
-        """
+    def _learning_rate_factor(self, step: TrainState) -> float | None:
+        if step.n_epochs is None:
+            return None
+        # One cosine over both stages.
+        return float(0.5 * (1.0 + np.cos(np.pi * step.number / (step.n_epochs * step.n_batches))))
+
+    def _allow_nd(self) -> bool:
+        return self.module is not None
+
+    # What is served.
+
+    def _network_to_ask(self) -> nn.Module:
+        """Return the network at the size that is asked for."""
+        size = getattr(self, self._size_name)
+        self._check_size(size)
+        return cast("nn.Module", self.module_ if size == 1 else self._cut(size))
+
+    def _exported(self, size: Any) -> nn.Module:
         check_is_fitted(self)
-        if ratios is None:
-            ratios = np.geomspace(self.smallest_ratio_, 1.0, 9)
-            ratios[0], ratios[-1] = self.smallest_ratio_, 1.0
-        ratios = np.asarray(ratios, dtype=float).reshape(-1)
-        own, counts, scores = self.ratio, [], []
+        size = getattr(self, self._size_name) if size is None else size
+        self._check_size(size)
+        small = self._cut(size)
+        return cast("nn.Module", small if self.module is None else small.network)
+
+    def _curve(self, X: Any, y: Any, sizes: Any, least: float) -> dict[str, np.ndarray]:
+        """Return sizes, parameters and accuracies; nine sizes by default."""
+        if sizes is None:
+            sizes = np.geomspace(least, 1.0, 9)
+            sizes[0], sizes[-1] = least, 1.0
+        sizes = np.asarray(sizes, dtype=float).reshape(-1)
+        own, counts, scores = getattr(self, self._size_name), [], []
         try:
-            for ratio in ratios:
-                self.ratio = float(ratio)
+            for size in sizes:
+                setattr(self, self._size_name, float(size))
                 counts.append(self.n_params_)
                 scores.append(accuracy_score(y, self.predict(X)))
         finally:
-            self.ratio = own
-        return {"ratio": ratios, "n_params": np.array(counts), "score": np.array(scores)}
-
-
-def _spread(n: int, most: int = _MEASURED_ROWS) -> Any:
-    """Return at most `most` of n rows, evenly spread."""
-    if n <= most:
-        return slice(None)
-    return np.linspace(0, n - 1, most).round().astype(int)
+            setattr(self, self._size_name, own)
+        return {self._size_name: sizes, "n_params": np.array(counts), "score": np.array(scores)}

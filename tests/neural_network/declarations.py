@@ -3,6 +3,7 @@
 from promises import BATCHES, NETWORK, of_distances, plus, same, times
 
 SIZES = "sizes that are trained follow measured losses, where rounding may decide"
+ORDER = "units are put in an order by their weights, where rounding may decide"
 
 DECLARED = {
     "AdapterClassifier": dict(
@@ -77,6 +78,14 @@ DECLARED = {
         why_not={
             **of_distances(NETWORK),
             **dict.fromkeys(("scale", "shift", "units", "rows", "weights"), SIZES),
+            "order_of_classes": "first weights are drawn for each class",
+        },
+    ),
+    "MorphableClassifier": dict(
+        names_of_classes=same(0),
+        why_not={
+            **of_distances(NETWORK),
+            **dict.fromkeys(("scale", "shift", "units", "rows", "weights"), ORDER),
             "order_of_classes": "first weights are drawn for each class",
         },
     ),

@@ -1,9 +1,9 @@
 """Base of the compressors: find layers, watch data go through, replace what is worth it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -80,6 +80,34 @@ class Replacement:
         return new if self.base is None else compensated(part, new, self.base)
 
 
+class Tally(NamedTuple):
+    """What is left of the sums of a layer when they are gone."""
+
+    n_rows: int
+    n_distinct: int
+    side: str
+
+
+class OneByOne:
+    """What layers see, summed up when it is asked for: one layer is held, a pass is made for each.
+
+    Parameters
+    ----------
+    look : callable
+        ``look(name)`` runs the data and returns the sums of one layer.
+    """
+
+    def __init__(self, look: Callable[[str], Any]) -> None:
+        self._look = look
+        self.tallies: dict[str, Tally] = {}
+
+    def get(self, name: str) -> Any:
+        """Return the sums of a layer, which are not kept here."""
+        sums = self._look(name)
+        self.tallies[name] = Tally(sums.n_rows, sums.n_distinct, sums.side)
+        return sums
+
+
 class BaseCompressor(ModuleEstimator):
     """Common part of the compressors; each brings `_solve` and, where it needs data, `_watch`."""
 
@@ -90,6 +118,8 @@ class BaseCompressor(ModuleEstimator):
     batch_size: int
     mask_key: str | None
     verbose: int
+    # Whether sums of one layer are held at a time; a parameter of those that have it.
+    low_memory: bool = False
     # Layer name -> what knows the layer, and makes the one in its place.
     _found: dict[str, Any]
 
@@ -143,6 +173,9 @@ class BaseCompressor(ModuleEstimator):
         with plain_tensors():
             seen = self._look(run, chosen, X, y) if self._needs_data() else {}
             self._replace(run, layers, chosen, seen)
+            if isinstance(seen, OneByOne):
+                self._check_rows(chosen, seen.tallies)
+                self._warn_of_few_rows(chosen, seen.tallies)
         return self
 
     def _needs_data(self) -> bool:
@@ -164,25 +197,41 @@ class BaseCompressor(ModuleEstimator):
         """Return how a layer is approximated."""
         raise NotImplementedError
 
-    def _look(self, run: Any, chosen: list[Layer], X: Any, y: Any) -> dict[str, Any]:
-        """Return what each layer saw of the data."""
-        name = type(self).__name__
-        seen = {layer.name: self._watch(layer) for layer in chosen}
-        batches: Iterable[Batch] = batches_of(run, X, None, self.batch_size)
+    def _look(self, run: Any, chosen: list[Layer], X: Any, y: Any) -> Any:
+        """Return what each layer saw of the data, by name."""
+        by_name = {layer.name: layer for layer in chosen}
+        if self.low_memory and isinstance(X, Iterator):
+            raise ValueError(
+                f"{type(self).__name__}: low_memory=True goes through X once for each layer, and a "
+                f"{type(X).__name__} can be gone through once; hand over a list of batches, an "
+                "array or a DataLoader"
+            )
+
+        def batches() -> Iterable[Batch]:
+            return batches_of(run, X, None, self.batch_size)
+
         if self.rank == "global":
-            batches = self._batches = list(batches)
-        record(
-            run,
-            {layer: (sums.side, sums) for layer, sums in seen.items()},
-            batches,
-            mask_key=self.mask_key,
-            name=name,
-        )
+            self._batches = list(batches())
+
+        def look(*names: str) -> dict[str, Any]:
+            seen = {name: self._watch(by_name[name]) for name in names}
+            record(
+                run,
+                {name: (sums.side, sums) for name, sums in seen.items()},
+                self._batches if self.rank == "global" else batches(),
+                mask_key=self.mask_key,
+                name=type(self).__name__,
+            )
+            return seen
+
+        if self.low_memory:
+            return OneByOne(lambda name: look(name)[name])
+        seen = look(*by_name)
         self._check_rows(chosen, seen)
         self._warn_of_few_rows(chosen, seen)
         return seen
 
-    def _warn_of_few_rows(self, chosen: list[Layer], seen: dict[str, Any]) -> None:
+    def _warn_of_few_rows(self, chosen: list[Layer], seen: Mapping[str, Any]) -> None:
         """Warn of data that cannot show all directions of a layer."""
         few = []
         for layer in chosen:
@@ -202,7 +251,7 @@ class BaseCompressor(ModuleEstimator):
                 f"others count as unused: {', '.join(few[:3])}{more}. Hand over more samples."
             )
 
-    def _check_rows(self, chosen: list[Layer], seen: dict[str, Any]) -> None:
+    def _check_rows(self, chosen: list[Layer], seen: Mapping[str, Any]) -> None:
         """Refuse data that reach no layer, or a layer once."""
         name = type(self).__name__
         if not any(sums.n_rows for sums in seen.values()):
@@ -226,9 +275,7 @@ class BaseCompressor(ModuleEstimator):
                 "different samples"
             )
 
-    def _replace(
-        self, run: Any, layers: list[Layer], chosen: list[Layer], seen: dict[str, Any]
-    ) -> None:
+    def _replace(self, run: Any, layers: list[Layer], chosen: list[Layer], seen: Any) -> None:
         spectra, report = {}, {}
         found: dict[str, Replacement] = {}
         solved: dict[str, Solution] = {}
@@ -242,16 +289,10 @@ class BaseCompressor(ModuleEstimator):
         )
         for layer in steps:
             part, row = run.get_submodule(layer.name), report[layer.name]
-            sums = seen.get(layer.name)
-            if sums is not None and not sums.n_rows:
-                row.update(status="kept", reason="no input of X reaches it")
+            # A call of its own: the sums of a layer are gone before those of the next are made.
+            solution = self._solved(layer, part, row, seen)
+            if solution is None:
                 continue
-            if sums is not None and sums.n_distinct == 1:
-                why = f"the {sums.n_rows} rows of its {sums.side}s on X are all equal"
-                row.update(status="kept", reason=why)
-                continue
-            _check_finite(part, layer, type(self).__name__)
-            solution = self._solve(layer, part, sums)
             spectra[layer.name] = solution.spectrum
             solved[layer.name] = solution
             if self.rank != "global":
@@ -271,6 +312,19 @@ class BaseCompressor(ModuleEstimator):
         self.n_params_before_ = n_parameters(run)
         self.n_params_after_ = self.n_params_before_ - saved
         self.ratio_ = self.n_params_after_ / self.n_params_before_
+
+    def _solved(self, layer: Layer, part: Any, row: dict[str, Any], seen: Any) -> Solution | None:
+        """Return how a layer is approximated; None, and why in the report, where it is not."""
+        sums = seen.get(layer.name)
+        if sums is not None and not sums.n_rows:
+            row.update(status="kept", reason="no input of X reaches it")
+            return None
+        if sums is not None and sums.n_distinct == 1:
+            why = f"the {sums.n_rows} rows of its {sums.side}s on X are all equal"
+            row.update(status="kept", reason=why)
+            return None
+        _check_finite(part, layer, type(self).__name__)
+        return self._solve(layer, part, sums)
 
     def _settle(
         self,

@@ -133,6 +133,9 @@ class EigenspaceCompensation(BaseCompressor):
         Samples that run through the network at a time, where `X` has no batches of its own.
     mask_key : str or None, default="attention_mask"
         Where batches are dicts: the name of the mask that is 0 at padding, which is not counted.
+    low_memory : bool, default=False
+        Whether the sums of one layer are held at a time, with a pass over `X` for each layer. The
+        result is the same up to rounding.
     verbose : int, default=0
         1 shows the progress over layers.
 
@@ -203,6 +206,7 @@ class EigenspaceCompensation(BaseCompressor):
     _kinds = ("Linear", "Conv1D", "Conv1d", "Conv2d", "Conv3d")
     _parameter_constraints: dict = {
         **BaseCompressor._parameter_constraints,
+        "low_memory": ["boolean"],
         "compressor": [StrOptions({"rtn", "n:m", "magnitude"}), callable, nn.Module, Mapping],
         "bits": [Interval(Integral, 1, 16, closed="both")],
         "group_size": [Interval(Integral, 2, None, closed="left"), None],
@@ -227,6 +231,7 @@ class EigenspaceCompensation(BaseCompressor):
         energy: float = 0.99,
         batch_size: int = 256,
         mask_key: str | None = "attention_mask",
+        low_memory: bool = False,
         verbose: int = 0,
     ) -> None:
         self.rank = rank
@@ -241,6 +246,7 @@ class EigenspaceCompensation(BaseCompressor):
         self.energy = energy
         self.batch_size = batch_size
         self.mask_key = mask_key
+        self.low_memory = low_memory
         self.verbose = verbose
 
     def _needs_data(self) -> bool:

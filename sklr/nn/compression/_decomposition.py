@@ -59,6 +59,9 @@ class LowRankDecomposition(BaseCompressor):
         Samples that run through the network at a time, where `X` has no batches of its own.
     mask_key : str or None, default="attention_mask"
         Where batches are dicts: the name of the mask that is 0 at padding, which is not counted.
+    low_memory : bool, default=False
+        Whether the sums of one layer are held at a time, with a pass over `X` for each layer. The
+        result is the same up to rounding.
     verbose : int, default=0
         1 shows the progress over layers.
 
@@ -115,6 +118,7 @@ class LowRankDecomposition(BaseCompressor):
 
     _parameter_constraints: dict = {
         **BaseCompressor._parameter_constraints,
+        "low_memory": ["boolean"],
         "select": [StrOptions({"sensitivity"}), None],
         "score_fn": [callable, None],
         "tolerance": [Interval(Real, 0, None, closed="left")],
@@ -135,6 +139,7 @@ class LowRankDecomposition(BaseCompressor):
         energy: float = 0.99,
         batch_size: int = 32,
         mask_key: str | None = "attention_mask",
+        low_memory: bool = False,
         verbose: int = 0,
     ) -> None:
         self.rank = rank
@@ -147,6 +152,7 @@ class LowRankDecomposition(BaseCompressor):
         self.energy = energy
         self.batch_size = batch_size
         self.mask_key = mask_key
+        self.low_memory = low_memory
         self.verbose = verbose
 
     def _needs_data(self) -> bool:

@@ -53,6 +53,9 @@ class AtomicFeatureMimicking(BaseCompressor):
         Samples that run through the network at a time, where `X` has no batches of its own.
     mask_key : str or None, default="attention_mask"
         Where batches are dicts: the name of the mask that is 0 at padding, which is not counted.
+    low_memory : bool, default=False
+        Whether the sums of one layer are held at a time, with a pass over `X` for each layer. The
+        result is the same up to rounding.
     verbose : int, default=0
         1 shows the progress over layers.
 
@@ -132,6 +135,7 @@ class AtomicFeatureMimicking(BaseCompressor):
         balanced: bool = False,
         batch_size: int = 256,
         mask_key: str | None = "attention_mask",
+        low_memory: bool = False,
         verbose: int = 0,
     ) -> None:
         self.rank = rank
@@ -141,10 +145,12 @@ class AtomicFeatureMimicking(BaseCompressor):
         self.balanced = balanced
         self.batch_size = batch_size
         self.mask_key = mask_key
+        self.low_memory = low_memory
         self.verbose = verbose
 
     _parameter_constraints: dict = {
         **BaseCompressor._parameter_constraints,
+        "low_memory": ["boolean"],
         "rank": [
             *BaseCompressor._parameter_constraints["rank"],
             StrOptions({"global"}),

@@ -41,6 +41,9 @@ class WeightSVD(BaseCompressor):
         Samples that run through the network at a time, where `X` has no batches of its own.
     mask_key : str or None, default="attention_mask"
         Where batches are dicts: the name of the mask that is 0 at padding, which is not counted.
+    low_memory : bool, default=False
+        Whether the sums of one layer are held at a time, with a pass over `X` for each layer. The
+        result is the same up to rounding.
     verbose : int, default=0
         1 shows the progress over layers.
 
@@ -98,6 +101,7 @@ class WeightSVD(BaseCompressor):
 
     _parameter_constraints: dict = {
         **BaseCompressor._parameter_constraints,
+        "low_memory": ["boolean"],
         "scaling": [StrOptions({"activation", "whitening"}), None],
     }
 
@@ -110,6 +114,7 @@ class WeightSVD(BaseCompressor):
         energy: float = 0.99,
         batch_size: int = 256,
         mask_key: str | None = "attention_mask",
+        low_memory: bool = False,
         verbose: int = 0,
     ) -> None:
         self.rank = rank
@@ -118,6 +123,7 @@ class WeightSVD(BaseCompressor):
         self.energy = energy
         self.batch_size = batch_size
         self.mask_key = mask_key
+        self.low_memory = low_memory
         self.verbose = verbose
 
     def _needs_data(self) -> bool:
