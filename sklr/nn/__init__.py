@@ -14,6 +14,7 @@ _HOMES = {
     "LogEig": "_spd._layers",
     "MMCRLoss": "_losses._mmcr",
     "ManifoldLinearizingLoss": "_losses._coding_rate",
+    "MarginLoss": "_losses._margin",
     "OrderedConv2d": "_ordered._layers",
     "OrderedLinear": "_ordered._layers",
     "RandomAffine2d": "_augment",
