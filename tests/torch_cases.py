@@ -9,6 +9,7 @@ import torch
 
 from sklr import nn as ours
 from sklr.nn import optim
+from sklr.nn._attention import AttentionGate, EmbeddingNetwork
 from sklr.nn._spd._layers import CovariancePooling, InputScale
 from sklr.nn._standardize import Standardize
 from sklr.nn._subspace import Subspaced
@@ -49,8 +50,13 @@ STATISTICS = "statistics of the whole batch"
 DRAWS = "draws random numbers"
 
 MODULES = {
+    "AttentionGate": Case(lambda: AttentionGate(8).double(), lambda: (normal(3, 8, 5, 5),)),
     "BiMap": Case(lambda: ours.BiMap(4, 3, dtype=torch.float64), lambda: (spd(5),)),
     "CovariancePooling": Case(CovariancePooling, lambda: (normal(5, 3, 20),)),
+    "EmbeddingNetwork": Case(
+        lambda: EmbeddingNetwork(torch.nn.Conv2d(2, 8, 3), 8, 4, attention=True).double(),
+        lambda: (normal(3, 2, 6, 6),),
+    ),
     "FeatureDropout": Case(ours.FeatureDropout, lambda: (normal(5, 4),), no_vmap=DRAWS),
     "GaussianNoise": Case(ours.GaussianNoise, lambda: (normal(5, 4),), no_vmap=DRAWS),
     "GrassmannLinear": Case(
@@ -62,6 +68,9 @@ MODULES = {
     "ManifoldLinearizingLoss": Case(
         lambda: ours.ManifoldLinearizingLoss(max_column_samples=None),
         lambda: (unit(6, 3), unit(6, 3, seed=1)),
+    ),
+    "MarginLoss": Case(
+        ours.MarginLoss, lambda: (normal(8, 4), torch.tensor([0, 1, 2, 0, 1, 2, 0, 0]))
     ),
     "OrderedConv2d": Case(
         lambda: ours.OrderedConv2d(2, 5, 3, padding=1).double(), lambda: (normal(4, 2, 5, 5),)

@@ -47,6 +47,12 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
         "batch_size": 512,
         "dtype": "float64",
     },
+    "DynamicSubspaceEmbedding": {
+        "n_components": 12,
+        "hidden_layer_sizes": (16,),
+        "max_iter": 6,
+        "growth_patience": 1,
+    },
     "LatentQuantizationFilter": {"n_bits": 8, "hidden_layer_sizes": (16,), "max_iter": 5},
     # Small networks, few epochs, batches that the suite's few samples fill.
     "MMCR": {"n_components": 4, "projector": (8, 4), "batch_size": 8, "n_views": 2, "max_iter": 3},

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.metrics import normalized_mutual_info_score
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklr._torch._batches import in_chunks
 from sklr._torch._modules import probe
 from sklr.metrics import recall_at_k
-from sklr.neural_network._base import TorchEstimator, training_constraints
+from sklr.neural_network._base import training_constraints
 from sklr.neural_network._embedding_networks import embedding_network
 from sklr.neural_network._input import warn_caller
-from sklr.neural_network._learners import (
-    BalancedRows,
-    held_out,
-    k_means,
-    kept_coordinates,
-    matched,
-)
-from sklr.neural_network._loop import TrainState
+from sklr.neural_network._learner_training import LearnerTraining
+from sklr.neural_network._learners import held_out
 from sklr.neural_network._targets import check_labels, codes_of, encode_labels, validation_pair
 from sklr.neural_network._transformer import TorchSupervisedTransformerMixin
 from sklr.utils._base import fit_context
@@ -34,12 +24,125 @@ from sklr.utils._base import fit_context
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# Validation samples that are clustered after each epoch, at most.
-_LOOKED_AT = 2000
 
+class DynamicSubspaceEmbedding(TorchSupervisedTransformerMixin, LearnerTraining):
+    r"""Distances learnt from labels: embeddings whose coordinates share the work.
 
-class DynamicSubspaceEmbedding(TorchSupervisedTransformerMixin, TorchEstimator):
-    r"""TODO."""
+    A network is trained so that samples of a class come near each other and samples of different
+    classes come apart (margin loss on pairs). The coordinates of the embedding are divided among
+    *learners*: each is trained on a cluster of the samples, so that it learns what matters there.
+    Training begins with one; where a validation part of the data stops improving, the last learner
+    keeps the coordinates that the loss depends on, and the others begin anew as one learner more.
+    At the end all are trained together on all data. ``transform`` returns rows of unit length, for
+    retrieval, nearest neighbours and clustering; of images, :meth:`attention_map` shows which
+    places the embedding looks at.
+
+    Parameters
+    ----------
+    n_components : int, default=64
+        Coordinates of the embedding. Learners of at most 10 coordinates are not divided, so that
+        with 10 or fewer there is one.
+    module : torch.nn.Module or callable, default=None
+        The network before the last linear map: it makes a table, or maps of shape (n_samples,
+        n_channels, height, width), which are averaged over places. None standardises features
+        (channels of images) and builds a perceptron of `hidden_layer_sizes` for tables, and three
+        convolutions for images.
+        {how_module_is_given}
+    hidden_layer_sizes : array-like of int, default=(256, 256)
+        Widths of the hidden layers for tables.
+    attention : bool or "auto", default="auto"
+        Whether feature maps are multiplied by an attention map before they are averaged. "auto" is
+        yes where there are feature maps.
+    n_learners : int, default=1
+        Learners at the beginning.
+    max_learners : int, default=8
+        Learners at the end, at most. With `n_learners` as many, their number is fixed; 1 is the
+        plain margin loss.
+    growth_patience : int, default=5
+        Epochs without a better validation score before there is another learner.
+    margin : float, default=0.2
+        How far pairs are to be from the boundary.
+    beta : float, default=1.2
+        The boundary: pairs of a class are to be nearer, others farther. Distances are between 0
+        and 2.
+    negative_cutoff : float, default=0.5
+        Pairs of two classes that are nearer than this are left out of the loss, since their
+        gradients have almost random directions.
+    recluster_every : int, default=2
+        Epochs between two clusterings of the training samples.
+    finetune_fraction : float, default=1/6
+        Share of the epochs, the last ones, in which the learners are trained together; meanwhile
+        the learning rate falls to 0.
+    samples_per_class : int, default=8
+        Samples of each class in a batch; more where there are few classes.
+    batch_size : int, default=64
+        Samples of a batch, ``batch_size // samples_per_class`` classes.
+    learning_rate : float, default=1e-3
+        Learning rate of Adam.
+    weight_decay : float, default=1e-4
+        Weight decay of Adam.
+    {max_iter}
+    validation_fraction : float, default=0.1
+        Share of each class that is set aside, on which it is decided when learners are added. Give
+        `X_val` and `y_val` to ``fit`` to train on all samples.
+    {device}
+    {random_state}
+    {verbose}
+    {callbacks}
+
+    Attributes
+    ----------
+    module_ : torch.nn.Module
+        The trained network, without the scaling to unit length.
+    learner_indices_ : list of ndarray of int
+        The coordinates of each learner; each coordinate is in one of them.
+    n_learners_ : int
+        Learners at the end.
+    growth_epochs_ : list of int
+        Epochs, from 0, before which a learner was added.
+    classes_ : ndarray of shape (n_classes,)
+        Labels.
+    {loss_curve_}
+    validation_scores_ : list of float
+        Normalised mutual information, after each epoch, of the classes of the validation part and
+        its clusters by k-means. Absent where too few samples could be set aside; the number of
+        learners is then `n_learners`.
+    {n_iter_}
+    n_features_in_ : int
+        Number of features (of channels, for images).
+    {feature_names_in_}
+
+    See Also
+    --------
+    sklearn.neighbors.NeighborhoodComponentsAnalysis : A linear map with the same aim.
+    sklearn.discriminant_analysis.LinearDiscriminantAnalysis : A linear map in closed form.
+    sklr.nn.MarginLoss : The loss, for training loops of your own.
+    sklr.metrics.recall_at_k : What `score` measures.
+
+    Notes
+    -----
+    An epoch has ``n_samples / batch_size`` steps whatever the number of learners; clustering and
+    validation add about a third of its forward passes. Nearest neighbours of unit rows are the same
+    by Euclidean distance and by cosine.
+
+    References
+    ----------
+    .. [1] S. Adiga V, J. Dolz and H. Lombaert, "Attention-based dynamic subspace learners for
+       medical image analysis", IEEE J. Biomed. Health Inform. 26 (2022), arXiv:2206.09068.
+    .. [2] A. Sanakoyeu, V. Tschernezki, U. Buechler and B. Ommer, "Divide and conquer the embedding
+       space for metric learning", CVPR 2019, arXiv:1906.05990.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklr.neural_network import DynamicSubspaceEmbedding
+    >>> X, y = load_iris(return_X_y=True)
+    >>> embedding = DynamicSubspaceEmbedding(16, max_iter=10, random_state=0).fit(X, y)
+    >>> embedding.transform(X).shape
+    (150, 16)
+    >>> embedding.score(X, y) > 0.9
+    True
+    """
 
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
@@ -122,12 +225,29 @@ class DynamicSubspaceEmbedding(TorchSupervisedTransformerMixin, TorchEstimator):
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, X_val: Any = None, y_val: Any = None) -> Any:
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, height, width)
+            Training samples; of any shape that `module` takes, when it is given.
+        y : array-like of shape (n_samples,)
+            Labels.
+        X_val : array-like of shape (n_validation, n_features), default=None
+            Samples that decide when learners are added, instead of some of `X`; no gradient comes
+            from them.
+        y_val : array-like of shape (n_validation,), default=None
+            Labels of `X_val`.
+
+        Returns
+        -------
+        self : DynamicSubspaceEmbedding
+            The fitted estimator.
+        """
         with self._ready_to_train():
-            self._check_numbers()
             X, y = self._validate(X, y, reset=True)
             check_labels(y)
             self.classes_, codes = encode_labels(self, y)
-            self._look_at(X, codes)
             validation = validation_pair(
                 self, X_val, y_val, lambda y, name: codes_of(y, self.classes_, name)
             )
@@ -144,6 +264,24 @@ class DynamicSubspaceEmbedding(TorchSupervisedTransformerMixin, TorchEstimator):
         return self
 
     def attention_map(self, X: Any) -> np.ndarray:
+        """Return how much the embedding takes from each place of images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_channels, height, width)
+            Images.
+
+        Returns
+        -------
+        maps : ndarray of shape (n_samples, height, width)
+            Between 0 and 1. Between images and within them numbers of one network compare; the
+            map has the resolution of the feature maps, and is enlarged.
+
+        Raises
+        ------
+        ValueError
+            The network has no attention.
+        """
         check_is_fitted(self)
         X = self._validate(X, reset=False)
         if _part(self.module_, "attention") is None:
@@ -163,6 +301,20 @@ class DynamicSubspaceEmbedding(TorchSupervisedTransformerMixin, TorchEstimator):
         return np.clip(self._infer(X, enlarged), 0.0, 1.0)
 
     def score(self, X: Any, y: Any) -> float:
+        """Return how often the nearest other sample is of the same class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, height, width)
+            Samples, of which two at least are of one class.
+        y : array-like of shape (n_samples,)
+            Labels.
+
+        Returns
+        -------
+        score : float
+            :func:`~sklr.metrics.recall_at_k` of the embeddings, with k = 1.
+        """
         return recall_at_k(self.transform(X), y, k=1)
 
     @property
@@ -186,37 +338,34 @@ class DynamicSubspaceEmbedding(TorchSupervisedTransformerMixin, TorchEstimator):
             )
         return out
 
-    def _check_numbers(self) -> None:
+    def _prepare(self, X: np.ndarray, y: np.ndarray | None) -> None:
         if self.batch_size < 2 * self.samples_per_class:
             raise ValueError(
                 f"a batch of batch_size={self.batch_size} holds samples_per_class="
                 f"{self.samples_per_class} of one class only, and the loss compares classes: "
                 f"batch_size must be at least {2 * self.samples_per_class}"
             )
-        if not self.n_learners <= min(self.n_components, self.max_learners):
+        if self.n_learners > min(self.n_components, self.max_learners):
             raise ValueError(
                 f"n_learners={self.n_learners} must be at most max_learners={self.max_learners} "
                 f"and n_components={self.n_components}"
             )
-
-    def _look_at(self, X: np.ndarray, codes: np.ndarray) -> None:
-        counts = np.bincount(codes)
+        counts = np.bincount(y)  # type: ignore[arg-type]
         if counts.max() < 2:
             raise ValueError(
-                f"every one of the {len(counts)} classes has a single sample (n_samples={len(X)}): "
-                "there is no pair of a class to bring together"
+                f"no class has two samples (n_samples={len(X)}): there is no pair to bring together"
             )
-        if counts.min() < 2:
-            lone = self.classes_[counts < 2]
+        lone = self.classes_[: len(counts)][counts == 1]
+        if len(lone):
             warn_caller(
-                f"{len(lone)} of {len(counts)} classes have a single sample "
+                f"{len(lone)} of {len(self.classes_)} classes have a single sample "
                 f"({', '.join(map(str, lone[:5]))}{', ...' if len(lone) > 5 else ''}): it is kept "
                 "away from other classes, and brought near to nothing",
                 UserWarning,
             )
-        if (X == X[:1]).all():
+        if len(X) > 1 and (X == X[:1]).all():
             warn_caller(
-                "all samples of X are equal: their embeddings are too, whatever the class",
+                "all samples of X are equal, and so will be their embeddings, whatever the class",
                 UserWarning,
             )
 
@@ -230,178 +379,8 @@ class DynamicSubspaceEmbedding(TorchSupervisedTransformerMixin, TorchEstimator):
     def _check_module(self, module: nn.Module, X: Tensor, n_out: Any) -> None:
         probe(module, X, n_columns=self.n_components)
 
-    def _begin(self, module: Any, step: TrainState) -> None:
-        if module.scale is not None and not module.scale.is_set:
-            by_feature = step.X.movedim(1, -1)
-            module.scale.set_from(by_feature.reshape(-1, by_feature.shape[-1]))
-        if not step.loss_curve:
-            self.learner_indices_ = np.array_split(np.arange(self.n_components), self.n_learners)
-            self.growth_epochs_: list[int] = []
-        n = len(step.X)
-        step.memory |= {
-            "codes": step.y.cpu().numpy(),  # type: ignore[union-attr]
-            "seed": int(step.rng.randint(2**31 - 1)),
-            "finetune_at": 0,
-            "turn": 0,
-        }
-        if step.n_epochs is not None:
-            finetune = math.ceil(self.finetune_fraction * step.n_epochs)
-            step.memory |= {
-                "finetune_at": step.n_epochs - finetune,
-                "best": -np.inf,
-                "best_epoch": 0,
-                "may_grow": False,
-            }
-        self._gather(step, np.zeros(n, dtype=int), 1)
-
-    def _exploring(self, step: TrainState) -> bool:
-        """Return whether learners are trained one by one, and not the whole embedding."""
-        return step.n_epochs is not None and step.epoch < step.memory["finetune_at"]
-
-    def _loss(self, module: nn.Module, xb: Tensor, yb: Any, step: TrainState) -> Tensor:
-        from sklr.nn import MarginLoss
-        from sklr.nn._losses._unit import unit_rows
-
-        loss = MarginLoss(self.margin, self.beta, self.negative_cutoff)
-        z = module(xb)
-        if not self._exploring(step):
-            return loss(self._scaled(z), yb)
-        learner = step.memory["learner"]
-        part = unit_rows(z[:, self._columns(z)[learner]])
-        if learner == len(self.learner_indices_) - 1 and part.requires_grad:
-            part.register_hook(lambda g: self._add_scores(step, part.detach() * g))
-        return loss(part, yb)
-
-    def _columns(self, z: Tensor) -> list[Tensor]:
-        import torch
-
-        return [torch.as_tensor(part, device=z.device) for part in self.learner_indices_]
-
-    def _scaled(self, z: Tensor) -> Tensor:
-        from sklr.nn._attention import part_norms
-
-        return part_norms(z, self._columns(z))
-
     def _embed(self, module: nn.Module, xb: Tensor) -> Tensor:
         return self._scaled(module(xb))
-
-    # Batches.
-
-    def _gather(self, step: TrainState, labels: np.ndarray, n_clusters: int) -> None:
-        """Set the clusters that learners are trained on; what is alone of its class is left out."""
-        codes = step.memory["codes"]
-        rows = [np.flatnonzero(labels == c) for c in range(n_clusters)]
-        sources = [BalancedRows(r, codes[r], lone=n_clusters == 1) for r in rows]
-        step.memory |= {"labels": labels, "n_clusters": n_clusters, "sources": sources}
-
-    def _n_batches(self, step: TrainState) -> int:
-        return math.ceil(len(step.X) / self.batch_size)
-
-    def _batches(self, step: TrainState) -> Iterator[Any]:
-        import torch
-
-        sources = step.memory["sources"]
-        used = [c for c, source in enumerate(sources) if len(source)]
-        for _ in range(self._n_batches(step)):
-            learner = used[step.memory["turn"] % len(used)]
-            step.memory["turn"] += 1
-            step.memory["learner"] = learner
-            rows = sources[learner].draw(self.batch_size, self.samples_per_class, step.rng)
-            yield torch.as_tensor(rows, device=step.X.device)
-
-    def _learning_rate_factor(self, step: TrainState) -> float | None:
-        """Return 1 while learners are trained; then it falls to 0 along a cosine."""
-        if step.n_epochs is None:
-            return None
-        before = step.memory["finetune_at"] * step.n_batches
-        rest = step.n_epochs * step.n_batches - before
-        done = max(0.0, (step.number - before) / max(1, rest))
-        return 0.5 * (1.0 + math.cos(math.pi * done))
-
-    # Clusters and growth.
-
-    def _epoch_begin(self, module: Any, step: TrainState) -> None:
-        if step.n_epochs is None:
-            return
-        memory = step.memory
-        if step.epoch == memory["finetune_at"]:
-            self._gather(step, np.zeros(len(step.X), dtype=int), 1)
-        if self._exploring(step):
-            grown = self._grow(module, step)
-            n_learners = len(self.learner_indices_)
-            due = step.epoch % self.recluster_every == 0
-            if n_learners > 1 and (grown or due or memory["n_clusters"] == 1):
-                self._cluster(module, step, n_learners)
-            memory["scores"], memory["n_scored"] = 0.0, 0
-
-    def _cluster(self, module: Any, step: TrainState, n_learners: int) -> None:
-        """Give each learner a cluster of the samples, that which it had as far as possible."""
-        import torch
-
-        with torch.no_grad():
-            rows = in_chunks(module, step.X, lambda m, xb, _: m.features(xb), step.device)
-        rows = torch.nn.functional.normalize(rows.float(), dim=1).cpu().numpy()
-        labels = k_means(rows, n_learners, int(step.rng.randint(2**31 - 1)))
-        if step.memory["n_clusters"] > 1 or n_learners > 1:
-            labels = matched(labels, step.memory["labels"], n_learners)
-        self._gather(step, labels, n_learners)
-
-    def _add_scores(self, step: TrainState, products: Tensor) -> None:
-        step.memory["scores"] = step.memory["scores"] + products.sum(dim=0)
-        step.memory["n_scored"] += len(products)
-
-    def _grow(self, module: Any, step: TrainState) -> bool:
-        """Split the last learner where the validation score stands still; return whether it did."""
-        memory, scores = step.memory, step.validation_scores
-        if not scores:
-            return False
-        if scores[-1] > memory["best"]:
-            memory |= {"best": scores[-1], "best_epoch": step.epoch - 1, "may_grow": True}
-        if (
-            not memory["may_grow"]
-            or len(self.learner_indices_) >= self.max_learners
-            or step.epoch - 1 < memory["best_epoch"] + self.growth_patience
-            or not memory["n_scored"]
-        ):
-            return False
-        kept = kept_coordinates(memory["scores"].abs().cpu().numpy())
-        if kept is None:
-            return False
-        last = self.learner_indices_[-1]
-        self.learner_indices_ = [*self.learner_indices_[:-1], last[kept], last[~kept]]
-        self.growth_epochs_ = [*self.growth_epochs_, step.epoch]
-        _begin_anew(module.linear, last[~kept], step.optimizers)
-        memory["may_grow"] = False
-        return True
-
-    def _validation_score(self, module: nn.Module, X: Tensor, y: Any, step: TrainState) -> float:
-        """Return how much k-means of the validation embeddings says of their classes."""
-        import torch
-
-        rows = torch.linspace(0, len(X) - 1, min(len(X), _LOOKED_AT)).long().unique()
-        codes = y[rows].cpu().numpy()
-        with torch.no_grad():
-            Z = in_chunks(module, X[rows], lambda m, xb, _: self._embed(m, xb), step.device)
-        labels = k_means(Z.double().cpu().numpy(), len(np.unique(codes)), step.memory["seed"])
-        return float(normalized_mutual_info_score(codes, labels))
-
-
-def _begin_anew(linear: Any, rows: np.ndarray, optimizers: list[Any]) -> None:
-    """Draw some outputs of a linear layer anew; the optimiser forgets their past."""
-    import torch
-
-    picked = torch.as_tensor(rows, device=linear.weight.device)
-    n_out, n_in = linear.weight.shape
-    with torch.no_grad():
-        first = torch.randn(len(rows), n_in) * (2 / (n_in + n_out)) ** 0.5
-        linear.weight[picked] = first.to(linear.weight)
-        bound = n_in**-0.5
-        linear.bias[picked] = (2 * torch.rand(len(rows)) - 1).mul(bound).to(linear.bias)
-        for parameter in (linear.weight, linear.bias):
-            for optimizer in optimizers:
-                for value in optimizer.state.get(parameter, {}).values():
-                    if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
-                        value[picked] = 0
 
 
 def _part(module: Any, name: str) -> Any:
