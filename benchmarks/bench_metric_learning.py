@@ -108,7 +108,7 @@ def train_peer(X, y, seed, epochs):
     return transform
 
 
-def bench_styles(seeds, epochs):
+def bench_styles(seeds, epochs, methods=None):
     """Recall among 1000 new images, 40 classes."""
     data = mnist()
     if data is None:
@@ -121,10 +121,11 @@ def bench_styles(seeds, epochs):
         train, y_train, test, y_test = X[:1000], y[:1000], X[1000:], y[1000:]
         ours = DynamicSubspaceEmbedding(max_iter=epochs, random_state=seed)
         one = DynamicSubspaceEmbedding(max_iter=epochs, max_learners=1, random_state=seed)
-        methods = {"dynamic": ours, "one learner": one, "NCA": None}
-        if peer() is not None:
-            methods["pytorch-m.-l."] = None
-        for name, model in methods.items():
+        models = {"dynamic": ours, "one learner": one, "NCA": None, "peer": None}
+        for name in methods or models:
+            if name == "peer" and peer() is None:
+                continue
+            model = models[name]
             began = time.process_time()
             if name == "NCA":
                 flat = train.reshape(len(train), -1)
@@ -250,6 +251,7 @@ def main(argv=None):
     def options(parser):
         parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
         parser.add_argument("--epochs", type=int, default=60)
+        parser.add_argument("--methods", nargs="+", help="of the table of styles (default all)")
 
     run_parts(
         __doc__,

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.metrics import normalized_mutual_info_score
 
 from sklr._torch._batches import in_chunks
+from sklr._torch._errors import DivergedError
 from sklr.neural_network._base import TorchEstimator
 from sklr.neural_network._learners import BalancedRows, k_means, kept_coordinates, matched
 from sklr.neural_network._loop import TrainState
@@ -67,11 +68,15 @@ class LearnerTraining(TorchEstimator):
         return step.n_epochs is not None and step.epoch < step.memory["finetune_at"]
 
     def _loss(self, module: nn.Module, xb: Tensor, yb: Any, step: TrainState) -> Tensor:
+        import torch
+
         from sklr.nn import MarginLoss
         from sklr.nn._losses._unit import unit_rows
 
         loss = MarginLoss(self.margin, self.beta, self.negative_cutoff)
         z = module(xb)
+        if not torch.isfinite(z).all():
+            raise DivergedError("embeddings are not finite", "look at what module makes of X")
         if not self._exploring(step):
             return loss(self._scaled(z), yb)
         learner = step.memory["learner"]
@@ -97,6 +102,8 @@ class LearnerTraining(TorchEstimator):
         codes = step.memory["codes"]
         rows = [np.flatnonzero(labels == c) for c in range(n_clusters)]
         sources = [BalancedRows(r, codes[r], lone=n_clusters == 1) for r in rows]
+        if not any(len(source) for source in sources):  # every sample is alone in its class
+            sources = [BalancedRows(np.arange(len(codes)), codes, lone=True)] * n_clusters
         step.memory |= {"labels": labels, "n_clusters": n_clusters, "sources": sources}
 
     def _n_batches(self, step: TrainState) -> int:
@@ -144,11 +151,10 @@ class LearnerTraining(TorchEstimator):
         import torch
 
         with torch.no_grad():
-            rows = in_chunks(module, step.X, lambda m, xb, _: m.features(xb), step.device)
-        rows = torch.nn.functional.normalize(rows.float(), dim=1).cpu().numpy()
+            features = in_chunks(module, step.X, lambda m, xb, _: _features(m, xb), step.device)
+        rows = torch.nn.functional.normalize(features.float(), dim=1).cpu().numpy()
         labels = k_means(rows, n_learners, int(step.rng.randint(2**31 - 1)))
-        if step.memory["n_clusters"] > 1 or n_learners > 1:
-            labels = matched(labels, step.memory["labels"], n_learners)
+        labels = matched(labels, step.memory["labels"], n_learners)
         self._gather(step, labels, n_learners)
 
     def _add_scores(self, step: TrainState, products: Tensor) -> None:
@@ -207,3 +213,7 @@ def begin_anew(linear: Any, rows: np.ndarray, optimizers: list[Any]) -> None:
                 for value in optimizer.state.get(parameter, {}).values():
                     if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
                         value[picked] = 0
+
+
+def _features(module: Any, xb: Tensor) -> Tensor:
+    return module.features(xb)
