@@ -134,10 +134,10 @@ class MarginLoss(torch.nn.Module):
         self, distances: torch.Tensor, same: torch.Tensor, positive: torch.Tensor, d: int
     ) -> torch.Tensor:
         """Return which pairs of two classes count: for each row, those of the least keys."""
-        allowed = ~same & (distances >= self.cutoff)
-        keys = distances
-        if self.mining == "distance_weighted":
-            allowed = allowed & (distances < self.beta + self.margin)
+        if self.mining == "nearest":
+            allowed, keys = ~same & (distances >= self.cutoff), distances
+        else:
+            allowed = ~same & (distances < self.beta + self.margin)
             # Gumbel's noise on log weights draws without replacement, by weight.
             noise = -torch.log(torch.empty_like(distances).exponential_())
             keys = -(noise - _log_density(distances.clamp_min(self.cutoff), d))
