@@ -70,7 +70,8 @@ MODULES = {
         lambda: (unit(6, 3), unit(6, 3, seed=1)),
     ),
     "MarginLoss": Case(
-        ours.MarginLoss, lambda: (normal(8, 4), torch.tensor([0, 1, 2, 0, 1, 2, 0, 0]))
+        lambda: ours.MarginLoss(mining="nearest"),
+        lambda: (normal(8, 4), torch.tensor([0, 1, 2, 0, 1, 2, 0, 0])),
     ),
     "OrderedConv2d": Case(
         lambda: ours.OrderedConv2d(2, 5, 3, padding=1).double(), lambda: (normal(4, 2, 5, 5),)

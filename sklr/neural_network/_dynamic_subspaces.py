@@ -66,8 +66,11 @@ class DynamicSubspaceEmbedding(TorchSupervisedTransformerMixin, LearnerTraining)
         The boundary: pairs of a class are to be nearer, others farther. Distances are between 0
         and 2.
     negative_cutoff : float, default=0.5
-        Pairs of two classes that are nearer than this are left out of the loss, since their
-        gradients have almost random directions.
+        Distance below which pairs of two classes are taken for as near as this (are left out by
+        "nearest"), since their gradients have almost random directions.
+    mining : {"distance_weighted", "nearest"}, default="distance_weighted"
+        Which pairs of two classes are in the loss (:class:`~sklr.nn.MarginLoss`): draws that make
+        all distances as likely, or the nearest beyond the cutoff, as in the authors' code.
     recluster_every : int, default=2
         Epochs between two clusterings of the training samples.
     finetune_fraction : float, default=1/6
@@ -153,6 +156,7 @@ class DynamicSubspaceEmbedding(TorchSupervisedTransformerMixin, LearnerTraining)
         "margin": [Interval(Real, 0, None, closed="left")],
         "beta": [Interval(Real, 0, None, closed="neither")],
         "negative_cutoff": [Interval(Real, 0, 2, closed="left")],
+        "mining": [StrOptions({"distance_weighted", "nearest"})],
         "recluster_every": [Interval(Integral, 1, None, closed="left")],
         "finetune_fraction": [Interval(Real, 0, 1, closed="both")],
         "samples_per_class": [Interval(Integral, 2, None, closed="left")],
@@ -187,6 +191,7 @@ class DynamicSubspaceEmbedding(TorchSupervisedTransformerMixin, LearnerTraining)
         margin: float = 0.2,
         beta: float = 1.2,
         negative_cutoff: float = 0.5,
+        mining: str = "distance_weighted",
         recluster_every: int = 2,
         finetune_fraction: float = 1 / 6,
         samples_per_class: int = 8,
@@ -210,6 +215,7 @@ class DynamicSubspaceEmbedding(TorchSupervisedTransformerMixin, LearnerTraining)
         self.margin = margin
         self.beta = beta
         self.negative_cutoff = negative_cutoff
+        self.mining = mining
         self.recluster_every = recluster_every
         self.finetune_fraction = finetune_fraction
         self.samples_per_class = samples_per_class

@@ -32,6 +32,7 @@ class LearnerTraining(TorchEstimator):
     margin: float
     beta: float
     negative_cutoff: float
+    mining: str
     recluster_every: int
     finetune_fraction: float
     samples_per_class: int
@@ -73,7 +74,7 @@ class LearnerTraining(TorchEstimator):
         from sklr.nn import MarginLoss
         from sklr.nn._losses._unit import unit_rows
 
-        loss = MarginLoss(self.margin, self.beta, self.negative_cutoff)
+        loss = MarginLoss(self.margin, self.beta, self.negative_cutoff, self.mining)
         z = module(xb)
         if not torch.isfinite(z).all():
             raise DivergedError("embeddings are not finite", "look at what module makes of X")

@@ -51,7 +51,7 @@ class LatentQuantizationFilter(
         Weight of the penalty on the encoder's slope; 0 leaves it out.
     lipschitz_target : float, default=0.1
         Slope that the penalty asks for, and the bound of "spectral". Samples are in [-1, 1] there.
-    lipschitz : {{"sum", "random", "spectral"}}, default="sum"
+    lipschitz : {"sum", "random", "spectral"}, default="sum"
         What the penalty looks at: the gradient of the sum of the latent means; of their sum with
         random weights of unit length, which signs cannot cancel; or none: "spectral" keeps the
         spectral norm of each layer of the encoder so low that the whole is never steeper than

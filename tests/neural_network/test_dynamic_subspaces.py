@@ -341,7 +341,7 @@ def test_wrong_input(watched):
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0])
 def test_all_or_none_of_the_epochs_together(fraction):
-    model = DynamicSubspaceEmbedding(**SMALL | {"max_iter": 6}, finetune_fraction=fraction).fit(
+    model = DynamicSubspaceEmbedding(**SMALL | {"max_iter": 12}, finetune_fraction=fraction).fit(
         X, Y
     )
     assert (model.n_learners_ == 1) == (fraction == 1.0)

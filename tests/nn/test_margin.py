@@ -8,6 +8,10 @@ torch = pytest.importorskip("torch", reason="needs the extra torch")
 from sklr.nn import MarginLoss  # noqa: E402
 
 
+def nearest(**options):
+    return MarginLoss(**options, mining="nearest")
+
+
 def draw(n, d, n_classes, seed=0):
     rng = np.random.default_rng(seed)
     return torch.tensor(rng.standard_normal((n, d))), torch.tensor(rng.integers(0, n_classes, n))
@@ -35,9 +39,9 @@ def by_loops(z, labels, margin=0.2, beta=1.2, cutoff=0.5):
 @pytest.mark.parametrize("options", [{}, {"margin": 0.5, "beta": 0.9, "cutoff": 1.0}])
 def test_equals_the_loops(n, d, n_classes, options):
     z, labels = draw(n, d, n_classes)
-    found = MarginLoss(**options)(z, labels)
+    found = nearest(**options)(z, labels)
     assert float(found) == pytest.approx(by_loops(z, labels.tolist(), **options), abs=1e-9)
-    single = MarginLoss(**options)(z.float(), labels)
+    single = nearest(**options)(z.float(), labels)
     assert float(single) == pytest.approx(float(found), abs=1e-5)
 
 
@@ -48,32 +52,32 @@ def test_zero_where_all_pairs_are_on_their_side():
     z = z + 0.01 * draw(6, 3, 1)[0]
     for mining in ("nearest", "distance_weighted"):
         assert float(MarginLoss(mining=mining, beta=1.1)(z, labels)) == 0.0
-    assert float(MarginLoss(beta=1.1)(z, labels[torch.tensor([0, 2, 1, 3, 4, 5])])) > 0.1
+    assert float(nearest(beta=1.1)(z, labels[torch.tensor([0, 2, 1, 3, 4, 5])])) > 0.1
 
 
 def test_order_lengths_and_rotation_change_nothing():
     z, labels = draw(20, 5, 4)
-    wanted = MarginLoss()(z, labels)
+    wanted = nearest()(z, labels)
     order = torch.randperm(20, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(MarginLoss()(z[order], labels[order]), wanted)
+    torch.testing.assert_close(nearest()(z[order], labels[order]), wanted)
     lengths = 10.0 ** draw(20, 1, 1, seed=2)[0]
-    torch.testing.assert_close(MarginLoss()(lengths * z, labels), wanted)
+    torch.testing.assert_close(nearest()(lengths * z, labels), wanted)
     rotation = torch.linalg.qr(draw(5, 5, 1, seed=1)[0])[0]
-    torch.testing.assert_close(MarginLoss()(z @ rotation, labels), wanted)
-    torch.testing.assert_close(MarginLoss()(z, 7 - 3 * labels), wanted)
+    torch.testing.assert_close(nearest()(z @ rotation, labels), wanted)
+    torch.testing.assert_close(nearest()(z, 7 - 3 * labels), wanted)
 
 
 def test_gradient():
     z, labels = draw(12, 4, 3)
-    assert torch.autograd.gradcheck(lambda z: MarginLoss()(z, labels), (z.requires_grad_(),))
+    assert torch.autograd.gradcheck(lambda z: nearest()(z, labels), (z.requires_grad_(),))
 
 
 def test_samples_that_coincide_have_a_finite_gradient():
     z = torch.ones(6, 3, requires_grad=True)
-    MarginLoss(cutoff=0.0)(z, torch.tensor([0, 0, 0, 1, 1, 1])).backward()
+    nearest(cutoff=0.0)(z, torch.tensor([0, 0, 0, 1, 1, 1])).backward()
     assert bool(z.grad.isfinite().all())
     # Nearer than the cutoff they are left out.
-    assert float(MarginLoss()(torch.ones(6, 3), torch.tensor([0, 0, 0, 1, 1, 1]))) == 0.0
+    assert float(nearest()(torch.ones(6, 3), torch.tensor([0, 0, 0, 1, 1, 1]))) == 0.0
 
 
 def test_draws_of_negatives_make_distances_as_likely():
@@ -99,12 +103,28 @@ def test_draws_of_negatives_make_distances_as_likely():
     assert float(counts[distances < middle].sum() / counts.sum()) == pytest.approx(share, abs=0.04)
 
 
+def test_draws_are_among_those_that_cost_and_near_ones_are_as_at_the_cutoff():
+    """All negatives nearer than beta + margin are drawn where there are no more of them."""
+    z, labels = draw(30, 3, 3, seed=4)
+    z = torch.nn.functional.normalize(z, dim=1)
+    d = (2 - 2 * z @ z.mT).clamp_min(0).add(1e-8).sqrt()
+    same = labels[:, None] == labels
+    positive = same & ~torch.eye(30, dtype=torch.bool)
+    loss = MarginLoss()
+    chosen = loss._chosen(d, same, positive, 3)
+    assert not bool((chosen & (same | (d >= 1.4))).any())
+    wanted = torch.minimum((~same & (d < 1.4)).sum(1), positive.sum() // 30)
+    assert torch.equal(chosen.sum(1), wanted)
+    near = torch.eye(2, dtype=torch.float64)[[0, 0, 0, 0]] + 1e-3 * draw(4, 2, 1)[0]
+    assert float(loss(near, torch.tensor([0, 0, 1, 1]))) > 1.3  # nothing is left out
+
+
 def test_half_precision_and_autocast_are_computed_in_float32():
     z, labels = draw(16, 4, 4)
-    wanted = MarginLoss()(z.float(), labels)
-    assert MarginLoss()(z.half(), labels).dtype == torch.float32
+    wanted = nearest()(z.float(), labels)
+    assert nearest()(z.half(), labels).dtype == torch.float32
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        torch.testing.assert_close(MarginLoss()(z.float(), labels), wanted, rtol=0, atol=0)
+        torch.testing.assert_close(nearest()(z.float(), labels), wanted, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +133,7 @@ def test_half_precision_and_autocast_are_computed_in_float32():
         ({"margin": -0.1}, "margin must be a finite number of at least 0, got -0.1"),
         ({"beta": float("nan")}, "beta must be a finite"),
         ({"cutoff": float("inf")}, "cutoff must be a finite"),
-        ({"mining": "hard"}, "mining must be one of nearest, distance_weighted, got 'hard'"),
+        ({"mining": "hard"}, "mining must be one of distance_weighted, nearest, got 'hard'"),
     ],
 )
 def test_wrong_parameters(options, message):
@@ -126,10 +146,10 @@ def test_wrong_input():
     with pytest.raises(
         ValueError, match=r"labels of shape \(n_samples,\), got \(6, 3\) and \(5,\)"
     ):
-        MarginLoss()(z, labels[:5])
+        nearest()(z, labels[:5])
     with pytest.raises(ValueError, match="z must be of shape"):
-        MarginLoss()(z[0], labels)
+        nearest()(z[0], labels)
     z[2, 1] = torch.nan
     with pytest.raises(ValueError, match="z has entries that are not finite"):
-        MarginLoss()(z, labels)
-    assert "mining='nearest'" in repr(MarginLoss())
+        nearest()(z, labels)
+    assert "mining='distance_weighted'" in repr(MarginLoss())

@@ -10,7 +10,7 @@ from sklr.nn._losses._unit import unit_rows
 
 # Added to squared distances, so that the root has a gradient where two samples coincide.
 _UNDER_THE_ROOT = 1e-8
-_MINING = ("nearest", "distance_weighted")
+_MINING = ("distance_weighted", "nearest")
 
 
 class MarginLoss(torch.nn.Module):
@@ -30,13 +30,13 @@ class MarginLoss(torch.nn.Module):
         The boundary: pairs of a class are to be nearer, others farther. Distances of unit rows are
         between 0 and 2, and 1.41 where rows are orthogonal.
     cutoff : float, default=0.5
-        Pairs of two classes that are nearer than this are left out: their gradients have almost
-        random directions.
-    mining : {"nearest", "distance_weighted"}, default="nearest"
-        Which samples of other classes an anchor gets: the nearest beyond `cutoff`; or draws,
-        without replacement and from torch's global generator, of those nearer than
-        ``beta + margin``, with weights that make all distances as likely (their density on a
-        sphere, inverted).
+        Distance below which pairs of two classes are taken for as near as this: gradients of
+        nearer ones have almost random directions, and would be drawn most often.
+    mining : {"distance_weighted", "nearest"}, default="distance_weighted"
+        Which samples of other classes an anchor gets: draws, without replacement and from torch's
+        global generator, of those nearer than ``beta + margin``, with weights that make all
+        distances as likely (their density on a sphere, inverted); or the nearest beyond `cutoff`,
+        where nothing is drawn, and nearer ones are left out.
 
     See Also
     --------
@@ -69,7 +69,7 @@ class MarginLoss(torch.nn.Module):
         margin: float = 0.2,
         beta: float = 1.2,
         cutoff: float = 0.5,
-        mining: str = "nearest",
+        mining: str = "distance_weighted",
     ) -> None:
         super().__init__()
         for name, value in (("margin", margin), ("beta", beta), ("cutoff", cutoff)):
