@@ -33,10 +33,10 @@ class MarginLoss(torch.nn.Module):
         Distance below which pairs of two classes are taken for as near as this: gradients of
         nearer ones have almost random directions, and would be drawn most often.
     mining : {"distance_weighted", "nearest"}, default="distance_weighted"
-        Which samples of other classes an anchor gets: draws, without replacement and from torch's
-        global generator, of those nearer than ``beta + margin``, with weights that make all
-        distances as likely (their density on a sphere, inverted); or the nearest beyond `cutoff`,
-        where nothing is drawn, and nearer ones are left out.
+        Which samples of other classes an anchor gets: draws, from torch's global
+        generator, of those nearer than ``beta + margin``, with weights that make all distances as
+        likely (their density on a sphere, inverted; near ones come several times); or the nearest
+        beyond `cutoff`, where nothing is drawn, and nearer ones are left out.
 
     See Also
     --------
@@ -123,32 +123,36 @@ class MarginLoss(torch.nn.Module):
         same = labels[:, None] == labels
         itself = torch.eye(len(labels), dtype=torch.bool, device=z.device)
         positive = same & ~itself
-        negative = self._chosen(distances.detach(), same, positive, unit.shape[1])
+        counts = positive + self._chosen(distances.detach(), same, positive, unit.shape[1])
         beyond = torch.where(
-            positive, distances - self.beta + self.margin, self.beta + self.margin - distances
+            same, distances - self.beta + self.margin, self.beta + self.margin - distances
         )
-        terms = torch.where(positive | negative, beyond, 0.0).clamp_min(0)
-        return terms.sum() / (terms.detach() > 0).sum().clamp_min(1)
+        terms = torch.where(counts > 0, beyond, 0.0).clamp_min(0)
+        active = (counts * (terms.detach() > 0)).sum().clamp_min(1)
+        return (counts * terms).sum() / active
 
     def _chosen(
         self, distances: torch.Tensor, same: torch.Tensor, positive: torch.Tensor, d: int
     ) -> torch.Tensor:
-        """Return which pairs of two classes count: for each row, those of the least keys."""
-        if self.mining == "nearest":
-            allowed, keys = ~same & (distances >= self.cutoff), distances
-        else:
-            allowed = ~same & (distances < self.beta + self.margin)
-            # Gumbel's noise on log weights draws without replacement, by weight.
-            noise = -torch.log(torch.empty_like(distances).exponential_())
-            keys = -(noise - _log_density(distances.clamp_min(self.cutoff), d))
-        keys = torch.where(allowed, keys, math.inf)
+        """Return how often each pair of two classes counts, by anchor."""
         number = (positive.sum() // len(positive)).clamp(1, len(positive))
+        if self.mining == "distance_weighted":
+            allowed = ~same & (distances < self.beta + self.margin)
+            # All rows need a weight to draw by; where none is allowed the draws do not count.
+            some = allowed.any(dim=1, keepdim=True)
+            log_weights = -_log_density(distances.clamp_min(self.cutoff), d)
+            weights = torch.where(allowed | ~some, log_weights, -math.inf).softmax(dim=1)
+            drawn = torch.multinomial(weights, int(number), replacement=True)
+            counts = torch.zeros_like(weights).scatter_add(1, drawn, weights.new_ones(drawn.shape))
+            return counts * allowed
+        allowed = ~same & (distances >= self.cutoff)
+        keys = torch.where(allowed, distances, math.inf)
         if numbers_are_there():
             last = keys.kthvalue(int(number), dim=1, keepdim=True).values
         else:
             ordered = keys.sort(dim=1).values
             last = ordered.gather(1, (number - 1).reshape(1, 1).expand(len(positive), 1))
-        return allowed & (keys <= last)
+        return (allowed & (keys <= last)).to(distances.dtype)
 
     def extra_repr(self) -> str:
         """Return the parameters, for the printed module.
