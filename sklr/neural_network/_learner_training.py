@@ -76,6 +76,7 @@ class LearnerTraining(TorchEstimator):
 
         loss = MarginLoss(self.margin, self.beta, self.negative_cutoff, self.mining)
         z = module(xb)
+        z = z.to(torch.promote_types(z.dtype, torch.float32))  # in the caller's autocast
         if not torch.isfinite(z).all():
             raise DivergedError("embeddings are not finite", "look at what module makes of X")
         if not self._exploring(step):
