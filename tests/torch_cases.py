@@ -10,6 +10,7 @@ import torch
 from sklr import nn as ours
 from sklr.geometry import sample_group
 from sklr.nn import optim
+from sklr.nn._attention import AttentionGate, EmbeddingNetwork
 from sklr.nn._spd._layers import CovariancePooling, InputScale
 from sklr.nn._standardize import Standardize
 from sklr.nn._subspace import Subspaced
@@ -68,8 +69,13 @@ STATISTICS = "statistics of the whole batch"
 DRAWS = "draws random numbers"
 
 MODULES = {
+    "AttentionGate": Case(lambda: AttentionGate(8).double(), lambda: (normal(3, 8, 5, 5),)),
     "BiMap": Case(lambda: ours.BiMap(4, 3, dtype=torch.float64), lambda: (spd(5),)),
     "CovariancePooling": Case(CovariancePooling, lambda: (normal(5, 3, 20),)),
+    "EmbeddingNetwork": Case(
+        lambda: EmbeddingNetwork(torch.nn.Conv2d(2, 8, 3), 8, 4, attention=True).double(),
+        lambda: (normal(3, 2, 6, 6),),
+    ),
     "FeatureDropout": Case(ours.FeatureDropout, lambda: (normal(5, 4),), no_vmap=DRAWS),
     "GaussianNoise": Case(ours.GaussianNoise, lambda: (normal(5, 4),), no_vmap=DRAWS),
     "GlobalGroupPool": Case(ours.GlobalGroupPool, lambda: (normal(5, 2, 3, 4, 4),)),
@@ -100,6 +106,9 @@ MODULES = {
     "NeuralSpectralBlock": Case(
         lambda: ours.NeuralSpectralBlock(2, 4, (2, 3), n_basis=3, n_heads=2).double(),
         lambda: (normal(3, 4, 4, 6),),
+    "MarginLoss": Case(
+        lambda: ours.MarginLoss(mining="nearest"),
+        lambda: (normal(8, 4), torch.tensor([0, 1, 2, 0, 1, 2, 0, 0])),
     ),
     "OrderedConv2d": Case(
         lambda: ours.OrderedConv2d(2, 5, 3, padding=1).double(), lambda: (normal(4, 2, 5, 5),)

@@ -9,6 +9,7 @@ from sklr.metrics._diffusion_entropy import (
 from sklr.metrics._geodesic import geodesic_preservation_score
 from sklr.metrics._laws import energy_distance, wasserstein_distance_nd
 from sklr.metrics._modularity import modularity_score
+from sklr.metrics._retrieval import recall_at_k
 
 __all__ = [
     "coding_rate",
@@ -18,6 +19,7 @@ __all__ = [
     "geodesic_preservation_score",
     "modularity_score",
     "rate_reduction",
+    "recall_at_k",
     "shannon_binned_entropy",
     "wasserstein_distance_nd",
 ]

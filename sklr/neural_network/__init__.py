@@ -3,6 +3,7 @@
 from sklr.neural_network._adapters import AdapterClassifier
 from sklr.neural_network._callbacks import Checkpoint, ProgressPrinter
 from sklr.neural_network._compressed import CompressedClassifier
+from sklr.neural_network._dynamic_subspaces import DynamicSubspaceEmbedding
 from sklr.neural_network._eeg_spdnet import EEGSPDNetClassifier
 from sklr.neural_network._grassmann import GrassmannClassifier
 from sklr.neural_network._koopman import InformationKoopman
@@ -22,6 +23,7 @@ __all__ = [
     "AdapterClassifier",
     "Checkpoint",
     "CompressedClassifier",
+    "DynamicSubspaceEmbedding",
     "EEGSPDNetClassifier",
     "GrassmannClassifier",
     "InformationKoopman",

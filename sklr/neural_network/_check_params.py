@@ -69,6 +69,11 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
         "learning_rate": 0.01,
         "batch_size": 512,
         "dtype": "float64",
+    "DynamicSubspaceEmbedding": {
+        "n_components": 12,
+        "hidden_layer_sizes": (16,),
+        "max_iter": 6,
+        "growth_patience": 1,
     },
     "LatentQuantizationFilter": {"n_bits": 8, "hidden_layer_sizes": (16,), "max_iter": 5},
     "LieGroupConvClassifier": {

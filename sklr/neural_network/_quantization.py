@@ -11,32 +11,19 @@ from sklearn.base import OneToOneFeatureMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
-from sklr._torch._batches import refuse_datasets
-from sklr._torch._modules import evaluated
 from sklr.neural_network._base import TorchEstimator, training_constraints
-from sklr.neural_network._input import warn_caller
-from sklr.neural_network._loop import TrainState
-from sklr.neural_network._quantization_networks import (
-    build_networks,
-    draw_code_input,
-    gradient_norms,
-    hard_code,
-    lipschitz_bound,
-    rein_in,
-    soft_code,
-    spread_means,
-)
+from sklr.neural_network._quantization_networks import part
+from sklr.neural_network._quantization_training import QuantizationTraining
 from sklr.neural_network._transformer import TorchTransformerMixin
-from sklr.utils._validation import validate_data
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# Samples that the attributes are computed from, at most.
-_LOOKED_AT = 2048
 
-
-class LatentQuantizationFilter(OneToOneFeatureMixin, TorchTransformerMixin, TorchEstimator):
+# The training stands left of the mixin, some of whose hooks it writes.
+class LatentQuantizationFilter(
+    OneToOneFeatureMixin, QuantizationTraining, TorchTransformerMixin, TorchEstimator
+):
     r"""Clean images by drawing them anew from short binary codes.
 
     An encoder of bounded slope turns a sample into latent means :math:`\mu`; bit j says whether
@@ -64,7 +51,7 @@ class LatentQuantizationFilter(OneToOneFeatureMixin, TorchTransformerMixin, Torc
         Weight of the penalty on the encoder's slope; 0 leaves it out.
     lipschitz_target : float, default=0.1
         Slope that the penalty asks for, and the bound of "spectral". Samples are in [-1, 1] there.
-    lipschitz : {{"sum", "random", "spectral"}}, default="sum"
+    lipschitz : {"sum", "random", "spectral"}, default="sum"
         What the penalty looks at: the gradient of the sum of the latent means; of their sum with
         random weights of unit length, which signs cannot cancel; or none: "spectral" keeps the
         spectral norm of each layer of the encoder so low that the whole is never steeper than
@@ -274,13 +261,13 @@ class LatentQuantizationFilter(OneToOneFeatureMixin, TorchTransformerMixin, Torc
         """
         check_is_fitted(self)
         codes = check_array(codes, dtype=np.float64)
-        n_bits = _part(self.module_, "mean").out_features
+        n_bits = part(self.module_, "mean").out_features
         if codes.shape[1] != n_bits or not np.isin(codes, (0, 1)).all():
             raise ValueError(
                 f"codes must have {n_bits} columns of 0 and 1, got shape {codes.shape} with values "
                 f"from {codes.min():.4g} to {codes.max():.4g}"
             )
-        drawn = self._infer(2 * codes - 1, lambda module, b: _part(module, "decoder")(b))
+        drawn = self._infer(2 * codes - 1, lambda module, b: part(module, "decoder")(b))
         width = self.data_max_ - self.data_min_
         filtered = self.data_min_ + width * (0.5 + 0.5 * drawn)
         return filtered.reshape(-1, *self._sample_shape)
@@ -367,184 +354,17 @@ width)
         """From samples on the scale of [-1, 1] to latent means."""
         from torch import nn
 
-        return nn.Sequential(_part(self.module_, "trunk"), _part(self.module_, "mean"))
+        return nn.Sequential(part(self.module_, "trunk"), part(self.module_, "mean"))
 
     @property
     def decoder_(self) -> nn.Module:
         """From codes of -1 and 1 to samples on the scale of [-1, 1]."""
-        return _part(self.module_, "decoder")
+        return part(self.module_, "decoder")
 
     @property
     def soft_decoder_(self) -> nn.Module:
         """The decoder of the differentiable codes."""
-        return _part(self.module_, "soft_decoder")
-
-    # Input: samples come to the networks in [-1, 1], rounded to float32 there, so that neither
-    # their unit nor their offset is seen.
-
-    def _allow_nd(self) -> bool:
-        return True
-
-    def _allow_integers(self) -> bool:
-        return False
-
-    def _checked(self, X: Any, *, reset: bool) -> np.ndarray:
-        """Return samples in their own units."""
-        refuse_datasets(X)
-        X = validate_data(self, X, reset=reset, dtype=np.float64, allow_nd=True, order="C")
-        if X.ndim not in (2, 4):
-            raise ValueError(
-                f"{type(self).__name__} takes tables (n_samples, n_features) and images "
-                f"(n_samples, n_channels, height, width), got {X.ndim} dimensions, shape {X.shape}"
-            )
-        if 0 in X.shape[1:]:
-            raise ValueError(
-                f"Found array with 0 feature(s) (shape={X.shape}) while a minimum of 1 is required."
-            )
-        known = getattr(self, "_sample_shape", None)
-        if not reset and known is not None and X.shape[1:] != known:
-            raise ValueError(
-                f"X has samples of shape {X.shape[1:]}, but {type(self).__name__} was fitted on "
-                f"samples of shape {known}"
-            )
-        return X
-
-    def _validate(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
-        X = self._checked(X, reset=reset)
-        if reset:
-            self._learn_range(X)
-        else:
-            self._look_at_range(X)
-        middle, half = (0.5 * self.data_max_ + 0.5 * self.data_min_), self._half()
-        return np.clip((X - middle) / half, -1, 1).astype(np.float32).astype(np.float64)
-
-    def _half(self) -> float:
-        return 0.5 * self.data_max_ - 0.5 * self.data_min_
-
-    def _learn_range(self, X: np.ndarray) -> None:
-        least, most = float(X.min()), float(X.max())
-        if not isinstance(self.feature_range, str):
-            low, high = _pair(self.feature_range)
-            if least < low or most > high:
-                raise ValueError(
-                    f"X has values from {least:.6g} to {most:.6g}, outside "
-                    f"feature_range=({low:.6g}, {high:.6g}): scale X, or set feature_range='auto'"
-                )
-            least, most = low, high
-        if least == most:
-            raise ValueError(
-                f"all values of X are {least:.6g}: there is nothing to encode; give samples that "
-                "differ, or n_samples = 1 or n_features = 1 is too little"
-            )
-        self.data_min_, self.data_max_ = least, most
-        if self._half() == 0:
-            raise ValueError(f"the values of X, {least!r} to {most!r}, differ by rounding only")
-
-    def _look_at_range(self, X: np.ndarray) -> None:
-        """Warn of samples on another scale: clipping would hide it."""
-        least, most, width = float(X.min()), float(X.max()), 2 * self._half()
-        if most > self.data_max_ + width or least < self.data_min_ - width:
-            found = "far outside"
-        elif 0 < most - least < 0.01 * width:
-            found = "all within a hundredth of"
-        else:
-            return
-        warn_caller(
-            f"X has values from {least:.4g} to {most:.4g}, {found} the range of the training "
-            f"samples, {self.data_min_:.4g} to {self.data_max_:.4g}, to which they are clipped: "
-            "are they on the same scale?",
-            UserWarning,
-        )
-
-    # Networks and loss.
-
-    def _prepare(self, X: np.ndarray, y: np.ndarray | None) -> None:
-        # One sample, or many equal ones, has none.
-        self._variance = max(float(X.var(axis=0).mean()), 1e-6)
-
-    def _build(self, n_in: Any, n_out: Any) -> nn.Module:
-        return build_networks(n_in, self.n_bits, self.hidden_layer_sizes, self.module, self.decoder)
-
-    def _check_module(self, module: nn.Module, X: Tensor, n_out: Any) -> None:
-        drawn = evaluated(_part(module, "decoder"), X.new_ones(2, self.n_bits), what="decoder")
-        if drawn[0].numel() != X[0].numel() or len(drawn) != 2:
-            raise ValueError(
-                f"decoder returns shape {tuple(drawn.shape)} for 2 codes; it must return 2 samples "
-                f"of {X[0].numel()} values"
-            )
-
-    def _loss(self, module: nn.Module, xb: Tensor, yb: Any, step: TrainState) -> Tensor:
-        import torch
-
-        penalised = (
-            self.lipschitz != "spectral" and self.lipschitz_weight > 0 and torch.is_grad_enabled()
-        )
-        x = xb.detach().requires_grad_(penalised)
-        features = _part(module, "trunk")(x)
-        mean, log_variance = (
-            _part(module, "mean")(features),
-            _part(module, "log_variance")(features),
-        )
-        z = draw_code_input(mean, log_variance, self.threshold, step.generator)
-        wanted = xb.flatten(1)
-        soft = _part(module, "soft_decoder")(soft_code(z, self.threshold, self.softness)).flatten(1)
-        hard = _part(module, "decoder")(hard_code(z.detach(), self.threshold)).flatten(1)
-        terms = {
-            "kl": -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).mean(),
-            "soft": ((soft - wanted) ** 2).mean() / self._variance,
-            "hard": ((hard - wanted) ** 2).mean() / self._variance,
-        }
-        loss = terms["kl"] + self.recon_weight * (terms["soft"] + terms["hard"])
-        if penalised:
-            norms = gradient_norms(mean, x, self.lipschitz, step.generator)
-            terms["lipschitz"] = ((self.lipschitz_target - norms) ** 2).mean()
-            loss = loss + self.lipschitz_weight * terms["lipschitz"]
-        for name, value in terms.items():
-            step.log(name, value)
-        return loss
-
-    def _begin(self, module: nn.Module, step: TrainState) -> None:
-        if not step.loss_curve:
-            spread_means(module, step.X[:_LOOKED_AT], self.threshold / 3)
-        if self.lipschitz == "spectral":
-            if self.module is not None:
-                raise ValueError(
-                    "lipschitz='spectral' needs the default encoder (module=None): spectral norms "
-                    "of other layers are not known"
-                )
-            rein_in(module, self.lipschitz_target, step.memory, exact=True)
-
-    def _step(self, module: nn.Module, xb: Tensor, yb: Any, step: TrainState) -> Tensor:
-        loss = super()._step(module, xb, yb, step)
-        if self.lipschitz == "spectral":
-            rein_in(module, self.lipschitz_target, step.memory)
-        return loss
-
-    def _count_features(self, X: np.ndarray) -> None:
-        """Set the attributes that a look at the training samples gives."""
-        import torch
-
-        if self.lipschitz == "spectral":
-            rein_in(self.module_, self.lipschitz_target, {}, exact=True)
-        self._n_features_out = X.shape[1]
-        some = X[:_LOOKED_AT]
-        means = self._infer(some, lambda m, x: _part(m, "mean")(_part(m, "trunk")(x)))
-        bits = np.abs(means) <= self.threshold
-        self.bit_usage_ = bits.mean(axis=0)
-        bound = lipschitz_bound(self.module_) if self.module is None else None
-        self.lipschitz_bound_ = None if bound is None else bound / self._half()
-        first = next(self.module_.parameters())
-        x = torch.tensor(some, dtype=first.dtype, device=first.device).requires_grad_()
-        with torch.enable_grad():
-            mean = _part(self.module_, "mean")(_part(self.module_, "trunk")(x))
-            self.gradient_norm_ = float(gradient_norms(mean, x, "sum", None).mean().detach())
-        if len(some) > 1 and (bits == bits[0]).all() and (some != some[0]).any():
-            warn_caller(
-                f"all {len(some)} samples looked at have one code, so that transform returns one "
-                f"and the same sample after n_iter_={self.n_iter_} epochs: raise max_iter, "
-                "recon_weight or n_bits",
-                UserWarning,
-            )
+        return part(self.module_, "soft_decoder")
 
     def _latent(self, X: Any) -> np.ndarray:
         """Return latent means and log variances, of shape (n_samples, 2, n_bits)."""
@@ -553,9 +373,9 @@ width)
         def function(module: nn.Module, x: Tensor) -> Tensor:
             import torch
 
-            features = _part(module, "trunk")(x)
+            features = part(module, "trunk")(x)
             return torch.stack(
-                [_part(module, "mean")(features), _part(module, "log_variance")(features)], 1
+                [part(module, "mean")(features), part(module, "log_variance")(features)], 1
             )
 
         return self._infer(self._validate(X, reset=False), function)
@@ -565,23 +385,6 @@ width)
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.non_deterministic = bool(self.stochastic)
         return tags
-
-
-def _part(module: Any, name: str) -> Any:
-    return module[name]
-
-
-def _pair(feature_range: Any) -> tuple[float, float]:
-    try:
-        low, high = (float(value) for value in feature_range)
-    except (TypeError, ValueError):
-        low = high = np.nan
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise ValueError(
-            f"feature_range must be 'auto' or two finite numbers (low, high) with low < high, got "
-            f"{feature_range!r}"
-        )
-    return low, high
 
 
 def _is_single(X: Any) -> bool:

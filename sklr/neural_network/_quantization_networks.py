@@ -205,3 +205,8 @@ def spread_means(module: Any, X: Tensor, least: float) -> None:
         factor = (least / found.std(dim=0, correction=0).clamp_min(1e-6)).clamp_min(1.0)
         head.weight.mul_(factor[:, None])
         head.bias.copy_(factor * head.bias + (1 - factor) * found.mean(dim=0))
+
+
+def part(module: Any, name: str) -> Any:
+    """Return one of the networks."""
+    return module[name]

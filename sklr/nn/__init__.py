@@ -20,6 +20,7 @@ _HOMES = {
     "MMCRLoss": "_losses._mmcr",
     "ManifoldLinearizingLoss": "_losses._coding_rate",
     "NeuralSpectralBlock": "_spectral._block",
+    "MarginLoss": "_losses._margin",
     "OrderedConv2d": "_ordered._layers",
     "OrderedLinear": "_ordered._layers",
     "RandomAffine2d": "_augment",

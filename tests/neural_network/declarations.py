@@ -25,6 +25,15 @@ DECLARED = {
             "order_of_classes": "first weights are drawn for each class",
         },
     ),
+    "DynamicSubspaceEmbedding": dict(
+        names_of_classes=same(0),
+        why_not={
+            **of_distances(NETWORK),
+            "units": NETWORK,
+            "rows": BATCHES,
+            "order_of_classes": "batches are drawn class by class",
+        },
+    ),
     "EEGSPDNetClassifier": dict(
         rows=same(1e-2),
         scale=same(1e-2),
