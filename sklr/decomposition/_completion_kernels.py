@@ -11,7 +11,7 @@ infinity keep their meaning. The order is fixed for one machine and does not dep
 
 import numpy as np
 
-from sklr.utils._compile import njit
+from sklr.utils._compile import inner, njit
 
 _FAST = {"reassoc", "contract"}
 
@@ -70,7 +70,7 @@ def row_losses(start, stop, entries, mean, bias, offset, X, F, out):
         out[i] = total
 
 
-@njit
+@inner()
 def _weight(r, delta, cut, one):
     """Weight of a residual in the quadratic that lies above the loss and touches it there."""
     size = abs(r)
@@ -79,14 +79,14 @@ def _weight(r, delta, cut, one):
     return one if size <= delta else delta / size
 
 
-@njit
+@inner()
 def _rho(r, delta, cut):
     """Huber's loss of a residual, r ** 2 up to delta, and constant above cut."""
     size = min(abs(r), cut)
     return r * r if size <= delta else delta * (size + size - delta)
 
 
-@njit
+@inner()
 def _longest(start, stop, indptr):
     """Largest number of entries of a row."""
     longest = 0
@@ -95,7 +95,7 @@ def _longest(start, stop, indptr):
     return longest
 
 
-@njit
+@inner()
 def _row_ridge(i, problem, mass, ridge):
     """Write the ridges of row i's factors; return the common ones of its factors and its bias."""
     lam = problem.alpha * mass**problem.power
@@ -104,7 +104,7 @@ def _row_ridge(i, problem, mass, ridge):
     return lam, problem.bias_alpha * mass**problem.power
 
 
-@njit(fastmath=_FAST)
+@inner(fastmath=_FAST)
 def _evaluate_row(i, entries, problem, bias, x, w, g):
     """Residuals of row i at x and bias: weights into w, gradient into g.
 
@@ -120,7 +120,7 @@ def _evaluate_row(i, entries, problem, bias, x, w, g):
     for c in range(k):
         g[c] = 0
     # Four entries at a time: one pass over x and one over g serve them all.
-    full = start + (stop - start) // 4 * 4
+    full = stop - (stop - start & 3)
     for e in range(start, full, 4):
         o = e - start
         j0, j1, j2, j3 = indices[e], indices[e + 1], indices[e + 2], indices[e + 3]
@@ -257,7 +257,7 @@ def cg_rows(start, stop, entries, problem, spectrum, means, n_steps, tol, X, bia
             for c in range(k):
                 q[c] = ridge[c] * p[c]
             qb = lam_b * pb
-            full = first + (last - first) // 4 * 4
+            full = last - (last - first & 3)
             for e in range(first, full, 4):
                 j0, j1, j2, j3 = indices[e], indices[e + 1], indices[e + 2], indices[e + 3]
                 t0, t1, t2, t3 = zero, zero, zero, zero
@@ -303,7 +303,7 @@ def cg_rows(start, stop, entries, problem, spectrum, means, n_steps, tol, X, bia
         bias[i] = xb
 
 
-@njit(fastmath=_FAST)
+@inner(fastmath=_FAST)
 def _factor(H):
     """Cholesky factor into the lower triangle of H; False where H is not positive definite."""
     n = H.shape[0]
@@ -323,7 +323,7 @@ def _factor(H):
     return True
 
 
-@njit
+@inner()
 def _substitute(L, b):
     """Solve L L' x = b in place."""
     n = L.shape[0]
@@ -339,7 +339,7 @@ def _substitute(L, b):
             b[c] -= L[a, c] * t
 
 
-@njit
+@inner()
 def _normal_matrix(A, B, n, ridge, H, L):
     """Factor ``A' B + ridge`` into L, with a trace of ridge where it is singular."""
     k = H.shape[0]
@@ -365,7 +365,7 @@ def _normal_matrix(A, B, n, ridge, H, L):
     return False
 
 
-@njit
+@inner()
 def _regressors(i, entries, problem, A):
     """Write the factors at row i's entries into A, with a column of ones for the bias."""
     first, k = entries.indptr[i], problem.F.shape[1]
@@ -379,19 +379,20 @@ def _regressors(i, entries, problem, A):
     return n
 
 
-@njit
+@inner()
 def _factor_normal_matrix(i, n, problem, weighted, w, mass, A, B, ridge, H, L):
     """Factor row i's normal matrix, with weights w and its ridge, into L."""
     size = A.shape[1]
     _, lam_b = _row_ridge(i, problem, mass, ridge)
     if problem.fit_bias:
         ridge[size - 1] = lam_b
-    if not weighted:
-        return _normal_matrix(A, A, n, ridge, H, L)
-    for e in range(n):
-        for c in range(size):
-            B[e, c] = w[e] * A[e, c]
-    return _normal_matrix(A, B, n, ridge, H, L)
+    right = A
+    if weighted:
+        right = B
+        for e in range(n):
+            for c in range(size):
+                B[e, c] = w[e] * A[e, c]
+    return _normal_matrix(A, right, n, ridge, H, L)
 
 
 @njit(fastmath=_FAST)
@@ -413,7 +414,8 @@ def cholesky_rows(start, stop, entries, problem, n_steps, tol, X, bias, out):
         out[i, 1] = 0.0
         n = _regressors(i, entries, problem, A)
         if n == 0:
-            X[i, :] = 0
+            for c in range(k):
+                X[i, c] = 0
             bias[i] = 0
             continue
         for c in range(k):
@@ -423,7 +425,8 @@ def cholesky_rows(start, stop, entries, problem, n_steps, tol, X, bias, out):
             if step == 0:
                 out[i, 0] = total
             if mass <= 0:
-                x[:] = 0
+                for c in range(k):
+                    x[c] = 0
                 bias[i] = 0
                 break
             if not _factor_normal_matrix(i, n, problem, weighted, w, mass, A, B, ridge, H, L):
@@ -459,6 +462,7 @@ def leave_one_out_rows(start, stop, entries, problem, X, bias, out):
     A, B = np.empty((n_longest, size), dtype), np.empty((n_longest, size), dtype)
     H, L = np.empty((size, size), dtype), np.empty((size, size), dtype)
     v, ridge = np.empty(size, dtype), np.empty(size, dtype)
+    weighted = problem.robust or len(entries.weights) > 0
     for i in range(start, stop):
         out[i, 0] = 0.0
         out[i, 1] = 0.0
@@ -466,7 +470,7 @@ def leave_one_out_rows(start, stop, entries, problem, X, bias, out):
         if n == 0:
             continue
         _, mass, _ = _evaluate_row(i, entries, problem, bias[i], X[i], w, g)
-        solved = _factor_normal_matrix(i, n, problem, True, w, mass, A, B, ridge, H, L)
+        solved = _factor_normal_matrix(i, n, problem, weighted, w, mass, A, B, ridge, H, L)
         for e in range(n):
             place = entries.indptr[i] + e
             r = entries.values[place] - problem.mean - bias[i]

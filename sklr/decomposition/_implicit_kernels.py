@@ -60,7 +60,7 @@ def implicit_rows(start, stop, entries, F, spectrum, ridge, n_steps, tol, X, out
                 p[c] = g[c] * inverse[c] + (ratio * p[c] if step > 0 else zero)
                 q[c] = diagonal[c] * p[c]
             # Four entries at a time: one pass over p and one over q serve them all.
-            full = first + (last - first) // 4 * 4
+            full = last - (last - first & 3)
             for e in range(first, full, 4):
                 j0, j1, j2, j3 = indices[e], indices[e + 1], indices[e + 2], indices[e + 3]
                 t0, t1, t2, t3 = zero, zero, zero, zero

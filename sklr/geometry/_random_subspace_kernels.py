@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from sklr.utils._compile import njit
+from sklr.utils._compile import inner, njit
 
 
-@njit
+@inner()
 def _butterflies(x):
     """Transform x in place, unnormalised; its length is a power of two."""
     n = x.shape[0]
