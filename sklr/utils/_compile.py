@@ -64,7 +64,11 @@ def inner(**options: Any) -> Any:
     """
     import numba
 
-    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"} | options
+    options = {
+        "no_cpython_wrapper": True,
+        "no_cfunc_wrapper": True,
+        "error_model": "numpy",
+    } | options
     return numba.njit(**options)
 
 
