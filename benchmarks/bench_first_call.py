@@ -65,7 +65,10 @@ from sklr.datasets import make_motor_imagery
 X, y = make_motor_imagery(30, random_state=0)
 X = X[:, :9, :400]
 """
-SPD = "X = np.einsum('nij,nkj->nik', *[rng.standard_normal((40, 8, 30))] * 2)\ny = np.arange(40) % 2\n"
+SPD = """
+A = rng.standard_normal((40, 8, 30))
+X, y = A @ A.transpose(0, 2, 1), np.arange(40) % 2
+"""
 REGRESSION = "X = rng.uniform(size=(300, 3))\ny = np.sin(X.sum(axis=1))\n"
 PLAIN = "X = rng.standard_normal((200, 8))\ny = np.arange(200) % 2\n"
 
@@ -157,8 +160,7 @@ CASES = {
         "def step():\n"
         "    head = GrassmannLinear(16, 3, n_components=2)\n"
         "    optimizer = RiemannianSGD(head.parameters(), lr=0.1)\n"
-        "    head.cross_entropy(head.features(x) if hasattr(head, 'features') else x, target)"
-        ".backward()\n"
+        "    head.cross_entropy(x, target).backward()\n"
         "    optimizer.step()",
         "step()",
     ),
@@ -177,7 +179,7 @@ CASES = {
 
 
 def run(code):
-    """Run code on an empty cache; return what it prints last, as JSON, or its last line of error."""
+    """Run code on an empty cache; return the JSON that it prints, or its last line of error."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [sys.executable, "-c", code],

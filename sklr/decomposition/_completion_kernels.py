@@ -96,12 +96,12 @@ def _longest(start, stop, indptr):
 
 
 @inner()
-def _row_ridge(i, problem, mass, ridge):
+def _row_ridge(i, alpha, bias_alpha, extra, scale, k, ridge):
     """Write the ridges of row i's factors; return the common ones of its factors and its bias."""
-    lam = problem.alpha * mass**problem.power
-    for c in range(problem.F.shape[1]):
-        ridge[c] = lam + problem.extra_ridge[i, c] if len(problem.extra_ridge) > 0 else lam
-    return lam, problem.bias_alpha * mass**problem.power
+    lam = alpha * scale
+    for c in range(k):
+        ridge[c] = lam + extra[i, c] if len(extra) > 0 else lam
+    return lam, bias_alpha * scale
 
 
 @inner(fastmath=_FAST)
@@ -200,6 +200,8 @@ def cg_rows(start, stop, entries, problem, spectrum, means, n_steps, tol, X, bia
     ridge = np.empty(k, F.dtype)
     zero = F.dtype.type(0)
     tiny = F.dtype.type(1e-30)
+    alpha, bias_alpha, extra = problem.alpha, problem.bias_alpha, problem.extra_ridge
+    power = problem.power
     for i in range(start, stop):
         first, last = indptr[i], indptr[i + 1]
         out[i, 0] = 0.0
@@ -219,7 +221,7 @@ def cg_rows(start, stop, entries, problem, spectrum, means, n_steps, tol, X, bia
                 X[i, c] = zero
             bias[i] = zero
             continue
-        lam, lam_b = _row_ridge(i, problem, mass, ridge)
+        lam, lam_b = _row_ridge(i, alpha, bias_alpha, extra, mass**power, k, ridge)
         floor = mass * spectrum[k - 1] * 1e-7 + lam
         schur = mass + lam_b
         for c in range(k):
@@ -366,26 +368,21 @@ def _normal_matrix(A, B, n, ridge, H, L):
 
 
 @inner()
-def _regressors(i, entries, problem, A):
-    """Write the factors at row i's entries into A, with a column of ones for the bias."""
-    first, k = entries.indptr[i], problem.F.shape[1]
-    n = entries.indptr[i + 1] - first
-    for e in range(n):
-        j = entries.indices[first + e]
+def _regressors(first, last, indices, F, fit_bias, A):
+    """Write the factors at a row's entries into A, with a column of ones for the bias."""
+    k = F.shape[1]
+    for e in range(last - first):
+        j = indices[first + e]
         for c in range(k):
-            A[e, c] = problem.F[j, c]
-        if problem.fit_bias:
+            A[e, c] = F[j, c]
+        if fit_bias:
             A[e, k] = 1
-    return n
 
 
 @inner()
-def _factor_normal_matrix(i, n, problem, weighted, w, mass, A, B, ridge, H, L):
-    """Factor row i's normal matrix, with weights w and its ridge, into L."""
+def _factor_normal_matrix(n, weighted, w, A, B, ridge, H, L):
+    """Factor a row's normal matrix, with weights w and its ridge, into L."""
     size = A.shape[1]
-    _, lam_b = _row_ridge(i, problem, mass, ridge)
-    if problem.fit_bias:
-        ridge[size - 1] = lam_b
     right = A
     if weighted:
         right = B
@@ -409,10 +406,13 @@ def cholesky_rows(start, stop, entries, problem, n_steps, tol, X, bias, out):
     H, L = np.empty((size, size), dtype), np.empty((size, size), dtype)
     change, ridge = np.empty(size, dtype), np.empty(size, dtype)
     weighted = problem.robust or len(entries.weights) > 0
+    alpha, bias_alpha, extra = problem.alpha, problem.bias_alpha, problem.extra_ridge
+    power, indptr, indices, F = problem.power, entries.indptr, entries.indices, problem.F
     for i in range(start, stop):
         out[i, 0] = 0.0
         out[i, 1] = 0.0
-        n = _regressors(i, entries, problem, A)
+        n = indptr[i + 1] - indptr[i]
+        _regressors(indptr[i], indptr[i + 1], indices, F, fit_bias, A)
         if n == 0:
             for c in range(k):
                 X[i, c] = 0
@@ -429,7 +429,10 @@ def cholesky_rows(start, stop, entries, problem, n_steps, tol, X, bias, out):
                     x[c] = 0
                 bias[i] = 0
                 break
-            if not _factor_normal_matrix(i, n, problem, weighted, w, mass, A, B, ridge, H, L):
+            _, lam_b = _row_ridge(i, alpha, bias_alpha, extra, mass**power, k, ridge)
+            if fit_bias:
+                ridge[k] = lam_b
+            if not _factor_normal_matrix(n, weighted, w, A, B, ridge, H, L):
                 break
             for c in range(k):
                 g[c] -= ridge[c] * x[c]
@@ -463,18 +466,25 @@ def leave_one_out_rows(start, stop, entries, problem, X, bias, out):
     H, L = np.empty((size, size), dtype), np.empty((size, size), dtype)
     v, ridge = np.empty(size, dtype), np.empty(size, dtype)
     weighted = problem.robust or len(entries.weights) > 0
+    alpha, bias_alpha, extra = problem.alpha, problem.bias_alpha, problem.extra_ridge
+    power, indptr, indices, F = problem.power, entries.indptr, entries.indices, problem.F
+    values, offset, mean, fit_bias = entries.values, problem.offset, problem.mean, problem.fit_bias
     for i in range(start, stop):
         out[i, 0] = 0.0
         out[i, 1] = 0.0
-        n = _regressors(i, entries, problem, A)
+        n = indptr[i + 1] - indptr[i]
+        _regressors(indptr[i], indptr[i + 1], indices, F, fit_bias, A)
         if n == 0:
             continue
         _, mass, _ = _evaluate_row(i, entries, problem, bias[i], X[i], w, g)
-        solved = _factor_normal_matrix(i, n, problem, weighted, w, mass, A, B, ridge, H, L)
+        _, lam_b = _row_ridge(i, alpha, bias_alpha, extra, mass**power, k, ridge)
+        if fit_bias:
+            ridge[k] = lam_b
+        solved = _factor_normal_matrix(n, weighted, w, A, B, ridge, H, L)
         for e in range(n):
-            place = entries.indptr[i] + e
-            r = entries.values[place] - problem.mean - bias[i]
-            r -= problem.offset[entries.indices[place]]
+            place = indptr[i] + e
+            r = values[place] - mean - bias[i]
+            r -= offset[indices[place]]
             for c in range(k):
                 r -= X[i, c] * A[e, c]
             if solved:
