@@ -499,10 +499,10 @@ def leave_one_out_rows(start, stop, entries, problem, X, bias, out):
             out[i, 1] += abs(r)
 
 
-def _warm_up():
+def _warm_up(dtypes=(np.float64,)):
     from sklr.decomposition._completion_data import ObservedEntries, RowRegressions
 
-    for dtype in (np.float64, np.float32):
+    for dtype in dtypes:
         number = dtype
         cols = np.array([0, 1, 0, 1, 1], dtype=np.int32)
         values = np.arange(5, dtype=dtype)

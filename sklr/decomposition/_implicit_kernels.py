@@ -99,11 +99,11 @@ def implicit_rows(start, stop, entries, F, spectrum, ridge, n_steps, tol, X, out
         out[i, 1] = fell
 
 
-def _warm_up():
+def _warm_up(dtypes=(np.float64,)):
     from sklr.decomposition._completion_data import ObservedEntries
 
     indptr, cols = np.array([0, 2, 4, 5]), np.array([0, 1, 0, 1, 1], dtype=np.int32)
-    for dtype in (np.float64, np.float32):
+    for dtype in dtypes:
         entries = ObservedEntries(indptr, cols, np.ones(5, dtype), np.empty(0, dtype))
         F, X, ridge = np.ones((2, 2), dtype), np.ones((3, 2), dtype), np.ones(3, dtype)
         implicit_rows(0, 3, entries, F, F[0], ridge, 1, 0.0, X, np.empty((3, 2)))

@@ -395,7 +395,7 @@ def chunk_moments(first, last, size, rows, means, squares):
                 squares[chunk, c] += gap * gap
 
 
-def _warm_up():
+def _warm_up(dtypes=(np.float32,)):
     key = np.uint64(1)
     indptr, indices = np.array([0, 1, 2]), np.array([1, 0], dtype=np.int32)
     starts, stops = indptr[:-1], indptr[1:]
@@ -404,7 +404,7 @@ def _warm_up():
     sparse_entries(key, 0, 2, -1.0, counts, rows, signs)
     fill_gaussian(key, 0, 1.0, np.empty((2, 2)))
     row_sums(indptr, np.ones(2), np.empty(2))
-    for dtype in (np.float32, np.float64):
+    for dtype in dtypes:
         table, none = np.ones((2, 2), dtype), np.empty(0, dtype)
         scale, values, columns = np.ones(2, dtype), np.ones(2, dtype), indices
         graph = (indptr, indices, np.empty(0), 1.0, scale)
