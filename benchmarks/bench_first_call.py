@@ -120,7 +120,7 @@ CASES = {
     ),
     "LowRankImputer": (
         TABLE + "from sklr.decomposition import LowRankImputer as E",
-        "E(5, random_state=0).fit_transform(X)",
+        "E(random_state=0).fit_transform(X)",
     ),
     "MatrixFactorizationRegressor": (
         "i, j = rng.integers(500, size=20000), rng.integers(300, size=20000)\n"
