@@ -303,13 +303,7 @@ def chebyshev_tucker():
     peer = RegularGridInterpolator((grid,) * 3, values, method="cubic")
     X = rng().uniform(-1, 1, (20_000, 3))
     ours = ChebyshevTucker().fit_function(f, [(-1, 1)] * 3)
-    T, C = np.empty((20_000, 20)), np.empty((20, 10))
-    return (
-        lambda: ours(X),
-        lambda: peer(X),
-        lambda: [T @ C for _ in range(3)],
-        "the products of polynomials and factors",
-    )
+    return lambda: ours(X), lambda: peer(X), None, ""
 
 
 def matrix_sensing():
