@@ -76,7 +76,7 @@ PLAIN = "X = rng.standard_normal((200, 8))\ny = np.arange(200) % 2\n"
 CASES = {
     "BootstrapAMGClustering": (
         GRAPH + "from sklr.cluster import BootstrapAMGClustering as E",
-        "E(3, random_state=0).fit(A, attributes=attributes)",
+        "E(3, affinity='precomputed', random_state=0).fit(A, attributes=attributes)",
     ),
     "BootstrapAMGEmbedding": (
         GRAPH + "from sklr.manifold import BootstrapAMGEmbedding as E",
@@ -88,11 +88,11 @@ CASES = {
     ),
     "FastRP": (
         GRAPH + "from sklr.manifold import FastRP as E",
-        "E(16, random_state=0).fit(A)",
+        "E(16, affinity='precomputed', random_state=0).fit(A)",
     ),
     "FastRPCV": (
         GRAPH + "from sklr.manifold import FastRPCV as E",
-        "E(16, random_state=0).fit(A, np.arange(400) % 3)",
+        "E(16, affinity='precomputed', random_state=0).fit(A, np.arange(400) % 3)",
     ),
     "HeatGeodesicEmbedding": (
         MANIFOLD + "from sklr.manifold import HeatGeodesicEmbedding as E",

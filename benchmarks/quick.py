@@ -229,7 +229,7 @@ def fastrp():
             total = total + power / np.linalg.norm(power, axis=1, keepdims=True).clip(1e-30)
 
     return (
-        lambda: FastRP(64, random_state=0).fit_transform(A),
+        lambda: FastRP(64, affinity="precomputed", random_state=0).fit_transform(A),
         peer,
         lambda: [R[A.indices[:100_000]] for _ in range(12)],
         "three gathers of a row for each edge, by NumPy",
@@ -247,7 +247,9 @@ def attributed_graph():
     dense = A.toarray()
     x = rng().standard_normal(600)
     return (
-        lambda: BootstrapAMGClustering(4, random_state=0).fit(A, attributes=attributes),
+        lambda: BootstrapAMGClustering(4, affinity="precomputed", random_state=0).fit(
+            A, attributes=attributes
+        ),
         lambda: SpectralClustering(4, affinity="precomputed", random_state=0).fit(dense),
         lambda: [A @ x for _ in range(500)],
         "five hundred products with the graph",
