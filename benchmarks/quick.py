@@ -11,7 +11,6 @@ reported as a fall, and the exit status is 1. Full sizes are in the other script
 """
 
 import argparse
-import json
 import pathlib
 import statistics
 import time
@@ -228,11 +227,19 @@ def fastrp():
             power = P @ power
             total = total + power / np.linalg.norm(power, axis=1, keepdims=True).clip(1e-30)
 
+    block = np.empty((4096, 64), np.float32)
+    parts = [A.indices[k : k + 4096] for k in range(0, A.nnz - 4096, 4096)]
+
+    def gather():
+        for _ in range(3):
+            for part in parts:
+                np.take(R, part, axis=0, out=block, mode="clip")
+
     return (
         lambda: FastRP(64, affinity="precomputed", random_state=0).fit_transform(A),
         peer,
-        lambda: [R[A.indices[:100_000]] for _ in range(12)],
-        "three gathers of a row for each edge, by NumPy",
+        gather,
+        "three gathers of a row for each edge, by NumPy into a block in the cache",
     )
 
 
@@ -264,7 +271,7 @@ def heat_geodesic():
     from sklr.manifold import HeatGeodesicEmbedding
 
     X = make_swiss_roll(1000, random_state=0)[0]
-    D = np.empty((1000, 1000))
+    D = rng().standard_normal((1000, 1000))
     return (
         lambda: HeatGeodesicEmbedding(random_state=0).fit_transform(X),
         lambda: Isomap(n_neighbors=10).fit_transform(X),
@@ -320,8 +327,8 @@ def matrix_sensing():
     return (
         lambda: MatrixSensingRegressor(2).fit(A, y),
         lambda: RidgeCV().fit(flat, y),
-        lambda: [flat.T @ (flat @ w) for _ in range(10)],
-        "ten products with the measurements and their transpose",
+        lambda: [flat.T @ (flat @ w) for _ in range(2)],
+        "two products with the measurements and their transpose",
     )
 
 
@@ -460,7 +467,7 @@ def has_fallen(found, committed):
     return found["ratio"] < FALL * committed["ratio"] and found["ratios"][1] < committed["ratio"]
 
 
-def compare(names, out, committed, patience=6.0):
+def compare(names, out, committed, patience=6.0, after=lambda: None):
     """Measure rows, print them beside the committed ones, fill `out`; return those that fell."""
     fell = []
     print(f"{'':<20}{'ours, ms':>10}{'peer/ours':>11}{'before':>9}{'share of limit':>16}  limit")
@@ -474,6 +481,7 @@ def compare(names, out, committed, patience=6.0):
             print(f"{name:<20}FAILED: {exc!r}", flush=True)
             fell.append(name)
             continue
+        after()
         before = committed.get(name, {})
         text = [
             f"{found[key]:.2f}" if found.get(key) is not None else "-" for key in ("ratio", "share")
@@ -504,10 +512,13 @@ def main(argv=None):
     warnings.simplefilter("ignore")  # some stop before they have converged, on both sides
     committed, out = saved(args.committed).get("rows", {}), {}
     began = time.process_time()
-    fell = compare(args.names or list(ROWS), out, committed, args.patience)
+
+    def keep():
+        if args.keep:
+            save(args.committed, {"rows": committed | out})
+
+    fell = compare(args.names or list(ROWS), out, committed, args.patience, keep)
     print(f"{time.process_time() - began:.0f} CPU seconds")
-    if args.keep:
-        save(args.committed, {"rows": json.loads(json.dumps(committed | out))})
     if fell:
         print(f"failed, or fell by more than {1 - FALL:.0%}: {', '.join(fell)}")
     return int(bool(fell))
