@@ -82,6 +82,47 @@ def test_timer_is_the_median_of_the_given_clock(common):
     assert common.timed(lambda: next(results), 3, lambda: next(ticks)) == (3, "c")
 
 
+@pytest.fixture
+def quick(monkeypatch):
+    """`benchmarks/quick.py`."""
+    monkeypatch.syspath_prepend(FOLDER)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")  # put back what the script sets
+    spec = importlib.util.spec_from_file_location("_quick_of_benchmarks", FOLDER / "quick.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_fall_is_what_is_lower_and_not_by_chance(quick):
+    """Below three quarters of the committed ratio, and most repeats below it."""
+    before = {"ratio": 4.0}
+    assert quick.has_fallen({"ratio": 2.9, "ratios": (2.8, 3.0)}, before)
+    assert not quick.has_fallen({"ratio": 3.1, "ratios": (3.0, 3.2)}, before)
+    assert not quick.has_fallen({"ratio": 2.9, "ratios": (2.0, 4.5)}, before)
+    assert not quick.has_fallen({"share": 0.5}, before)  # no peer
+    assert not quick.has_fallen({"ratio": 2.9, "ratios": (2.8, 3.0)}, {})  # a new row
+
+
+def test_a_quick_row_has_its_ratio_and_its_limit(quick, monkeypatch, capsys):
+    """Paired, with the words; what fell is returned, what cannot be imported is skipped."""
+    clock = iter(range(10**6))
+    took = {"ours": 2.0, "peer": 6.0, "limit": 0.5}
+    calls = {name: lambda name=name: name for name in took}
+    monkeypatch.setattr(quick, "seconds", lambda call: took[call()])
+    monkeypatch.setattr(quick.time, "process_time", lambda: float(next(clock)))
+
+    def absent():
+        raise ImportError("no such peer")
+
+    rows = {"a": lambda: (*calls.values(), "a limit"), "b": absent}
+    monkeypatch.setattr(quick, "ROWS", rows)
+    out = {}
+    assert quick.compare(rows, out, {"a": {"ratio": 5.0}}) == ["a"]
+    assert out["a"]["ratio"] == 3.0 and out["a"]["share"] == 0.25 and out["a"]["limit"] == "a limit"
+    assert "FALL: 5.00 -> 3.00" in capsys.readouterr().out and "b" not in out
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_what_a_script_imports_is_there(path):
     """Scripts are run by hand and seldom; they import private modules that move."""

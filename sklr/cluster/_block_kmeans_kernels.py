@@ -6,10 +6,10 @@ A sample is its row of `U` followed by one row of `V` for each attribute, found 
 
 import numpy as np
 
-from sklr.utils._compile import njit
+from sklr.utils._compile import inner, njit
 
 
-@njit
+@inner()
 def _distances(U, codes, V, owner, centers, table, transposed, out):
     """Write squared distances of all samples to all centres (n, K)."""
     n, h = U.shape
@@ -38,22 +38,14 @@ def _distances(U, codes, V, owner, centers, table, transposed, out):
                 out[i, k] += table[codes[i, j], k]
 
 
-@njit
-def block_distances(U, codes, V, owner, centers):
-    """Return squared distances of samples to centres of shape (K, p + 1, h)."""
-    K, h = centers.shape[0], U.shape[1]
-    out = np.empty((U.shape[0], K))
-    _distances(U, codes, V, owner, centers, np.empty((V.shape[0], K)), np.empty((h, K)), out)
-    return out
-
-
-@njit
+@inner()
 def _update(U, codes, V, owner, labels, nearest, centers, sizes, counts):
     """Move centres to the means; a centre without samples goes to the sample farthest off."""
     n, h = U.shape
     K = centers.shape[0]
     p = codes.shape[1]
-    sizes[:] = 0
+    for k in range(K):
+        sizes[k] = 0
     for i in range(n):
         sizes[labels[i]] += 1
     for k in range(K):
@@ -73,7 +65,9 @@ def _update(U, codes, V, owner, labels, nearest, centers, sizes, counts):
             for j in range(p + 1):
                 for d in range(h):
                     centers[k, j, d] = 0.0
-    counts[:] = 0
+    for v in range(V.shape[0]):
+        for k in range(K):
+            counts[v, k] = 0
     for i in range(n):
         k = labels[i]
         for d in range(h):
@@ -93,16 +87,11 @@ def _update(U, codes, V, owner, labels, nearest, centers, sizes, counts):
 
 
 @njit
-def lloyd(U, codes, V, owner, centers, max_iter):
-    """Run Lloyd's iterations from given centres, in place; return labels, inertia, iterations."""
-    n, h = U.shape
-    K = centers.shape[0]
-    labels = np.full(n, -1, dtype=np.int64)
-    nearest = np.empty(n)
-    gaps = np.empty((n, K))
-    table, transposed = np.empty((V.shape[0], K)), np.empty((h, K))
-    sizes = np.empty(K, dtype=np.int64)
-    counts = np.empty((V.shape[0], K), dtype=np.int64)
+def _lloyd(
+    U, codes, V, owner, centers, max_iter, labels, nearest, gaps, table, transposed, sizes, counts
+):  # fmt: skip
+    """Do what `lloyd` does, with room for everything; return the number of updates."""
+    n, K = gaps.shape
     done = 0
     # The last assignment is to the last centres, hence one more than updates.
     for iteration in range(max_iter + 1):
@@ -120,26 +109,30 @@ def lloyd(U, codes, V, owner, centers, max_iter):
             break
         _update(U, codes, V, owner, labels, nearest, centers, sizes, counts)
         done += 1
+    return done
+
+
+def lloyd(U, codes, V, owner, centers, max_iter):
+    """Run Lloyd's iterations from given centres, in place; return labels, inertia, iterations."""
+    n, h = U.shape
+    K, n_values = len(centers), len(V)
+    labels, nearest = np.full(n, -1), np.empty(n)
+    room = np.empty((n, K)), np.empty((n_values, K)), np.empty((h, K))
+    sizes, counts = np.empty(K, np.int64), np.empty((n_values, K), np.int64)
+    done = _lloyd(U, codes, V, owner, centers, max_iter, labels, nearest, *room, sizes, counts)
     return labels, nearest.sum(), done
 
 
-@njit
-def _gap(U, codes, V, i, k):
-    """Squared distance of two samples."""
-    total = 0.0
-    for d in range(U.shape[1]):
-        gap = U[i, d] - U[k, d]
-        total += gap * gap
-    for j in range(codes.shape[1]):
-        one, other = codes[i, j], codes[k, j]
-        if one != other:
-            for d in range(U.shape[1]):
-                gap = V[one, d] - V[other, d]
-                total += gap * gap
+def _gaps(U, codes, V, sample):
+    """Squared distances of all samples to one: NumPy's, each value's distance taken once."""
+    gaps = U - U[sample]
+    total = np.einsum("ij,ij->i", gaps, gaps)
+    for column, own in zip(codes.T, codes[sample]):
+        gaps = V - V[own]
+        total += np.einsum("ij,ij->i", gaps, gaps)[column]
     return total
 
 
-@njit
 def plus_plus(U, codes, V, first, draws):
     """Return samples for first centres by greedy k-means++.
 
@@ -147,40 +140,25 @@ def plus_plus(U, codes, V, first, draws):
     sample with probability proportional to its squared distance to the centres so far; the one
     that leaves the least sum of distances is taken.
     """
-    n = U.shape[0]
-    n_trials = draws.shape[1]
-    chosen = np.empty(len(draws) + 1, dtype=np.int64)
-    chosen[0] = first
-    nearest = np.empty(n)
-    for i in range(n):
-        nearest[i] = _gap(U, codes, V, i, first)
-    running = np.empty(n)
-    trial, best = np.empty(n), np.empty(n)
-    for c in range(len(draws)):
-        total = 0.0
-        for i in range(n):
-            total += nearest[i]
-            running[i] = total
-        best_sum, pick = np.inf, -1
-        for t in range(n_trials):
-            at = min(np.searchsorted(running, draws[c, t] * total, side="right"), n - 1)
-            left = 0.0
-            for i in range(n):
-                trial[i] = min(nearest[i], _gap(U, codes, V, i, at))
-                left += trial[i]
+    chosen = [first]
+    nearest = _gaps(U, codes, V, first)
+    for row in draws:
+        running = np.cumsum(nearest)
+        places = np.searchsorted(running, row * running[-1], side="right")
+        best_sum, pick, best = np.inf, -1, nearest
+        for at in np.minimum(places, len(U) - 1):
+            trial = np.minimum(nearest, _gaps(U, codes, V, at))
+            left = trial.sum()
             if left < best_sum:
-                best_sum, pick = left, at
-                best[:] = trial
-        chosen[c + 1] = pick
-        nearest[:] = best
-    return chosen
+                best_sum, pick, best = left, at, trial
+        chosen.append(pick)
+        nearest = best
+    return np.array(chosen)
 
 
 def _warm_up():
     """Compile every kernel on a tiny input."""
     U, V = np.arange(8.0).reshape(4, 2), np.arange(4.0).reshape(2, 2)
     codes, owner = np.array([[0], [1], [0], [1]]), np.array([0, 0])
-    chosen = plus_plus(U, codes, V, 0, np.array([[0.5]]))
-    centers = np.stack([np.stack([U[i], V[codes[i, 0]]]) for i in chosen])
-    block_distances(U, codes, V, owner, centers)
+    centers = np.stack([np.stack([U[i], V[codes[i, 0]]]) for i in (0, 3)])
     lloyd(U, codes, V, owner, centers, 2)

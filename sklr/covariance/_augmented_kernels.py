@@ -2,11 +2,21 @@
 
 import numpy as np
 
-from sklr.utils._compile import njit
+from sklr.utils._compile import inner, njit
+
+
+@inner()
+def _add_products(x, first, last, h, edge):
+    """Add the sum of x(t) x(t + h)^T over a range of times to `edge`."""
+    for t in range(first, last):
+        for i in range(edge.shape[0]):
+            value = x[t, i]
+            for j in range(edge.shape[0]):
+                edge[i, j] += value * x[t + h, j]
 
 
 @njit
-def assemble(signals, sums, lagged, order, lag, n_window, spare, out):
+def assemble(signals, sums, lagged, order, lag, n_window, spare, edge, out):
     """Write the augmented scatter matrix of each trial into `out`, rows centred on their window.
 
     Parameters
@@ -21,39 +31,36 @@ def assemble(signals, sums, lagged, order, lag, n_window, spare, out):
         The cell, and the length of each block's window.
     spare : int
         1 if the last `lag` samples are not used (window="paper"), else 0.
+    edge : ndarray of shape (n_channels, n_channels)
+        Room.
     out : ndarray of shape (n_trials, order * n_channels, order * n_channels)
         Result: sums, not divided.
     """
     n_trials, n_times, n_channels = signals.shape
-    edge = np.empty((n_channels, n_channels))
     for trial in range(n_trials):
         x = signals[trial]
         total = sums[trial]
         for k in range(order):
             h = k * lag
             # Block (a, a + k) lacks the terms before its window ...
-            edge[:] = 0.0
+            for i in range(n_channels):
+                for j in range(n_channels):
+                    edge[i, j] = 0.0
             for a in range(order - k):
                 if a > 0:
-                    for t in range((a - 1) * lag, a * lag):
-                        for i in range(n_channels):
-                            value = x[t, i]
-                            for j in range(n_channels):
-                                edge[i, j] += value * x[t + h, j]
+                    _add_products(x, (a - 1) * lag, a * lag, h, edge)
                 row, column = a * n_channels, (a + k) * n_channels
                 for i in range(n_channels):
                     for j in range(n_channels):
                         out[trial, row + i, column + j] = lagged[k, trial, i, j] - edge[i, j]
             # ... and those after it, which are most for the first block.
-            edge[:] = 0.0
+            for i in range(n_channels):
+                for j in range(n_channels):
+                    edge[i, j] = 0.0
             n_cut = 0
             for a in range(order - k - 1, -1, -1):
                 wanted = (order - k - a - 1 + spare) * lag
-                for t in range(n_times - h - wanted, n_times - h - n_cut):
-                    for i in range(n_channels):
-                        value = x[t, i]
-                        for j in range(n_channels):
-                            edge[i, j] += value * x[t + h, j]
+                _add_products(x, n_times - h - wanted, n_times - h - n_cut, h, edge)
                 n_cut = wanted
                 row, column = a * n_channels, (a + k) * n_channels
                 for i in range(n_channels):
@@ -81,4 +88,4 @@ def _warm_up():
     signals = np.arange(16.0).reshape(1, 8, 2)
     sums = np.zeros((1, 9, 2))
     lagged = np.zeros((2, 1, 2, 2))
-    assemble(signals, sums, lagged, 2, 1, 6, 1, np.empty((1, 4, 4)))
+    assemble(signals, sums, lagged, 2, 1, 6, 1, np.empty((2, 2)), np.empty((1, 4, 4)))

@@ -501,7 +501,8 @@ def _sample(signals, sums, lagged, lag, n_window, spare):
     if order == 1:
         return 0.5 * (lagged[0] + lagged[0].transpose(0, 2, 1))
     scatter = np.empty((n_trials, order * n_channels, order * n_channels))
-    assemble(signals, sums, np.stack(lagged), order, lag, n_window, spare, scatter)
+    edge = np.empty((n_channels, n_channels))
+    assemble(signals, sums, np.stack(lagged), order, lag, n_window, spare, edge, scatter)
     return scatter
 
 

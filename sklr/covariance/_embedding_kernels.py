@@ -2,42 +2,45 @@
 
 import numpy as np
 
-from sklr.utils._compile import njit
+from sklr.utils._compile import inner, njit
 
 
-@njit
-def _is_uniform(values, start, stop):
+@inner()
+def _is_uniform(values, start, stop, counts):
     """Chi-square test of uniformity of sorted values[start:stop] (10 % level)."""
     n = stop - start
     if n < 10:
         return True
-    n_bins, critical = (2, 2.706) if n < 20 else (4, 6.251)
+    n_bins = 2 if n < 20 else 4
+    critical = 2.706 if n < 20 else 6.251
     low, high = values[start], values[stop - 1]
     if high <= low:
         return True  # equal values cannot be split further
-    counts = np.zeros(n_bins)
+    for cell in range(n_bins):
+        counts[cell] = 0.0
     for k in range(start, stop):
         cell = int((values[k] - low) / (high - low) * n_bins)
         counts[min(cell, n_bins - 1)] += 1.0
     expected = np.rint(n / n_bins)
     statistic = 0.0
-    for count in counts:
-        statistic += (count - expected) ** 2 / expected
+    for cell in range(n_bins):
+        statistic += (counts[cell] - expected) ** 2 / expected
     return statistic < critical
 
 
 @njit
-def _partition(ordered, counts, edges):
-    """Halve sorted values until each cell looks uniform; return the number of cells."""
+def _partition(ordered, counts, edges, starts, stops, bins):
+    """Halve sorted values until each cell looks uniform; return the number of cells.
+
+    `starts` and `stops` are room for 64 halves, `bins` for four numbers.
+    """
     # Depth-first, the left half first, so that cells come out in order.
-    starts = np.empty(64, dtype=np.int64)
-    stops = np.empty(64, dtype=np.int64)
     starts[0], stops[0] = 0, len(ordered)
     depth, n_cells = 1, 0
     while depth > 0:
         depth -= 1
         start, stop = starts[depth], stops[depth]
-        if _is_uniform(ordered, start, stop):
+        if _is_uniform(ordered, start, stop, bins):
             counts[n_cells] = stop - start
             edges[n_cells] = ordered[stop - 1]
             n_cells += 1
@@ -50,9 +53,12 @@ def _partition(ordered, counts, edges):
 
 
 @njit
-def _information(cells, counts, n_cells, n, out):
-    """Write the mutual information of cell numbers at delays 1 .. len(out)."""
-    joint = np.zeros((n_cells, n_cells), dtype=np.int64)
+def _information(cells, counts, joint, n, out):
+    """Write the mutual information of cell numbers at delays 1 .. len(out).
+
+    `joint` is room for a count of each pair of cells.
+    """
+    n_cells = joint.shape[0]
     for delay in range(1, len(out) + 1):
         for i in range(n_cells):
             for j in range(n_cells):
@@ -74,24 +80,20 @@ def mutual_information(signal, max_delay):
     # Sorting and searching are NumPy's: compiling them would take seconds.
     ordered = np.sort(signal[:n])
     counts, edges = np.empty(n, dtype=np.int64), np.empty(n)
-    n_cells = _partition(ordered, counts, edges)
+    n_cells = _partition(ordered, counts, edges, *np.empty((2, 64), dtype=np.int64), np.empty(4))
     # A value belongs to the first cell whose upper edge reaches it, the last takes all above.
     cells = np.minimum(np.searchsorted(edges[:n_cells], signal), n_cells - 1)
     out = np.empty(max_delay)
-    _information(cells, counts, n_cells, n, out)
+    _information(cells, counts, np.empty((n_cells, n_cells), dtype=np.int64), n, out)
     return out
 
 
-@njit
 def first_minimum(curve):
     """1-based index of the first entry whose successor is not smaller; else the last."""
-    for k in range(len(curve) - 1):
-        if curve[k + 1] >= curve[k]:
-            return k + 1
-    return len(curve)
+    places = np.flatnonzero(curve[1:] >= curve[:-1])
+    return int(places[0]) + 1 if len(places) else len(curve)
 
 
-@njit
 def nearest_neighbours(Y, n_points, n_columns, theiler):
     """Nearest other point of each of the first points, in Euclidean distance.
 
@@ -109,9 +111,15 @@ def nearest_neighbours(Y, n_points, n_columns, theiler):
     index, distance : ndarray of shape (n_points,)
         -1 and infinity where there is no neighbour.
     """
-    index = np.full(n_points, -1, dtype=np.int64)
-    distance = np.full(n_points, np.inf)
-    row = np.empty(n_points)
+    index, distance = np.empty(n_points, dtype=np.int64), np.empty(n_points)
+    _nearest(Y, n_columns, theiler, index, distance, np.empty(n_points))
+    return index, distance
+
+
+@njit
+def _nearest(Y, n_columns, theiler, index, distance, row):
+    """Write what `nearest_neighbours` returns."""
+    n_points = len(index)
     for i in range(n_points):
         value = Y[0, i]
         for j in range(n_points):
@@ -129,17 +137,22 @@ def nearest_neighbours(Y, n_points, n_columns, theiler):
                 best, found = row[j], j
         index[i] = found
         distance[i] = np.sqrt(best)
-    return index, distance
 
 
-@njit
 def divergence(signal, index, distance, max_delay):
     """Mean log10 of how much a neighbour's distance grows in `signal`, at delays 0 .. max.
 
     Points without a neighbour, at distance zero, or with equal values do not count.
     """
     beta = np.empty(max_delay + 1)
-    for delay in range(max_delay + 1):
+    _diverge(signal, index, distance, beta)
+    return beta
+
+
+@njit
+def _diverge(signal, index, distance, beta):
+    """Write what `divergence` returns."""
+    for delay in range(len(beta)):
         total, product, n = 0.0, 1.0, 0
         for i in range(len(index)):
             j = index[i]
@@ -155,10 +168,8 @@ def divergence(signal, index, distance, max_delay):
                 total += np.log10(product)
                 product = 1.0
         beta[delay] = (total + np.log10(product)) / n if n > 0 else -np.inf
-    return beta
 
 
-@njit
 def mdop_trial(signals, theiler, max_delay, ratio, threshold, max_cycles):
     """Maximum derivatives on projection for one trial of standardised channels.
 
@@ -185,31 +196,25 @@ def mdop_trial(signals, theiler, max_delay, ratio, threshold, max_cycles):
         # Any channel may open; from then on the coordinates are what was chosen.
         for a in range(n_channels if cycle == 0 else 1):
             if cycle == 0:
-                for t in range(n_times):
-                    Y[0, t] = signals[a, t]
+                Y[0] = signals[a]
             index, distance = nearest_neighbours(Y, n_points, cycle + 1, theiler)
             for b in range(n_channels):
                 beta = divergence(signals[b], index, distance, max_delay)
-                for delay in range(max_delay + 1):
-                    if beta[delay] > best:
-                        best, best_delay = beta[delay], delay
-                        best_from, best_to = a, b
+                delay = int(np.argmax(beta))
+                if beta[delay] > best:
+                    best, best_delay = beta[delay], delay
+                    best_from, best_to = a, b
         if best_delay < 0:
             break
         if cycle == 0:
-            for t in range(n_times):
-                Y[0, t] = signals[best_from, t]
+            Y[0] = signals[best_from]
         new_length = min(length, n_times - best_delay)
-        for t in range(new_length):
-            Y[cycle + 1, t] = signals[best_to, t + best_delay]
+        Y[cycle + 1, :new_length] = signals[best_to, best_delay : best_delay + new_length]
         old = nearest_neighbours(Y, new_length, cycle + 1, theiler)[1]
         new = nearest_neighbours(Y, new_length, cycle + 2, theiler)[1]
-        close, false = 0, 0
-        for i in range(new_length):
-            if old[i] < 1.0 / ratio:
-                close += 1
-                if new[i] > ratio * old[i]:
-                    false += 1
+        is_close = old < 1.0 / ratio
+        close = np.count_nonzero(is_close)
+        false = np.count_nonzero(is_close & (new > ratio * old))
         length = new_length
         delays[cycle + 1] = best_delay
         fractions[cycle] = false / close if close > 0 else 1.0
@@ -221,16 +226,25 @@ def mdop_trial(signals, theiler, max_delay, ratio, threshold, max_cycles):
     return done, delays[: done + 1], fractions[:done]
 
 
-@njit
 def cao_e1(signal, delay, max_dimension):
     """Cao's E1 for dimensions 1 .. max_dimension at one delay; NaN where too few points are."""
+    sums, counts = np.zeros((2, max_dimension + 1))
+    _add_growth(signal, delay, sums, counts, np.empty(len(signal)))
+    e1 = np.full(max_dimension, np.nan)
+    known = counts[1:] >= 2  # fewer than two points have no nearest one
+    means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    np.divide(means[1:], means[:-1], out=e1, where=known)
+    return e1
+
+
+@njit
+def _add_growth(signal, delay, sums, counts, row):
+    """Add how much the distance of each point's neighbour grows with one more dimension."""
     n_times = len(signal)
-    sums = np.zeros(max_dimension + 1)
-    counts = np.zeros(max_dimension + 1)
-    row = np.empty(n_times)
     for i in range(n_times - delay):
-        row[:] = 0.0
-        for d in range(1, max_dimension + 2):
+        for j in range(n_times):
+            row[j] = 0.0
+        for d in range(1, len(sums) + 1):
             n_points = n_times - d * delay  # of these the next coordinate is known
             if i >= n_points:
                 break
@@ -244,11 +258,6 @@ def cao_e1(signal, delay, max_dimension):
                 gap = signal[found + d * delay] - signal[i + d * delay]
                 sums[d - 1] += np.sqrt(1.0 + gap * gap / best)
                 counts[d - 1] += 1.0
-    e1 = np.full(max_dimension, np.nan)
-    for d in range(max_dimension):
-        if counts[d + 1] >= 2:  # fewer than two points have no nearest one
-            e1[d] = (sums[d + 1] / counts[d + 1]) / (sums[d] / counts[d])
-    return e1
 
 
 def _warm_up():

@@ -11,7 +11,7 @@ infinity keep their meaning. The order is fixed for one machine and does not dep
 
 import numpy as np
 
-from sklr.utils._compile import njit
+from sklr.utils._compile import inner, njit
 
 _FAST = {"reassoc", "contract"}
 
@@ -70,7 +70,7 @@ def row_losses(start, stop, entries, mean, bias, offset, X, F, out):
         out[i] = total
 
 
-@njit
+@inner()
 def _weight(r, delta, cut, one):
     """Weight of a residual in the quadratic that lies above the loss and touches it there."""
     size = abs(r)
@@ -79,14 +79,14 @@ def _weight(r, delta, cut, one):
     return one if size <= delta else delta / size
 
 
-@njit
+@inner()
 def _rho(r, delta, cut):
     """Huber's loss of a residual, r ** 2 up to delta, and constant above cut."""
     size = min(abs(r), cut)
     return r * r if size <= delta else delta * (size + size - delta)
 
 
-@njit
+@inner()
 def _longest(start, stop, indptr):
     """Largest number of entries of a row."""
     longest = 0
@@ -95,16 +95,16 @@ def _longest(start, stop, indptr):
     return longest
 
 
-@njit
-def _row_ridge(i, problem, mass, ridge):
+@inner()
+def _row_ridge(i, alpha, bias_alpha, extra, scale, k, ridge):
     """Write the ridges of row i's factors; return the common ones of its factors and its bias."""
-    lam = problem.alpha * mass**problem.power
-    for c in range(problem.F.shape[1]):
-        ridge[c] = lam + problem.extra_ridge[i, c] if len(problem.extra_ridge) > 0 else lam
-    return lam, problem.bias_alpha * mass**problem.power
+    lam = alpha * scale
+    for c in range(k):
+        ridge[c] = lam + extra[i, c] if len(extra) > 0 else lam
+    return lam, bias_alpha * scale
 
 
-@njit(fastmath=_FAST)
+@inner(fastmath=_FAST)
 def _evaluate_row(i, entries, problem, bias, x, w, g):
     """Residuals of row i at x and bias: weights into w, gradient into g.
 
@@ -120,7 +120,7 @@ def _evaluate_row(i, entries, problem, bias, x, w, g):
     for c in range(k):
         g[c] = 0
     # Four entries at a time: one pass over x and one over g serve them all.
-    full = start + (stop - start) // 4 * 4
+    full = stop - (stop - start & 3)
     for e in range(start, full, 4):
         o = e - start
         j0, j1, j2, j3 = indices[e], indices[e + 1], indices[e + 2], indices[e + 3]
@@ -200,6 +200,8 @@ def cg_rows(start, stop, entries, problem, spectrum, means, n_steps, tol, X, bia
     ridge = np.empty(k, F.dtype)
     zero = F.dtype.type(0)
     tiny = F.dtype.type(1e-30)
+    alpha, bias_alpha, extra = problem.alpha, problem.bias_alpha, problem.extra_ridge
+    power = problem.power
     for i in range(start, stop):
         first, last = indptr[i], indptr[i + 1]
         out[i, 0] = 0.0
@@ -219,7 +221,7 @@ def cg_rows(start, stop, entries, problem, spectrum, means, n_steps, tol, X, bia
                 X[i, c] = zero
             bias[i] = zero
             continue
-        lam, lam_b = _row_ridge(i, problem, mass, ridge)
+        lam, lam_b = _row_ridge(i, alpha, bias_alpha, extra, mass**power, k, ridge)
         floor = mass * spectrum[k - 1] * 1e-7 + lam
         schur = mass + lam_b
         for c in range(k):
@@ -257,7 +259,7 @@ def cg_rows(start, stop, entries, problem, spectrum, means, n_steps, tol, X, bia
             for c in range(k):
                 q[c] = ridge[c] * p[c]
             qb = lam_b * pb
-            full = first + (last - first) // 4 * 4
+            full = last - (last - first & 3)
             for e in range(first, full, 4):
                 j0, j1, j2, j3 = indices[e], indices[e + 1], indices[e + 2], indices[e + 3]
                 t0, t1, t2, t3 = zero, zero, zero, zero
@@ -303,7 +305,7 @@ def cg_rows(start, stop, entries, problem, spectrum, means, n_steps, tol, X, bia
         bias[i] = xb
 
 
-@njit(fastmath=_FAST)
+@inner(fastmath=_FAST)
 def _factor(H):
     """Cholesky factor into the lower triangle of H; False where H is not positive definite."""
     n = H.shape[0]
@@ -323,7 +325,7 @@ def _factor(H):
     return True
 
 
-@njit
+@inner()
 def _substitute(L, b):
     """Solve L L' x = b in place."""
     n = L.shape[0]
@@ -339,7 +341,7 @@ def _substitute(L, b):
             b[c] -= L[a, c] * t
 
 
-@njit
+@inner()
 def _normal_matrix(A, B, n, ridge, H, L):
     """Factor ``A' B + ridge`` into L, with a trace of ridge where it is singular."""
     k = H.shape[0]
@@ -365,33 +367,29 @@ def _normal_matrix(A, B, n, ridge, H, L):
     return False
 
 
-@njit
-def _regressors(i, entries, problem, A):
-    """Write the factors at row i's entries into A, with a column of ones for the bias."""
-    first, k = entries.indptr[i], problem.F.shape[1]
-    n = entries.indptr[i + 1] - first
-    for e in range(n):
-        j = entries.indices[first + e]
+@inner()
+def _regressors(first, last, indices, F, fit_bias, A):
+    """Write the factors at a row's entries into A, with a column of ones for the bias."""
+    k = F.shape[1]
+    for e in range(last - first):
+        j = indices[first + e]
         for c in range(k):
-            A[e, c] = problem.F[j, c]
-        if problem.fit_bias:
+            A[e, c] = F[j, c]
+        if fit_bias:
             A[e, k] = 1
-    return n
 
 
-@njit
-def _factor_normal_matrix(i, n, problem, weighted, w, mass, A, B, ridge, H, L):
-    """Factor row i's normal matrix, with weights w and its ridge, into L."""
+@inner()
+def _factor_normal_matrix(n, weighted, w, A, B, ridge, H, L):
+    """Factor a row's normal matrix, with weights w and its ridge, into L."""
     size = A.shape[1]
-    _, lam_b = _row_ridge(i, problem, mass, ridge)
-    if problem.fit_bias:
-        ridge[size - 1] = lam_b
-    if not weighted:
-        return _normal_matrix(A, A, n, ridge, H, L)
-    for e in range(n):
-        for c in range(size):
-            B[e, c] = w[e] * A[e, c]
-    return _normal_matrix(A, B, n, ridge, H, L)
+    right = A
+    if weighted:
+        right = B
+        for e in range(n):
+            for c in range(size):
+                B[e, c] = w[e] * A[e, c]
+    return _normal_matrix(A, right, n, ridge, H, L)
 
 
 @njit(fastmath=_FAST)
@@ -408,12 +406,16 @@ def cholesky_rows(start, stop, entries, problem, n_steps, tol, X, bias, out):
     H, L = np.empty((size, size), dtype), np.empty((size, size), dtype)
     change, ridge = np.empty(size, dtype), np.empty(size, dtype)
     weighted = problem.robust or len(entries.weights) > 0
+    alpha, bias_alpha, extra = problem.alpha, problem.bias_alpha, problem.extra_ridge
+    power, indptr, indices, F = problem.power, entries.indptr, entries.indices, problem.F
     for i in range(start, stop):
         out[i, 0] = 0.0
         out[i, 1] = 0.0
-        n = _regressors(i, entries, problem, A)
+        n = indptr[i + 1] - indptr[i]
+        _regressors(indptr[i], indptr[i + 1], indices, F, fit_bias, A)
         if n == 0:
-            X[i, :] = 0
+            for c in range(k):
+                X[i, c] = 0
             bias[i] = 0
             continue
         for c in range(k):
@@ -423,10 +425,14 @@ def cholesky_rows(start, stop, entries, problem, n_steps, tol, X, bias, out):
             if step == 0:
                 out[i, 0] = total
             if mass <= 0:
-                x[:] = 0
+                for c in range(k):
+                    x[c] = 0
                 bias[i] = 0
                 break
-            if not _factor_normal_matrix(i, n, problem, weighted, w, mass, A, B, ridge, H, L):
+            _, lam_b = _row_ridge(i, alpha, bias_alpha, extra, mass**power, k, ridge)
+            if fit_bias:
+                ridge[k] = lam_b
+            if not _factor_normal_matrix(n, weighted, w, A, B, ridge, H, L):
                 break
             for c in range(k):
                 g[c] -= ridge[c] * x[c]
@@ -459,18 +465,26 @@ def leave_one_out_rows(start, stop, entries, problem, X, bias, out):
     A, B = np.empty((n_longest, size), dtype), np.empty((n_longest, size), dtype)
     H, L = np.empty((size, size), dtype), np.empty((size, size), dtype)
     v, ridge = np.empty(size, dtype), np.empty(size, dtype)
+    weighted = problem.robust or len(entries.weights) > 0
+    alpha, bias_alpha, extra = problem.alpha, problem.bias_alpha, problem.extra_ridge
+    power, indptr, indices, F = problem.power, entries.indptr, entries.indices, problem.F
+    values, offset, mean, fit_bias = entries.values, problem.offset, problem.mean, problem.fit_bias
     for i in range(start, stop):
         out[i, 0] = 0.0
         out[i, 1] = 0.0
-        n = _regressors(i, entries, problem, A)
+        n = indptr[i + 1] - indptr[i]
+        _regressors(indptr[i], indptr[i + 1], indices, F, fit_bias, A)
         if n == 0:
             continue
         _, mass, _ = _evaluate_row(i, entries, problem, bias[i], X[i], w, g)
-        solved = _factor_normal_matrix(i, n, problem, True, w, mass, A, B, ridge, H, L)
+        _, lam_b = _row_ridge(i, alpha, bias_alpha, extra, mass**power, k, ridge)
+        if fit_bias:
+            ridge[k] = lam_b
+        solved = _factor_normal_matrix(n, weighted, w, A, B, ridge, H, L)
         for e in range(n):
-            place = entries.indptr[i] + e
-            r = entries.values[place] - problem.mean - bias[i]
-            r -= problem.offset[entries.indices[place]]
+            place = indptr[i] + e
+            r = values[place] - mean - bias[i]
+            r -= offset[indices[place]]
             for c in range(k):
                 r -= X[i, c] * A[e, c]
             if solved:
@@ -485,10 +499,10 @@ def leave_one_out_rows(start, stop, entries, problem, X, bias, out):
             out[i, 1] += abs(r)
 
 
-def _warm_up():
+def _warm_up(dtypes=(np.float64,)):
     from sklr.decomposition._completion_data import ObservedEntries, RowRegressions
 
-    for dtype in (np.float64, np.float32):
+    for dtype in dtypes:
         number = dtype
         cols = np.array([0, 1, 0, 1, 1], dtype=np.int32)
         values = np.arange(5, dtype=dtype)

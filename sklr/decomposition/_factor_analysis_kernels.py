@@ -14,13 +14,15 @@ def invert_in_place(A, log_det):
     k, _, n = A.shape
     column = np.empty((k, n))
     inverse = np.empty(n)
-    log_det[:] = 0.0
+    for i in range(n):
+        log_det[i] = 0.0
     for j in range(k):
         for i in range(n):
             log_det[i] += np.log(A[j, j, i])
             inverse[i] = 1.0 / A[j, j, i]
         for a in range(k):
-            column[a] = A[max(a, j), min(a, j)]
+            for i in range(n):
+                column[a, i] = A[max(a, j), min(a, j), i]
         for a in range(k):
             if a == j:
                 continue

@@ -8,6 +8,7 @@ coordinates that the samples have.
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy import sparse
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize_scalar
 from scipy.special import gammaln
@@ -93,12 +94,9 @@ def with_average(mode, M, V):
 
 def products(tables, rows):
     """Return the Khatri-Rao product of rows of several tables, the last index fastest."""
-    from sklr.decomposition._functional_tucker_kernels import khatri_rao
-
     out = np.ones((len(rows[0]) if rows else 0, 1))
     for table, row in zip(tables, rows, strict=True):
-        left, out = out, np.empty((len(row), out.shape[1] * table.shape[1]))
-        khatri_rao(left, table, row, out)
+        out = (out[:, :, None] * table[row][:, None, :]).reshape(len(row), -1)
     return out
 
 
@@ -163,8 +161,6 @@ class CoordinateAscent:
 
     def collect(self, k):
         """Sum the data's messages to a mode over the samples at each coordinate."""
-        from sklr.decomposition._functional_tucker_kernels import scatter
-
         mode, others = self.modes[k], [j for j in range(len(self.modes)) if j != k]
         A = np.ascontiguousarray(np.moveaxis(self.second_core(), k, -1))
         A = A.reshape(-1, self.pack[k].shape[1])
@@ -183,8 +179,11 @@ class CoordinateAscent:
                 else:
                     second = np.broadcast_to(A, (len(index), A.shape[1]))
                     first = np.broadcast_to(W, (len(index), mode.rank))
-                scatter(own, np.ascontiguousarray(second), weight, packed)
-                scatter(own, np.ascontiguousarray(first), weight * self.y[index], eta)
+                # A column a sample, with its weight in the row of its coordinate.
+                shape, pointers = (n + 1, len(index)), np.arange(len(index) + 1)
+                sums = sparse.csc_array((weight, own, pointers), shape=shape)
+                packed += sums @ second
+                eta += sums @ (self.y[index][:, None] * first)
         # What came to the row of a missing coordinate is everyone's, by its share.
         packed = packed[:-1] + mode.share[:, None] * packed[-1]
         eta = eta[:-1] + mode.share[:, None] * eta[-1]

@@ -1,4 +1,4 @@
-"""Kalman filter and smoother of stacked Matern processes, Khatri-Rao products (Numba).
+"""Kalman filter and smoother of stacked Matern processes (Numba).
 
 The state of a mode is its `rank` latent functions one after the other, each with its `p`
 derivatives (p = nu + 1/2). What the data say about the functions at coordinate i comes as
@@ -7,28 +7,24 @@ derivatives (p = nu + 1/2). What the data say about the functions at coordinate 
 
 import numpy as np
 
-from sklr.utils._compile import njit
+from sklr.utils._compile import inner, njit
 
 
-@njit
-def stationary(rate, variance, P):
-    """Write the stationary covariance of one function and its derivatives into `P` (p, p)."""
-    p = P.shape[0]
-    for a in range(p):
-        for b in range(p):
-            P[a, b] = 0.0
+def stationary(rate, variance, p):
+    """Return the stationary covariance of one function and its derivatives, (p, p)."""
+    P = np.zeros((p, p))
     P[0, 0] = variance
     if p == 2:
         P[1, 1] = rate * rate * variance
     elif p == 3:
         k = rate * rate * variance / 3.0
         P[1, 1] = k
-        P[0, 2] = -k
-        P[2, 0] = -k
+        P[0, 2] = P[2, 0] = -k
         P[2, 2] = rate**4 * variance
+    return P
 
 
-@njit
+@inner()
 def transition(gap, rate, A):
     """Write the matrix that carries the state over a gap into `A` (p, p)."""
     p = A.shape[0]
@@ -58,7 +54,7 @@ def transition(gap, rate, A):
         A[2, 2] = e * (0.5 * x * x - 2.0 * x + 1.0)
 
 
-@njit
+@inner()
 def eliminate(B, X):
     """Solve B Y = X in place of `X`, destroying `B`; returns log |det B|."""
     n, m = B.shape[0], X.shape[1]
@@ -90,7 +86,7 @@ def eliminate(B, X):
     return log_det
 
 
-@njit
+@inner()
 def sandwich(A, X, half):
     """Replace the symmetric `X` by B X B' with B of blocks `A`; `half` is for work."""
     p, size = A.shape[0], X.shape[0]
@@ -111,7 +107,6 @@ def sandwich(A, X, half):
                 X[block + a, c] = value
 
 
-@njit
 def kalman(gaps, rate, variance, lam, eta, keep, means, covariances, gains):
     """Filter forwards; returns the log-evidence of the messages.
 
@@ -134,23 +129,26 @@ def kalman(gaps, rate, variance, lam, eta, keep, means, covariances, gains):
     gains : ndarray of shape (n, rank, rank + 1)
         J = (I + lam Phi)^-1 lam, and g = (I + lam Phi)^-1 (eta - lam mu) as the last column.
     """
-    n, rank = eta.shape
-    size = means.shape[1]
+    rank, size = eta.shape[1], means.shape[1]
     p = size // rank
-    A = np.empty((p, p))
-    rest = np.empty((p, p))
-    stationary(rate, variance, rest)
-    m = np.zeros(size)
+    rest = stationary(rate, variance, p)
     P = np.zeros((size, size))
-    for r in range(rank):
-        for a in range(p):
-            for b in range(p):
-                P[r * p + a, r * p + b] = rest[a, b]
-    half = np.empty((size, size))
-    column = np.empty((size, rank))
-    B = np.empty((rank, rank))
-    X = np.empty((rank, rank + 1))
-    old = np.empty(p)
+    for first in range(0, size, p):
+        P[first : first + p, first : first + p] = rest
+    room = np.empty((p, p)), np.empty((size, size)), np.empty((size, rank))
+    room += np.empty((rank, rank)), np.empty((rank, rank + 1)), np.empty(p)
+    return _kalman(
+        gaps, rate, rest, lam, eta, keep, means, covariances, gains, np.zeros(size), P, *room
+    )
+
+
+@njit
+def _kalman(
+    gaps, rate, rest, lam, eta, keep, means, covariances, gains, m, P, A, half, column, B, X, old
+):  # fmt: skip
+    """Do what `kalman` does from mean `m` and covariance `P` on, which are overwritten."""
+    n, rank = eta.shape
+    size, p = m.shape[0], old.shape[0]
     evidence = 0.0
     for i in range(n):
         if i > 0:
@@ -234,24 +232,26 @@ def kalman(gaps, rate, variance, lam, eta, keep, means, covariances, gains):
     return evidence
 
 
-@njit
 def smooth(gaps, rate, means, covariances, gains, M, V):
     """Smooth backwards what `kalman` kept: means `M` (n, rank), covariances `V` of each.
 
     The recursion of Bryson and Frazier carries the gradient and curvature of what is still to
     come, and inverts no covariance: coordinates may be as close as they like.
     """
-    n, rank = M.shape
-    size = means.shape[1]
+    rank, size = M.shape[1], means.shape[1]
     p = size // rank
-    A = np.empty((p, p))
-    back = np.empty((p, p))
-    slope = np.zeros(size)
-    curve = np.zeros((size, size))
-    half = np.empty((size, size))
-    U = np.empty((size, rank))
-    CU = np.empty((size, rank))
-    old = np.empty(p)
+    room = np.zeros(size), np.zeros((size, size)), np.empty((size, size)), np.empty(p)
+    room += *np.empty((2, p, p)), *np.empty((2, size, rank))
+    _smooth(gaps, rate, means, covariances, gains, M, V, *room)
+
+
+@njit
+def _smooth(
+    gaps, rate, means, covariances, gains, M, V, slope, curve, half, old, A, back, U, CU
+):  # fmt: skip
+    """Do what `smooth` does; `slope` and `curve` come as zeros."""
+    n, rank = M.shape
+    size, p = slope.shape[0], old.shape[0]
     for i in range(n - 1, -1, -1):
         P = covariances[i]
         J = gains[i]
@@ -324,77 +324,37 @@ def smooth(gaps, rate, means, covariances, gains, M, V):
 
 
 @njit
+def _transitions(gaps, rate, A):
+    """Write the matrices that carry the state over each gap, `A` (n, p, p)."""
+    for i in range(gaps.shape[0]):
+        transition(gaps[i], rate, A[i])
+
+
 def draw_prior(gaps, rate, variance, normals, out):
     """Turn standard normals (n, rank, p) into draws of the process, `out` (n, rank)."""
     n, rank, p = normals.shape
-    A = np.empty((p, p))
-    rest = np.empty((p, p))
-    stationary(rate, variance, rest)
-    Q = np.empty((p, p))
+    rest = stationary(rate, variance, p)
+    A = np.zeros((n, p, p))  # nothing is known before the first
+    _transitions(gaps[1:], rate, A[1:])
+    Q = rest - A @ rest @ A.transpose(0, 2, 1)
+    # Cholesky factors in place; directions that are rounding get none.
+    for j in range(p):
+        pivot = Q[:, j, j] - (Q[:, j, :j] ** 2).sum(axis=1)
+        Q[:, j, j] = np.sqrt(np.where(pivot > 1e-15 * rest[j, j], pivot, 0.0))
+        for a in range(j + 1, p):
+            rows = Q[:, a, j] - (Q[:, a, :j] * Q[:, j, :j]).sum(axis=1)
+            known = Q[:, j, j] > 0.0
+            Q[:, a, j] = np.divide(rows, Q[:, j, j], out=np.zeros(n), where=known)
     state = np.zeros((rank, p))
-    new = np.empty(p)
-    for i in range(n):
-        transition(gaps[i] if i > 0 else np.inf, rate, A)
-        for a in range(p):
-            for b in range(p):
-                value = rest[a, b]
-                for c in range(p):
-                    for d in range(p):
-                        value -= A[a, c] * rest[c, d] * A[b, d]
-                Q[a, b] = value
-        # Cholesky factor in place; directions that are rounding get none.
-        for j in range(p):
-            for k in range(j):
-                Q[j, j] -= Q[j, k] * Q[j, k]
-            Q[j, j] = np.sqrt(Q[j, j]) if Q[j, j] > 1e-15 * rest[j, j] else 0.0
-            for a in range(j + 1, p):
-                for k in range(j):
-                    Q[a, j] -= Q[a, k] * Q[j, k]
-                Q[a, j] = Q[a, j] / Q[j, j] if Q[j, j] > 0.0 else 0.0
-        for r in range(rank):
-            for a in range(p):
-                value = 0.0
-                for b in range(p):
-                    value += A[a, b] * state[r, b]
-                for b in range(a + 1):
-                    value += Q[a, b] * normals[i, r, b]
-                new[a] = value
-            for a in range(p):
-                state[r, a] = new[a]
-            out[i, r] = state[r, 0]
-
-
-@njit
-def khatri_rao(left, table, rows, out):
-    """Write the products of each row of `left` with its row of `table` into `out`."""
-    width = table.shape[1]
-    for i in range(left.shape[0]):
-        row = rows[i]
-        for a in range(left.shape[1]):
-            value = left[i, a]
-            for b in range(width):
-                out[i, a * width + b] = value * table[row, b]
-
-
-@njit
-def scatter(rows, values, weights, out):
-    """Add each row of `values`, times its weight, to a row of `out`."""
-    for i in range(values.shape[0]):
-        row = rows[i]
-        weight = weights[i]
-        for a in range(values.shape[1]):
-            out[row, a] += weight * values[i, a]
+    for carry, draw, factor, row in zip(A, normals, np.tril(Q), out, strict=True):
+        state = state @ carry.T + draw @ factor.T
+        row[:] = state[:, 0]
 
 
 def _warm_up():
     gaps = np.array([0.0, 0.1, 0.2])
-    rows = np.array([0, 2])
-    for p in (1, 2):
-        lam, eta = np.ones((3, 1, 1)), np.ones((3, 1))
-        means, covariances = np.empty((3, p)), np.empty((3, p, p))
-        gains = np.empty((3, 1, 2))
-        kalman(gaps, 1.0, 1.0, lam, eta, True, means, covariances, gains)
-        smooth(gaps, 1.0, means, covariances, gains, np.empty((3, 1)), np.empty((3, 1, 1)))
-        draw_prior(gaps, 1.0, 1.0, np.ones((3, 1, p)), np.empty((3, 1)))
-    khatri_rao(np.ones((2, 1)), np.ones((3, 2)), rows, np.empty((2, 2)))
-    scatter(rows, np.ones((2, 2)), np.ones(2), np.zeros((3, 2)))
+    lam, eta = np.ones((3, 1, 1)), np.ones((3, 1))
+    means, covariances, gains = np.empty((3, 1)), np.empty((3, 1, 1)), np.empty((3, 1, 2))
+    kalman(gaps, 1.0, 1.0, lam, eta, True, means, covariances, gains)
+    smooth(gaps, 1.0, means, covariances, gains, np.empty((3, 1)), np.empty((3, 1, 1)))
+    draw_prior(gaps, 1.0, 1.0, np.ones((3, 1, 1)), np.empty((3, 1)))

@@ -60,7 +60,7 @@ def implicit_rows(start, stop, entries, F, spectrum, ridge, n_steps, tol, X, out
                 p[c] = g[c] * inverse[c] + (ratio * p[c] if step > 0 else zero)
                 q[c] = diagonal[c] * p[c]
             # Four entries at a time: one pass over p and one over q serve them all.
-            full = first + (last - first) // 4 * 4
+            full = last - (last - first & 3)
             for e in range(first, full, 4):
                 j0, j1, j2, j3 = indices[e], indices[e + 1], indices[e + 2], indices[e + 3]
                 t0, t1, t2, t3 = zero, zero, zero, zero
@@ -99,11 +99,11 @@ def implicit_rows(start, stop, entries, F, spectrum, ridge, n_steps, tol, X, out
         out[i, 1] = fell
 
 
-def _warm_up():
+def _warm_up(dtypes=(np.float64,)):
     from sklr.decomposition._completion_data import ObservedEntries
 
     indptr, cols = np.array([0, 2, 4, 5]), np.array([0, 1, 0, 1, 1], dtype=np.int32)
-    for dtype in (np.float64, np.float32):
+    for dtype in dtypes:
         entries = ObservedEntries(indptr, cols, np.ones(5, dtype), np.empty(0, dtype))
         F, X, ridge = np.ones((2, 2), dtype), np.ones((3, 2), dtype), np.ones(3, dtype)
         implicit_rows(0, 3, entries, F, F[0], ridge, 1, 0.0, X, np.empty((3, 2)))

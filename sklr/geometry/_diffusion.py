@@ -371,7 +371,7 @@ def _chebyshev(L, times, B, order, tol, n_jobs):
     B = np.eye(n) if B is None else B
     out = np.zeros((len(times), n, B.shape[1]))
     parts = _csr_parts(A)
-    _over_columns(lambda *span: chebyshev(*parts, coefficients, B, *span, out), B, n_jobs)
+    _over_columns(lambda *room: chebyshev(*parts, coefficients, *room, out), B, n_jobs)
     return out
 
 
@@ -398,7 +398,7 @@ def _uniformization(L, t, B, order, n_jobs, hops=None):
     B = np.eye(n) if B is None else B
     out = np.zeros((n, B.shape[1]))
     parts, weights = _csr_parts(P), _poisson(mean, order + 1)
-    _over_columns(lambda *span: powers(*parts, weights, B, *span, out), B, n_jobs)
+    _over_columns(lambda *room: powers(*parts, weights, *room, out), B, n_jobs)
     return out
 
 
@@ -449,10 +449,16 @@ def _euler(L, t, B, n_steps):
 
 
 def _over_columns(function, B, n_jobs):
-    """Call function(first, last) for each block of columns; blocks do not know of each other."""
-    m = B.shape[1]
-    spans = [(first, min(m, first + _BLOCK)) for first in range(0, m, _BLOCK)]
-    thread_map(lambda span: function(*span), spans, n_jobs)
+    """Call function(block, zeros, row, first) for each block of columns, without the others.
+
+    `block` is a copy, `zeros` are as many and `row` is room for one row.
+    """
+
+    def call(first):
+        block = B[:, first : first + _BLOCK].copy()
+        function(block, np.zeros_like(block), np.empty(block.shape[1]), first)
+
+    thread_map(call, list(range(0, B.shape[1], _BLOCK)), n_jobs)
 
 
 def _csr_parts(A):

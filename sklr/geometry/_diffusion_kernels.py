@@ -2,29 +2,27 @@
 
 import numpy as np
 
-from sklr.utils._compile import njit
+from sklr.utils._compile import inner, njit
 
 
-@njit(fastmath={"contract"})
-def _multiply(indptr, indices, data, scale, X, Y):
+@inner(fastmath={"contract"})
+def _multiply(indptr, indices, data, scale, X, Y, row):
     """Write scale * A X - Y into Y."""
     n, width = X.shape
-    row = np.empty(width)
     for i in range(n):
-        row[:] = 0.0
-        for p in range(indptr[i], indptr[i + 1]):
-            value = data[p]
-            source = X[indices[p]]
-            for c in range(width):
-                row[c] += value * source[c]
-        target = Y[i]
         for c in range(width):
-            target[c] = scale * row[c] - target[c]
+            row[c] = 0.0
+        for p in range(indptr[i], indptr[i + 1]):
+            value, j = data[p], indices[p]
+            for c in range(width):
+                row[c] += value * X[j, c]
+        for c in range(width):
+            Y[i, c] = scale * row[c] - Y[i, c]
 
 
 @njit(fastmath={"contract"})
-def chebyshev(indptr, indices, data, coefficients, B, first, last, out):
-    """Add sum_k c_k(t) T_k(A) B to `out` for each time, for some of the columns.
+def chebyshev(indptr, indices, data, coefficients, current, other, row, first, out):
+    """Add sum_k c_k(t) T_k(A) B to `out` for each time, for some of the columns of B.
 
     Parameters
     ----------
@@ -32,37 +30,34 @@ def chebyshev(indptr, indices, data, coefficients, B, first, last, out):
         CSR of A, symmetric, with spectrum in [-1, 1].
     coefficients : ndarray of shape (n_times, n_terms)
         Chebyshev coefficients; zeros are passed over.
-    B : ndarray of shape (n, m)
-        Columns to act on.
-    first, last : int
-        The columns of this call; others are left alone, for other threads.
+    current : ndarray of shape (n, width)
+        The columns of this call; overwritten. Others are left alone, for other threads.
+    other : ndarray of shape (n, width)
+        Zeros; overwritten.
+    row : ndarray of shape (width,)
+        Room.
+    first : int
+        Number of the first of these columns in `out`.
     out : ndarray of shape (n_times, n, m)
         Zero at the start.
     """
-    n = B.shape[0]
+    n, width = current.shape
     n_times, n_terms = coefficients.shape
-    current = B[:, first:last].copy()
-    other = np.zeros_like(current)
     for k in range(n_terms):
-        if k == 1:
-            # other becomes A B, then the roles change.
-            _multiply(indptr, indices, data, 1.0, current, other)
-            current, other = other, current
-        elif k > 1:
-            _multiply(indptr, indices, data, 2.0, current, other)
+        if k > 0:
+            # At first other becomes A B; then the roles change.
+            _multiply(indptr, indices, data, 1.0 if k == 1 else 2.0, current, other, row)
             current, other = other, current
         for time in range(n_times):
             c = coefficients[time, k]
             if c != 0.0:
                 for i in range(n):
-                    target = out[time, i]
-                    source = current[i]
-                    for j in range(last - first):
-                        target[first + j] += c * source[j]
+                    for j in range(width):
+                        out[time, i, first + j] += c * current[i, j]
 
 
 @njit(fastmath={"contract"})
-def powers(indptr, indices, data, weights, B, first, last, out):
+def powers(indptr, indices, data, weights, current, other, row, first, out):
     """Add sum_k w_k A^k B to `out`; with A, w and B non-negative nothing cancels.
 
     Parameters
@@ -71,28 +66,24 @@ def powers(indptr, indices, data, weights, B, first, last, out):
         CSR of A.
     weights : ndarray of shape (n_terms,)
         The weights w.
-    B : ndarray of shape (n, m)
-        Columns to act on.
-    first, last : int
-        The columns of this call.
+    current, other, row, first
+        As those of `chebyshev`.
     out : ndarray of shape (n, m)
         Zero at the start.
     """
-    n = B.shape[0]
-    current = B[:, first:last].copy()
-    other = np.zeros_like(current)
+    n, width = current.shape
     for k in range(len(weights)):
         if k > 0:
-            other[:] = 0.0
-            _multiply(indptr, indices, data, 1.0, current, other)
+            for i in range(n):
+                for j in range(width):
+                    other[i, j] = 0.0
+            _multiply(indptr, indices, data, 1.0, current, other, row)
             current, other = other, current
         w = weights[k]
         if w != 0.0:
             for i in range(n):
-                target = out[i]
-                source = current[i]
-                for j in range(last - first):
-                    target[first + j] += w * source[j]
+                for j in range(width):
+                    out[i, first + j] += w * current[i, j]
 
 
 @njit
@@ -101,7 +92,8 @@ def hop_depth(indptr, indices, source, depth, queue):
 
     `depth` and `queue` are work space of n integers.
     """
-    depth[:] = -1
+    for i in range(len(depth)):
+        depth[i] = -1
     depth[source] = 0
     queue[0] = source
     head, tail = 0, 1
@@ -122,7 +114,7 @@ def _warm_up():
     indptr = np.array([0, 1, 2], dtype=np.int32)
     indices = np.array([1, 0], dtype=np.int32)
     data = np.ones(2)
-    B = np.eye(2)
-    chebyshev(indptr, indices, data, np.ones((1, 3)), B, 0, 2, np.zeros((1, 2, 2)))
-    powers(indptr, indices, data, np.ones(3), B, 0, 2, np.zeros((2, 2)))
+    room = np.eye(2), np.zeros((2, 2)), np.empty(2)
+    chebyshev(indptr, indices, data, np.ones((1, 3)), *room, 0, np.zeros((1, 2, 2)))
+    powers(indptr, indices, data, np.ones(3), *room, 0, np.zeros((2, 2)))
     hop_depth(indptr, indices, 0, np.empty(2, dtype=np.int64), np.empty(2, dtype=np.int64))

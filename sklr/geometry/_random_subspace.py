@@ -167,7 +167,8 @@ class RandomSubspace:
 
         out = np.empty(self.shape[0], dtype=self.dtype)
         work = np.empty(len(self._scale), dtype=self.dtype)
-        fastfood_forward(z, self._signs, self._places, self._scale, work, out)
+        head = np.empty_like(self._signs)
+        fastfood_forward(z, self._signs, self._places, self._scale, work, head, out)
         return out
 
     def adjoint(self, g: Any) -> np.ndarray:
@@ -192,7 +193,8 @@ class RandomSubspace:
 
         out = np.empty(self.shape[1], dtype=self.dtype)
         work = np.empty(len(self._scale), dtype=self.dtype)
-        fastfood_adjoint(g, self._signs, self._places, self._scale, work, out)
+        head = np.empty_like(self._signs)
+        fastfood_adjoint(g, self._signs, self._places, self._scale, work, head, out)
         return out
 
     def to_dense(self) -> np.ndarray:

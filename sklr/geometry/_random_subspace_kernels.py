@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from sklr.utils._compile import njit
+from sklr.utils._compile import inner, njit
 
 
-@njit
+@inner()
 def _butterflies(x):
     """Transform x in place, unnormalised; its length is a power of two."""
     n = x.shape[0]
@@ -40,16 +40,17 @@ def hadamard(X):
 
 
 @njit
-def fastfood_forward(z, signs, places, scale, work, out):
+def fastfood_forward(z, signs, places, scale, work, head, out):
     """Write the image of z (d,) to the first entries of `work` (L,), and these to `out` (D,).
 
     `work` may be any array of length L, a power of two; `signs` has as many entries as the next
-    power of two of d, since the first transform of a padded vector repeats itself.
+    power of two of d, since the first transform of a padded vector repeats itself; `head` is room
+    for as many.
     """
-    few = signs.shape[0]
-    head = np.zeros(few, dtype=z.dtype)
     for i in range(z.shape[0]):
         head[i] = signs[i] * z[i]
+    for i in range(z.shape[0], head.shape[0]):
+        head[i] = 0
     _butterflies(head)
     for i in range(work.shape[0]):
         work[i] = scale[i] * head[places[i]]
@@ -59,15 +60,15 @@ def fastfood_forward(z, signs, places, scale, work, out):
 
 
 @njit
-def fastfood_adjoint(g, signs, places, scale, work, out):
+def fastfood_adjoint(g, signs, places, scale, work, head, out):
     """Write the transposed map of g (D,) to `out` (d,)."""
-    few = signs.shape[0]
     for i in range(g.shape[0]):
         work[i] = g[i]
     for i in range(g.shape[0], work.shape[0]):
         work[i] = 0
     _butterflies(work)
-    head = np.zeros(few, dtype=g.dtype)
+    for i in range(head.shape[0]):
+        head[i] = 0
     for i in range(work.shape[0]):
         head[places[i]] += scale[i] * work[i]
     _butterflies(head)
@@ -75,10 +76,11 @@ def fastfood_adjoint(g, signs, places, scale, work, out):
         out[i] = signs[i] * head[i]
 
 
-def _warm_up():
-    for dtype in (np.float32, np.float64):
+def _warm_up(dtypes=(np.float64,)):
+    for dtype in dtypes:
         z, signs, scale = (np.ones(n, dtype=dtype) for n in (2, 2, 4))
         places, work, out = np.zeros(4, dtype=np.int32), np.empty(4, dtype), np.empty(3, dtype)
-        fastfood_forward(z, signs, places, scale, work, out)
-        fastfood_adjoint(out, signs, places, scale, work, z)
+        head = np.empty(2, dtype)
+        fastfood_forward(z, signs, places, scale, work, head, out)
+        fastfood_adjoint(out, signs, places, scale, work, head, z)
         hadamard(np.ones((1, 4), dtype=dtype))

@@ -17,6 +17,8 @@ _SPARSE_BELOW = 0.1
 # Rows are asked for ahead of their use when the table is larger than a cache close to a core,
 # and rows are short enough that asking does not take longer than reading.
 _AHEAD, _CACHE_BYTES, _LONG_ROW = 8, 4_000_000, 1024
+# Columns drawn, and entries standardised, at a time in double precision.
+_GAUSSIAN_COLUMNS, _STANDARDIZED = 8, 32_768
 _NO_FLOATS = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}
 
 
@@ -108,22 +110,29 @@ def draw_projection(kind, key, n_nodes, n_components, density, dtype, first=0, l
 
     A column does not depend on which others are drawn with it.
     """
-    from sklr.manifold._fastrp_kernels import count_entries, fill_entries, fill_gaussian
+    from sklr.manifold._fastrp_kernels import fill_gaussian, sparse_entries
 
     last = n_components if last is None else last
     key = np.uint64(key)
     if kind == "gaussian":
         out = np.empty((n_nodes, last - first), dtype=dtype)
-        fill_gaussian(key, first, 1.0 / np.sqrt(n_components), out)
+        for a in range(first, last, _GAUSSIAN_COLUMNS):
+            b = min(a + _GAUSSIAN_COLUMNS, last)
+            columns = np.empty((n_nodes, b - a))
+            fill_gaussian(key, a, 1.0 / np.sqrt(n_components), columns)
+            out[:, a - first : b - first] = columns
         return out
     log_keep = np.log1p(-density) if density < 1 else -np.inf
     counts = np.empty(last - first, dtype=np.int64)
-    count_entries(key, first, n_nodes, log_keep, counts)
+    numbers = np.int32 if n_nodes < 2**31 else np.int64
+    rows, signs = np.empty(0, dtype=numbers), np.empty(0, dtype=bool)
+    sparse_entries(key, first, n_nodes, log_keep, counts, rows, signs)
     starts = np.concatenate(([0], np.cumsum(counts)))
-    rows = np.empty(starts[-1], dtype=np.int32 if n_nodes < 2**31 else np.int64)
-    values = np.empty(starts[-1], dtype=dtype)
-    size = values.dtype.type(np.sqrt(1.0 / (density * n_components)))
-    fill_entries(key, first, n_nodes, log_keep, size, starts, rows, values)
+    rows, signs = np.empty(starts[-1], dtype=numbers), np.empty(starts[-1], dtype=bool)
+    if len(rows):
+        sparse_entries(key, first, n_nodes, log_keep, starts[:-1], rows, signs)
+    size = np.dtype(dtype).type(np.sqrt(1.0 / (density * n_components)))
+    values = np.where(signs, size, -size)
     return sparse.csc_array((values, rows, starts), shape=(n_nodes, last - first)).tocsr()
 
 
@@ -458,10 +467,16 @@ def column_moments(rows, threads):
 
 def standardize_in_place(rows, mean, scale, threads):
     """Subtract `mean` and divide by `scale`."""
-    from sklr.manifold._fastrp_kernels import standardize_rows
+    inverse_scale = 1.0 / scale
+    step = max(1, _STANDARDIZED // rows.shape[1])
 
-    bounds = even_bounds(len(rows), threads, rows.size)
-    threads.run(standardize_rows, bounds, rows, mean, 1.0 / scale)
+    def standardize(first, last):
+        for a in range(first, last, step):
+            part = rows[a : min(a + step, last)]
+            numbers = part - mean  # in double precision
+            np.multiply(numbers, inverse_scale, out=part, casting="same_kind")
+
+    threads.run(standardize, even_bounds(len(rows), threads, rows.size))
 
 
 def check_range(numbers, dtype):

@@ -11,7 +11,7 @@ import numba as nb
 import numpy as np
 from numba.extending import intrinsic
 
-from sklr.utils._compile import njit
+from sklr.utils._compile import inner, njit
 
 _MASK = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
@@ -73,7 +73,7 @@ def philox(c0, c1, c2, c3, k0, k1):
     return c0, c1, c2, c3
 
 
-@njit
+@inner()
 def _words(key, column, index):
     counter = np.uint64(index)
     return philox(
@@ -86,7 +86,7 @@ def _words(key, column, index):
     )
 
 
-@njit
+@inner()
 def _uniform(high, low):
     """Return a double in (0, 1] of 53 random bits."""
     whole = (high >> np.uint64(5)) * np.uint64(67108864) + (low >> np.uint64(6))
@@ -94,42 +94,38 @@ def _uniform(high, low):
 
 
 @njit
-def count_entries(key, first, n_rows, log_keep, counts):
-    """Count the non-zero entries of columns ``first``, ``first + 1``, ... of the sparse matrix.
+def sparse_entries(key, first, n_rows, log_keep, places, rows, signs):
+    """Count the non-zero entries of columns ``first``, ``first + 1``, ..., or write them.
 
     Gaps between entries are geometric, so each entry is there with the wanted probability,
-    independently of all others. `log_keep` is log(1 - density).
+    independently of all others. `log_keep` is log(1 - density). Counts go to `places` (n_columns,)
+    where `rows` is empty; else `places` has the first place of each column in `rows`, which gets
+    the row numbers, and `signs`, which gets whether the entry is positive.
     """
-    for c in range(counts.shape[0]):
+    fill = rows.shape[0] > 0
+    for c in range(places.shape[0]):
         row = -1
         found = 0
-        index = 0
         while True:
-            a, b, _, _ = _words(key, first + c, index)
-            index += 1
+            a, b, sign, _ = _words(key, first + c, found)
             # The gap is bounded before it becomes an integer.
             row += 1 + int(min(math.log(_uniform(a, b)) / log_keep, 2.0 * n_rows))
             if row >= n_rows:
                 break
+            if fill:
+                rows[places[c] + found] = row
+                signs[places[c] + found] = sign & np.uint64(1)
             found += 1
-        counts[c] = found
-
-
-@njit
-def fill_entries(key, first, n_rows, log_keep, size, starts, rows, values):
-    """Write row numbers and values, ``+size`` or ``-size``, of the columns that were counted."""
-    for c in range(starts.shape[0] - 1):
-        row = -1
-        for index in range(starts[c + 1] - starts[c]):
-            a, b, sign, _ = _words(key, first + c, index)
-            row += 1 + int(min(math.log(_uniform(a, b)) / log_keep, 2.0 * n_rows))
-            rows[starts[c] + index] = row
-            values[starts[c] + index] = size if sign & np.uint64(1) else -size
+        if not fill:
+            places[c] = found
 
 
 @njit
 def fill_gaussian(key, first, size, out):
-    """Write independent normal entries of standard deviation `size` into `out` (n, columns)."""
+    """Write independent normal entries of standard deviation `size` into `out` (n, columns).
+
+    In double precision, whatever the projection's: it is compiled once.
+    """
     n_rows = out.shape[0]
     for c in range(out.shape[1]):
         for pair in range((n_rows + 1) // 2):
@@ -154,16 +150,7 @@ def row_sums(indptr, data, out):
         out[i] = total
 
 
-@njit
-def out_of_range(indices, n_columns):
-    """Return the position of the first index outside 0 .. n_columns - 1, else -1."""
-    for k in range(indices.shape[0]):
-        if indices[k] < 0 or indices[k] >= n_columns:
-            return k
-    return -1
-
-
-@njit
+@inner()
 def _inverse_norm(row):
     """Return 1 / Euclidean norm, summed in double precision in eight lanes; 0 for a zero row."""
     d = row.shape[0]
@@ -184,13 +171,13 @@ def _inverse_norm(row):
     return 1.0 / math.sqrt(total) if total > 0.0 else 0.0
 
 
-@njit
+@inner()
 def _factor(row, weight, normalize):
     """Return what a row is multiplied by in the sum of powers, in the row's precision."""
     return row.dtype.type(weight * _inverse_norm(row) if normalize else weight)
 
 
-@njit
+@inner()
 def _merge(row, factor, total, i, fresh):
     if fresh:
         for c in range(row.shape[0]):
@@ -301,7 +288,7 @@ def dense_rows(
 # One power from a sparse one before: neighbour after neighbour, non-zero entries only.
 
 
-@njit
+@inner()
 def _scatter(i, indptr, indices, data, unit, starts, stops, columns, values, row):
     """Add the sparse rows of i's neighbours into `row`; whether there was anything to add."""
     weighted = data.shape[0] > 0
@@ -408,30 +395,18 @@ def chunk_moments(first, last, size, rows, means, squares):
                 squares[chunk, c] += gap * gap
 
 
-@njit
-def standardize_rows(first, last, rows, mean, inverse_scale):
-    """Subtract `mean` and multiply by `inverse_scale`, in place."""
-    for i in range(first, last):
-        for c in range(rows.shape[1]):
-            rows[i, c] = (rows[i, c] - mean[c]) * inverse_scale[c]
-
-
-def _warm_up():
+def _warm_up(dtypes=(np.float32,)):
     key = np.uint64(1)
     indptr, indices = np.array([0, 1, 2]), np.array([1, 0], dtype=np.int32)
     starts, stops = indptr[:-1], indptr[1:]
     counts = np.empty(2, dtype=np.int64)
-    count_entries(key, 0, 2, -1.0, counts)
-    out_of_range(indices, 2)
+    rows, signs = np.empty(0, dtype=np.int32), np.empty(0, dtype=bool)
+    sparse_entries(key, 0, 2, -1.0, counts, rows, signs)
+    fill_gaussian(key, 0, 1.0, np.empty((2, 2)))
     row_sums(indptr, np.ones(2), np.empty(2))
-    for dtype in (np.float32, np.float64):
+    for dtype in dtypes:
         table, none = np.ones((2, 2), dtype), np.empty(0, dtype)
         scale, values, columns = np.ones(2, dtype), np.ones(2, dtype), indices
-        starts_of_columns = np.concatenate(([0], np.cumsum(counts)))
-        rows = np.empty(starts_of_columns[-1], dtype=np.int32)
-        entries = np.empty(len(rows), dtype)
-        fill_entries(key, 0, 2, -1.0, dtype(1), starts_of_columns, rows, entries)
-        fill_gaussian(key, 0, 1.0, table)
         graph = (indptr, indices, np.empty(0), 1.0, scale)
         sparse = (starts, stops, columns, values)
         merge = (table, True, 1.0, True, table, ADD)
@@ -442,4 +417,3 @@ def _warm_up():
         fill_product(0, 2, *graph, *sparse, 2, *places)
         merge_rows(0, 2, table, 1.0, True, table, ADD)
         chunk_moments(0, 1, 2, table, np.empty((1, 2)), np.empty((1, 2)))
-        standardize_rows(0, 2, table, np.zeros(2), np.ones(2))

@@ -80,7 +80,8 @@ def place(D, weights, weighted, anchors, max_iter, tol, Y):
     for i in range(n):
         new = np.empty(dim)
         for _ in range(max_iter):
-            new[:] = 0.0
+            for c in range(dim):
+                new[c] = 0.0
             total = 0.0
             for j in range(m):
                 square = 0.0

@@ -363,9 +363,9 @@ class SparseCost(Cost):
         total = np.zeros(self.shape[1])
 
         def work(rows):
-            sums = np.zeros(self.shape[1])
+            sums, room = np.zeros(self.shape[1]), np.empty(self.shape[1])
             kernels.sparse_row_update(
-                self._rows(rows), self.indices, self.data, inv_reg, v, a[rows], u[rows], sums
+                self._rows(rows), self.indices, self.data, inv_reg, v, a[rows], u[rows], sums, room
             )
             return sums
 

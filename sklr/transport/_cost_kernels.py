@@ -10,7 +10,8 @@ def squared_distances(X, Yt, out):
     """Write squared Euclidean distances; `Yt` (d, m) has the second points by columns."""
     for i in range(X.shape[0]):
         row = out[i]
-        row[:] = 0.0
+        for j in range(row.shape[0]):
+            row[j] = 0.0
         for k in range(X.shape[1]):
             x, y = X[i, k], Yt[k]
             for j in range(row.shape[0]):
@@ -22,7 +23,8 @@ def city_block_distances(X, Yt, out):
     """Write sums of absolute differences; `Yt` (d, m) has the second points by columns."""
     for i in range(X.shape[0]):
         row = out[i]
-        row[:] = 0.0
+        for j in range(row.shape[0]):
+            row[j] = 0.0
         for k in range(X.shape[1]):
             x, y = X[i, k], Yt[k]
             for j in range(row.shape[0]):

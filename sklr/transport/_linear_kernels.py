@@ -9,7 +9,7 @@ import numpy as np
 from sklr.utils._compile import njit
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@njit(fastmath={"contract"})
 def schur_product(indptr, indices, values, inv_a, x, out):
     """Add ``S' diag(inv_a) S x`` to `out`: one walk through the entries of S.
 
@@ -18,7 +18,7 @@ def schur_product(indptr, indices, values, inv_a, x, out):
     for i in range(inv_a.shape[0]):
         start, stop = indptr[i], indptr[i + 1]
         s0 = s1 = s2 = s3 = 0.0
-        whole = start + (stop - start) // 4 * 4
+        whole = stop - (stop - start & 3)
         for k in range(start, whole, 4):
             s0 += values[k] * x[indices[k]]
             s1 += values[k + 1] * x[indices[k + 1]]
@@ -31,7 +31,7 @@ def schur_product(indptr, indices, values, inv_a, x, out):
             out[indices[k]] += values[k] * total
 
 
-@njit(error_model="numpy")
+@njit
 def _sort(rows, n_rows):
     """Sort the first numbers in place (Shell; compiling NumPy's sort would take a second)."""
     gap = 1
@@ -48,7 +48,7 @@ def _sort(rows, n_rows):
         gap //= 3
 
 
-@njit(error_model="numpy")
+@njit
 def incomplete_cholesky(
     indptr, indices, weights, excess, drop, pivots, l_indptr, l_indices, l_values, work, room
 ):
@@ -143,7 +143,7 @@ def incomplete_cholesky(
     return True
 
 
-@njit(error_model="numpy")
+@njit
 def factor_solve(indptr, indices, values, pivots, x):
     """Solve ``(I - L) diag(pivots) (I - L') x = x`` in place."""
     n = pivots.shape[0]

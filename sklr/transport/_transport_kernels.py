@@ -10,7 +10,7 @@ import numpy as np
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from sklr.utils._compile import njit
+from sklr.utils._compile import inner, njit
 
 # Outside these exponents the result is that of the nearest one: 3e-308 and 8e307.
 _LOWEST, _HIGHEST = -708.0, 709.0
@@ -43,7 +43,7 @@ else:
 
         return nb.int64(nb.float64), generate
 
-    @njit(error_model="numpy", fastmath={"contract"})
+    @inner(fastmath={"contract"})
     def _exp(x):
         """Exponential of one number, without a branch or a call, so that loops of it vectorise.
 
@@ -73,17 +73,17 @@ else:
         return _as_float(_as_bits(y) + (_as_bits(shifted) << 52))
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@njit(fastmath={"contract"})
 def _exp_row(costs, inv_reg, v, shift, row):
     for j in range(row.shape[0]):
         row[j] = _exp(v[j] - costs[j] * inv_reg + shift)
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@inner(fastmath={"contract"})
 def _sum_row(row):
     """Sum in eight strands: fixed order, and no addition waits for the one before."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
-    whole = row.shape[0] // 8 * 8
+    whole = row.shape[0] - (row.shape[0] & 7)
     for j in range(0, whole, 8):
         s0 += row[j]
         s1 += row[j + 1]
@@ -99,19 +99,19 @@ def _sum_row(row):
     return total
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@inner(fastmath={"contract"})
 def _add_row(row, factor, out):
     for j in range(row.shape[0]):
         out[j] += row[j] * factor
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@inner(fastmath={"contract"})
 def _multiply_rows(left, right, out):
     for j in range(out.shape[0]):
         out[j] = left[j] * right[j]
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@inner(fastmath={"contract"})
 def _highest(costs, inv_reg, v):
     best = -np.inf
     for j in range(v.shape[0]):
@@ -138,7 +138,7 @@ if nb.config.DISABLE_JIT:  # the same rows in NumPy: scalar loops of Python woul
         return (v - costs * inv_reg).max()
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@njit(fastmath={"contract"})
 def row_update(C, inv_reg, v, a, u, column_sums, rows, keep):
     """Set each `u` so that its row of the plan sums to `a`; add the rows to `column_sums`.
 
@@ -180,7 +180,7 @@ def row_update(C, inv_reg, v, a, u, column_sums, rows, keep):
         _add_row(row, factor, column_sums)
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@njit(fastmath={"contract"})
 def plan_entries(
     C, inv_reg, u, v, low_row, low_column, places, fill, columns, exponents, indices, values
 ):  # fmt: skip
@@ -209,7 +209,7 @@ def plan_entries(
             values[place + k] = _exp(exponents[k])
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@njit(fastmath={"contract"})
 def scale_rows(G, t, a, s, column_sums, row):
     """One Sinkhorn update of the row scalings `s`, and the column sums that it leads to."""
     for i in range(G.shape[0]):
@@ -218,30 +218,35 @@ def scale_rows(G, t, a, s, column_sums, row):
         _add_row(G[i], s[i], column_sums)
 
 
-@njit(error_model="numpy", fastmath={"contract"})
-def _gather(costs, inv_reg, indices, v, row):
+@inner(fastmath={"contract"})
+def _gather(start, costs, inv_reg, indices, v, row):
     for k in range(row.shape[0]):
-        row[k] = v[indices[k]] - costs[k] * inv_reg
+        row[k] = v[indices[start + k]] - costs[start + k] * inv_reg
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@inner(fastmath={"contract"})
 def _exp_all(shift, row):
     for k in range(row.shape[0]):
         row[k] = _exp(row[k] + shift)
 
 
-@njit(error_model="numpy", fastmath={"contract"})
-def sparse_row_update(indptr, indices, costs, inv_reg, v, a, u, column_sums):
-    """Do what `row_update` does for costs that are stored by rows; each row has an entry."""
-    buffer = np.empty(v.shape[0])
+@njit(fastmath={"contract"})
+def sparse_row_update(indptr, indices, costs, inv_reg, v, a, u, column_sums, buffer):
+    """Do what `row_update` does for costs that are stored by rows; each row has an entry.
+
+    `buffer` is room for the longest row.
+    """
     for i in range(a.shape[0]):
         start, stop = indptr[i], indptr[i + 1]
         row = buffer[: stop - start]
         shift, total = u[i], 0.0
         for trial in range(2):
-            _gather(costs[start:stop], inv_reg, indices[start:stop], v, row)
+            _gather(start, costs, inv_reg, indices, v, row)
             if trial == 1:
-                shift = -row.max()
+                best = -np.inf
+                for k in range(row.shape[0]):
+                    best = row[k] if row[k] > best else best
+                shift = -best
             _exp_all(shift, row)
             total = _sum_row(row)
             if 1e-200 < total < 1e200:
@@ -252,13 +257,14 @@ def sparse_row_update(indptr, indices, costs, inv_reg, v, a, u, column_sums):
             column_sums[indices[k]] += row[k - start] * factor
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@njit(fastmath={"contract"})
 def sparse_plan(indptr, indices, costs, inv_reg, u, v, out):
     """Write the plan's entries on the support of the costs."""
     for i in range(u.shape[0]):
         start, stop = indptr[i], indptr[i + 1]
-        _gather(costs[start:stop], inv_reg, indices[start:stop], v, out[start:stop])
-        _exp_all(u[i], out[start:stop])
+        row = out[start:stop]
+        _gather(start, costs, inv_reg, indices, v, row)
+        _exp_all(u[i], row)
 
 
 # Points in tiles: `tiles` (n_tiles, d, width) has the coordinates of the second points, sorted so
@@ -266,14 +272,15 @@ def sparse_plan(indptr, indices, costs, inv_reg, u, v, out):
 # tile is filled up with points of potential -1e300, which carry nothing.
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@inner(fastmath={"contract"})
 def _bounds(x, low, high, metric, inv_reg, v_max, out):
     """Write the largest exponent that each tile can have at `x`: that of its box."""
-    out[:] = 0.0
+    for t in range(out.shape[0]):
+        out[t] = 0.0
     for k in range(x.shape[0]):
-        x0, below, above = x[k], low[k], high[k]
+        x0 = x[k]
         for t in range(out.shape[0]):
-            left, right = below[t] - x0, x0 - above[t]
+            left, right = low[k, t] - x0, x0 - high[k, t]
             gap = left if left > right else right
             gap = gap if gap > 0.0 else 0.0
             out[t] += gap if metric == 2 else gap * gap
@@ -281,7 +288,7 @@ def _bounds(x, low, high, metric, inv_reg, v_max, out):
         out[t] = v_max[t] - (np.sqrt(out[t]) if metric == 1 else out[t]) * inv_reg
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@inner(fastmath={"contract"})
 def _tile_costs(x, tile, metric, row):
     """Write costs from `x` to the points of a tile."""
     x0, y = x[0], tile[0]
@@ -298,7 +305,7 @@ def _tile_costs(x, tile, metric, row):
             row[j] = np.sqrt(row[j])
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@njit(fastmath={"contract"})
 def tile_row_update(
     X, tiles, low, high, metric, inv_reg, v, v_max, a, u, floor, column_sums, row, kept, bounds
 ):  # fmt: skip
@@ -337,7 +344,7 @@ def tile_row_update(
             _add_row(row[k], factor, column_sums[kept[k]])
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@njit(fastmath={"contract"})
 def tile_entries(
     X, tiles, low, high, metric, inv_reg, u, v, v_max, low_row, low_column, low_tile, places,
     fill, row, bounds, columns, exponents, indices, values,
@@ -372,7 +379,7 @@ def tile_entries(
             places[i] = n_kept
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@njit(fastmath={"contract"})
 def tile_plan_costs(
     X, tiles, low, high, metric, inv_reg, u, v, v_max, lowest, out, costs, row, bounds
 ):
@@ -403,7 +410,7 @@ def _warm_up():
     plan_entries(C, 1.0, u, v, low_row, low_column, np.zeros(3, np.int64), False, *room)
     scale_rows(np.exp(-C), np.ones(4), a, np.ones(3), sums, np.empty(4))
     indptr, indices = np.arange(0, 13, 4), np.tile(np.arange(4, dtype=np.int32), 3)
-    sparse_row_update(indptr, indices, C.ravel(), 1.0, v, a, u, sums)
+    sparse_row_update(indptr, indices, C.ravel(), 1.0, v, a, u, sums, np.empty(4))
     sparse_plan(indptr, indices, C.ravel(), 1.0, u, v, np.empty(12))
     X, tiles, box = np.zeros((3, 2)), np.zeros((1, 2, 4)), (np.zeros((2, 1)), np.zeros((2, 1)))
     v, v_max, places = np.zeros((1, 4)), np.zeros(1), np.zeros(3, dtype=np.int64)

@@ -23,7 +23,9 @@ def njit(function: Callable | None = None, **options: Any) -> Any:
     function : callable or None
         The function; None where there are options: then a decorator is returned.
     **options : dict
-        Further options of ``numba.njit``: ``error_model``, ``fastmath``.
+        Further options of ``numba.njit``: ``fastmath``, ``error_model``. The latter is "numpy": a
+        division by zero gives infinity or NaN, and the test that each division would have else
+        is a good part of what there is to compile.
 
     Returns
     -------
@@ -35,13 +37,39 @@ def njit(function: Callable | None = None, **options: Any) -> Any:
     if function is None:
         return functools.partial(njit, **options)
     _watch()
+    options = {"nogil": True, "no_cfunc_wrapper": True, "error_model": "numpy", **options}
     try:
-        return numba.njit(cache=True, nogil=True, **options)(function)
+        return numba.njit(cache=True, **options)(function)
     except RuntimeError as exc:
         if "cannot cache" not in str(exc):
             raise
         _warn_of_no_cache()
-        return numba.njit(nogil=True, **options)(function)
+        return numba.njit(**options)(function)
+
+
+def inner(**options: Any) -> Any:
+    """Decorate what only kernels of the same file call: less is compiled than with `njit`.
+
+    Python cannot call it, and it has no cache of its own: it is in its callers'.
+
+    Parameters
+    ----------
+    **options : dict
+        Options of ``numba.njit``.
+
+    Returns
+    -------
+    decorator : callable
+        Makes a dispatcher of a function.
+    """
+    import numba
+
+    options = {
+        "no_cpython_wrapper": True,
+        "no_cfunc_wrapper": True,
+        "error_model": "numpy",
+    } | options
+    return numba.njit(**options)
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from sklearn.model_selection import GridSearchCV
 
 from sklr.cluster import BootstrapAMGClustering, augment_graph
 from sklr.cluster._block_kmeans import BlockData
-from sklr.cluster._block_kmeans_kernels import block_distances, lloyd, plus_plus
+from sklr.cluster._block_kmeans_kernels import lloyd, plus_plus
 from sklr.cluster._node_terms import Categories
 from sklr.cluster._refine import refine_labels
 from sklr.datasets import make_attributed_sbm
@@ -129,7 +129,12 @@ def one_table(blocks):
 def test_block_distances_are_those_of_the_concatenated_table(blocks):
     centers = np.random.default_rng(1).standard_normal((6, 3, 5))
     wanted = cdist(one_table(blocks), centers.reshape(6, -1), "sqeuclidean")
-    assert_allclose(block_distances(*blocks.arrays, centers), wanted, rtol=1e-12)
+    for k in range(6):  # without updates: distances to the nearest of the centres, here one
+        _, inertia, _ = lloyd(*blocks.arrays, centers[k : k + 1].copy(), 0)
+        assert_allclose(inertia, wanted[:, k].sum(), rtol=1e-12)
+    labels, inertia, _ = lloyd(*blocks.arrays, centers, 0)
+    assert_array_equal(labels, wanted.argmin(axis=1))
+    assert_allclose(inertia, wanted.min(axis=1).sum(), rtol=1e-12)
 
 
 def test_labels_are_those_of_kmeans_from_the_same_centres(blocks):

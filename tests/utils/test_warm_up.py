@@ -13,7 +13,7 @@ from sklr.utils._warm_up import kernel_modules
 PACKAGE = pathlib.Path(sklr.__file__).parent
 
 
-WARM = "from sklr.utils import warm_up; warm_up(verbose=True)"
+WARM = "from sklr.utils import warm_up; warm_up(verbose=True, all_dtypes=True)"
 # One kernel file, since compiling all of them takes minutes.
 ONE = "import sklr.covariance._augmented_kernels as kernels; kernels._warm_up()"
 

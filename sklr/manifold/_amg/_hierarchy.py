@@ -31,9 +31,7 @@ class FineMatrix:
 
     def norm(self, x: np.ndarray) -> float:
         """Return the energy norm of a vector."""
-        from sklr.manifold._amg._hierarchy_kernels import norm_squared
-
-        return float(np.sqrt(norm_squared(*self.arrays[:3], x)))
+        return float(np.sqrt(np.dot(x, self.matrix @ x)))
 
 
 class Hierarchy:
@@ -180,7 +178,8 @@ def block_preconditioner(fine: FineMatrix, hierarchies: list[Hierarchy], dtype=n
     def cycle(level, B):
         X = np.empty_like(B)
         work = np.empty((2, rows, B.shape[1]), dtype=B.dtype)
-        block_cycle(*matrix, *level, COARSE_SWEEPS, B, X, work[0], work[1])
+        row = np.empty(B.shape[1], dtype=B.dtype)
+        block_cycle(*matrix, *level, COARSE_SWEEPS, B, X, *work, row)
         return X
 
     def apply(B):

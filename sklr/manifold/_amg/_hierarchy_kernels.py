@@ -7,39 +7,26 @@ own first row.
 
 import numpy as np
 
-from sklr.utils._compile import njit
+from sklr.utils._compile import inner, njit
 
 _EPS = 2.220446049250313e-16
 
 
-@njit
 def diagonal_positions(indptr, indices):
     """Return where the diagonal of each row is stored; -1 where it is not."""
     n = len(indptr) - 1
     out = np.full(n, -1, dtype=np.int64)
-    for i in range(n):
-        low, high = indptr[i], indptr[i + 1]
-        while low < high:
-            middle = (low + high) // 2
-            if indices[middle] < i:
-                low = middle + 1
-            else:
-                high = middle
-        if low < indptr[i + 1] and indices[low] == i:
-            out[i] = low
+    places = np.flatnonzero(
+        indices == np.repeat(np.arange(n, dtype=indices.dtype), np.diff(indptr))
+    )
+    out[indices[places]] = places
     return out
 
 
 @njit
-def edge_weights(indptr, indices, data, diagonal, w):
-    """Weights of a maximum product matching, as positive logarithms; 0 on the diagonal.
-
-    ``c = 1 - 2 a_ij w_i w_j / (a_ii w_i^2 + a_jj w_j^2)``, then ``log(|c| / (0.999 min |c|))``.
-    Both ends of an edge get the same number to the last bit.
-    """
+def _edge_cosines(indptr, indices, data, diagonal, w, energy, out):
+    """Write the |c| of `edge_weights` of each edge; return the smallest."""
     n = len(indptr) - 1
-    out = np.zeros(len(data))
-    energy = np.empty(n)
     for i in range(n):
         energy[i] = data[diagonal[i]] * (w[i] * w[i])
     smallest = np.inf
@@ -49,24 +36,29 @@ def edge_weights(indptr, indices, data, diagonal, w):
             if j == i:
                 continue
             total = energy[i] + energy[j]
-            if total < _EPS:
-                c = _EPS
-            else:
-                c = abs(1.0 - 2.0 * data[k] * (w[i] * w[j]) / total)
-                if c < _EPS:
-                    c = _EPS
+            c = abs(1.0 - 2.0 * data[k] * (w[i] * w[j]) / total) if total >= _EPS else _EPS
+            c = max(c, _EPS)
             out[k] = c
-            if c < smallest:
-                smallest = c
-    low = np.log(0.999 * smallest)
-    for i in range(n):
-        for k in range(indptr[i], indptr[i + 1]):
-            if indices[k] != i:
-                out[k] = np.log(out[k]) - low
+            smallest = min(smallest, c)
+    return smallest
+
+
+def edge_weights(indptr, indices, data, diagonal, w):
+    """Weights of a maximum product matching, as positive logarithms; 0 on the diagonal.
+
+    ``c = 1 - 2 a_ij w_i w_j / (a_ii w_i^2 + a_jj w_j^2)``, then ``log(|c| / (0.999 min |c|))``.
+    Both ends of an edge get the same number to the last bit.
+    """
+    out = np.empty(len(data))
+    smallest = _edge_cosines(indptr, indices, data, diagonal, w, np.empty(len(w)), out)
+    out[diagonal] = 1.0
+    np.log(out, out=out)
+    out -= np.log(0.999 * smallest)
+    out[diagonal] = 0.0
     return out
 
 
-@njit
+@inner()
 def _comes_first(weight, i, j, other, k, l):  # noqa: E741
     """Whether edge (i, j) goes before edge (k, l): heavier, or as heavy and of higher numbers."""
     if weight != other:
@@ -81,14 +73,15 @@ def _comes_first(weight, i, j, other, k, l):  # noqa: E741
 def _propose(indptr, indices, weights, mate, ordered, suitor, offer):
     """One run of Suitor among vertices without a mate; those who choose each other get it."""
     n = len(mate)
-    suitor[:] = -1
-    offer[:] = 0.0
+    for i in range(n):
+        suitor[i] = -1
+        offer[i] = 0.0
     for start in range(n):
         current = start if mate[start] < 0 else -1
         while current >= 0:
-            best, best_weight = -1, 0.0
+            best, best_weight = np.int64(-1), 0.0
             for k in range(indptr[current], indptr[current + 1]):
-                j, weight = indices[k], weights[k]
+                j, weight = np.int64(indices[k]), weights[k]
                 if j == current or weight < offer[j] or weight < best_weight or mate[j] >= 0:
                     continue
                 if weight == offer[j] and (
@@ -114,7 +107,6 @@ def _propose(indptr, indices, weights, mate, ordered, suitor, offer):
             mate[i] = j
 
 
-@njit
 def suitor_matching(indptr, indices, weights):
     """Half-approximate maximum weight matching (Suitor); return the mate of each vertex or -1.
 
@@ -124,22 +116,26 @@ def suitor_matching(indptr, indices, weights):
     """
     n = len(indptr) - 1
     mate = np.full(n, -1, dtype=np.int64)
-    suitor = np.empty(n, dtype=np.int64)
-    offer = np.empty(n)
+    suitor, offer = np.empty(n, dtype=np.int64), np.empty(n)
     _propose(indptr, indices, weights, mate, False, suitor, offer)
-    for i in range(n):
-        if suitor[i] >= 0 and mate[i] < 0:
-            _propose(indptr, indices, weights, mate, True, suitor, offer)
-            break
+    if np.any((suitor >= 0) & (mate < 0)):
+        _propose(indptr, indices, weights, mate, True, suitor, offer)
     return mate
 
 
-@njit
 def pair_aggregates(mate, w):
     """Aggregate of each vertex (-1: none), its entry of the prolongator, number of aggregates."""
+    aggregate, entry = np.empty(len(mate), dtype=np.int32), np.empty(len(mate))
+    return aggregate, entry, _pair(mate, w, aggregate, entry)
+
+
+@njit
+def _pair(mate, w, aggregate, entry):
+    """Write what `pair_aggregates` returns; return how many there are."""
     n = len(mate)
-    aggregate = np.full(n, -1, dtype=np.int32)
-    entry = np.zeros(n)
+    for i in range(n):
+        aggregate[i] = -1
+        entry[i] = 0.0
     count = 0
     for i in range(n):
         j = mate[i]
@@ -155,32 +151,48 @@ def pair_aggregates(mate, w):
             aggregate[i] = count
             entry[i] = 1.0 if w[i] > 0 else -1.0
             count += 1
-    return aggregate, entry, count
+    return count
+
+
+def galerkin(indptr, indices, data, aggregate, entry, n_coarse):
+    """Return ``P^T A P`` in CSR, exactly symmetric, without stored zeros."""
+    pointers = np.zeros((4, n_coarse + 1), dtype=np.int64)
+    columns = np.empty((2, len(indices)), dtype=np.int32)
+    values = np.empty((2, len(indices)))
+    rows = np.empty(len(aggregate), dtype=np.int32)
+    _galerkin(indptr, indices, data, aggregate, entry, *pointers, rows, *columns, *values)
+    kept = pointers[0, -1]
+    return pointers[0], columns[1, :kept].copy(), values[1, :kept].copy()
 
 
 @njit
-def galerkin(indptr, indices, data, aggregate, entry, n_coarse):
-    """Return ``P^T A P`` in CSR, exactly symmetric, without stored zeros."""
+def _galerkin(
+    indptr, indices, data, aggregate, entry, coarse_ptr, first, starts, fill, rows,
+    columns, out_columns, values, out_values,
+):  # fmt: skip
+    """Write the matrix that `galerkin` returns: `coarse_ptr`, `out_columns`, `out_values`.
+
+    `coarse_ptr`, `first` and `starts` come as zeros.
+    """
     n = len(indptr) - 1
+    n_coarse = len(coarse_ptr) - 1
     # Rows of each aggregate.
-    first = np.zeros(n_coarse + 1, dtype=np.int64)
     for i in range(n):
         if aggregate[i] >= 0:
             first[aggregate[i] + 1] += 1
     for c in range(n_coarse):
         first[c + 1] += first[c]
-    rows = np.empty(first[n_coarse], dtype=np.int32)
-    fill = first[:-1].copy()
+    for c in range(n_coarse):
+        fill[c] = first[c]
     for i in range(n):
         c = aggregate[i]
         if c >= 0:
             rows[fill[c]] = i
             fill[c] += 1
     # Row by row, columns in order of appearance.
-    coarse_ptr = np.zeros(n_coarse + 1, dtype=np.int64)
-    columns = np.empty(len(indices), dtype=np.int32)
-    values = np.empty(len(indices))
-    place = np.full(n_coarse, -1, dtype=np.int64)
+    place = fill
+    for c in range(n_coarse):
+        place[c] = -1
     count = 0
     for c in range(n_coarse):
         begin = count
@@ -201,14 +213,12 @@ def galerkin(indptr, indices, data, aggregate, entry, n_coarse):
                     count += 1
         coarse_ptr[c + 1] = count
     # The transpose has sorted rows, and is the same matrix up to rounding.
-    starts = np.zeros(n_coarse + 1, dtype=np.int64)
     for k in range(count):
         starts[columns[k] + 1] += 1
     for c in range(n_coarse):
         starts[c + 1] += starts[c]
-    fill = starts[:-1].copy()
-    out_columns = np.empty(count, dtype=np.int32)
-    out_values = np.empty(count)
+    for c in range(n_coarse):
+        fill[c] = starts[c]
     for c in range(n_coarse):
         for k in range(coarse_ptr[c], coarse_ptr[c + 1]):
             at = fill[columns[k]]
@@ -216,7 +226,8 @@ def galerkin(indptr, indices, data, aggregate, entry, n_coarse):
             out_values[at] = values[k]
             fill[columns[k]] += 1
     # The upper triangle is copied to the lower one: both ends of an edge weigh the same.
-    fill = starts[:-1].copy()
+    for c in range(n_coarse):
+        fill[c] = starts[c]
     for c in range(n_coarse):
         for k in range(starts[c], starts[c + 1]):
             j = out_columns[k]
@@ -234,27 +245,20 @@ def galerkin(indptr, indices, data, aggregate, entry, n_coarse):
                 kept += 1
         coarse_ptr[c] = begin
     coarse_ptr[n_coarse] = kept
-    return coarse_ptr, out_columns[:kept].copy(), out_values[:kept].copy()
 
 
-@njit
 def restrict_vector(aggregate, entry, w, n_coarse):
     """Return ``P^T w``."""
-    out = np.zeros(n_coarse)
-    for i in range(len(w)):
-        if aggregate[i] >= 0:
-            out[aggregate[i]] += entry[i] * w[i]
-    return out
+    kept = aggregate >= 0
+    return np.bincount(aggregate[kept], (entry * w)[kept], minlength=n_coarse)
 
 
-@njit
 def compose(aggregate, entry, aggregate_2, entry_2):
     """Write the product of two prolongators into the first."""
-    for i in range(len(aggregate)):
-        c = aggregate[i]
-        if c >= 0:
-            aggregate[i] = aggregate_2[c]
-            entry[i] *= entry_2[c] if aggregate_2[c] >= 0 else 0.0
+    kept = aggregate >= 0
+    old = aggregate[kept]
+    aggregate[kept] = aggregate_2[old]
+    entry[kept] *= np.where(aggregate_2[old] >= 0, entry_2[old], 0.0)
 
 
 @njit
@@ -265,18 +269,6 @@ def upper_product(indptr, indices, data, diagonal, x, out):
         for k in range(diagonal[i] + 1, indptr[i + 1]):
             total += data[k] * x[indices[k]]
         out[i] = total
-
-
-@njit
-def norm_squared(indptr, indices, data, x):
-    """Return ``x^T A x``."""
-    total = 0.0
-    for i in range(len(indptr) - 1):
-        row = 0.0
-        for k in range(indptr[i], indptr[i + 1]):
-            row += data[k] * x[indices[k]]
-        total += x[i] * row
-    return total
 
 
 @njit
@@ -300,7 +292,10 @@ def homogeneous_cycle(
                     if k != diagonal[i]:
                         total += data[k] * x[indices[k]]
                 x[i] = -total / data[diagonal[i]]
-        upper_product(indptr, indices, data, diagonal, x, upper)
+        for i in range(n):
+            upper[i] = 0.0
+            for k in range(diagonal[i] + 1, indptr[i + 1]):
+                upper[i] += data[k] * x[indices[k]]
         return
     # Forward sweep: the upper part is known.
     for i in range(n):
@@ -334,7 +329,7 @@ def homogeneous_cycle(
         x[i] = -(above + below) / data[diagonal[i]]
 
 
-@njit
+@inner()
 def _coarse_levels(
     n, offsets, indptr, indices, data, diagonal, aggregate, entry, n_coarse_sweeps, b, e
 ):
@@ -385,105 +380,110 @@ def _coarse_levels(
             e[r] = total / data[diagonal[r]]
 
 
-@njit
-def block_cycle(
-    indptr, indices, data, diagonal, offsets, c_indptr, c_indices, c_data, c_diagonal,
-    aggregate, entry, n_coarse_sweeps, B, X, b, e,
-):  # fmt: skip
-    """One V(1,1) cycle from zero for several right-hand sides: ``A X = B``, symmetric.
+@inner()
+def _block_sweep(begin, end, backward, from_zero, indptr, indices, data, diagonal, B, X, row):
+    """One Gauss-Seidel sweep over rows begin .. end for all columns, which go on from `begin`.
 
-    The columns go through each row together, so that the matrix is read once for all of them.
-    On the coarsest level forward and backward sweeps alternate, which keeps the cycle symmetric.
+    Forwards from zero only what lies below the diagonal counts.
     """
-    n, width = X.shape
-    n_levels = len(offsets) - 1
-    row = np.empty(width, dtype=X.dtype)
-    if n_levels == 1:
-        X[:] = 0.0
-        for sweep in range(n_coarse_sweeps):
-            _block_sweep(0, 0, n, sweep % 2, indptr, indices, data, diagonal, B, X, row)
-        return
-    for i in range(n):
-        row[:] = B[i]
-        for k in range(indptr[i], diagonal[i]):
-            value, j = data[k], indices[k]
-            for c in range(width):
-                row[c] -= value * X[j, c]
-        scale = 1.0 / data[diagonal[i]]
-        for c in range(width):
-            X[i, c] = row[c] * scale
-    b[: offsets[2] - n] = 0.0
-    for i in range(n):
-        to = aggregate[i]
-        if to >= 0:
-            row[:] = 0.0
-            for k in range(diagonal[i] + 1, indptr[i + 1]):
-                value, j = data[k], indices[k]
-                for c in range(width):
-                    row[c] -= value * X[j, c]
-            for c in range(width):
-                b[to, c] += entry[i] * row[c]
-    last = n_levels - 1
-    for level in range(1, last):
-        begin, end = offsets[level] - n, offsets[level + 1] - n
-        for r in range(begin, end):
-            row[:] = b[r]
-            for k in range(c_indptr[r], c_diagonal[r]):
-                value, j = c_data[k], begin + c_indices[k]
-                for c in range(width):
-                    row[c] -= value * e[j, c]
-            scale = 1.0 / c_data[c_diagonal[r]]
-            for c in range(width):
-                e[r, c] = row[c] * scale
-        b[end : offsets[level + 2] - n] = 0.0
-        for r in range(begin, end):
-            to = aggregate[n + r]
-            if to >= 0:
-                row[:] = 0.0
-                for k in range(c_diagonal[r] + 1, c_indptr[r + 1]):
-                    value, j = c_data[k], begin + c_indices[k]
-                    for c in range(width):
-                        row[c] -= value * e[j, c]
-                for c in range(width):
-                    b[end + to, c] += entry[n + r] * row[c]
-    begin, end = offsets[last] - n, offsets[last + 1] - n
-    e[begin:end] = 0.0
-    for sweep in range(n_coarse_sweeps):
-        _block_sweep(
-            begin, begin, end, sweep % 2, c_indptr, c_indices, c_data, c_diagonal, b, e, row
-        )
-    for level in range(last - 1, 0, -1):
-        begin, end = offsets[level] - n, offsets[level + 1] - n
-        for r in range(begin, end):
-            to = aggregate[n + r]
-            if to >= 0:
-                for c in range(width):
-                    e[r, c] += entry[n + r] * e[end + to, c]
-        _block_sweep(begin, begin, end, 1, c_indptr, c_indices, c_data, c_diagonal, b, e, row)
-    for i in range(n):
-        to = aggregate[i]
-        if to >= 0:
-            for c in range(width):
-                X[i, c] += entry[i] * e[to, c]
-    _block_sweep(0, 0, n, 1, indptr, indices, data, diagonal, B, X, row)
-
-
-@njit
-def _block_sweep(shift, begin, end, backward, indptr, indices, data, diagonal, B, X, row):
-    """One Gauss-Seidel sweep over rows begin .. end for all columns."""
     width = X.shape[1]
     for step in range(end - begin):
         r = end - 1 - step if backward else begin + step
-        row[:] = B[r]
+        for c in range(width):
+            row[c] = B[r, c]
         at = diagonal[r]
-        for k in range(indptr[r], indptr[r + 1]):
+        for k in range(indptr[r], at if from_zero else indptr[r + 1]):
             if k != at:
-                value, j = data[k], shift + indices[k]
+                value, j = data[k], begin + indices[k]
                 for c in range(width):
                     row[c] -= value * X[j, c]
         scale = 1.0 / data[at]
         for c in range(width):
             X[r, c] = row[c] * scale
+
+
+@inner()
+def _restrict_block(
+    shift, begin, end, below, size, indptr, indices, data, diagonal, aggregate, entry, X, out, row
+):  # fmt: skip
+    """Write the residual after a forward sweep from zero, on the next coarser level.
+
+    That has `size` rows of `out` from `below`. Aggregates and entries are counted from `shift`.
+    """
+    width = X.shape[1]
+    for r in range(below, below + size):
+        for c in range(width):
+            out[r, c] = 0.0
+    for r in range(begin, end):
+        to = aggregate[shift + r]
+        if to >= 0:
+            for c in range(width):
+                row[c] = 0.0
+            for k in range(diagonal[r] + 1, indptr[r + 1]):
+                value, j = data[k], begin + indices[k]
+                for c in range(width):
+                    row[c] -= value * X[j, c]
+            for c in range(width):
+                out[below + to, c] += entry[shift + r] * row[c]
+
+
+@inner()
+def _prolong_block(shift, begin, end, below, aggregate, entry, e, X):
+    """Add what was found on the next coarser level, whose rows of `e` begin at `below`."""
+    for r in range(begin, end):
+        to = aggregate[shift + r]
+        if to >= 0:
+            for c in range(X.shape[1]):
+                X[r, c] += entry[shift + r] * e[below + to, c]
+
+
+@njit
+def block_cycle(
+    indptr, indices, data, diagonal, offsets, c_indptr, c_indices, c_data, c_diagonal,
+    aggregate, entry, n_coarse_sweeps, B, X, b, e, row,
+):  # fmt: skip
+    """One V(1,1) cycle from zero for several right-hand sides: ``A X = B``, symmetric.
+
+    The columns go through each row together, so that the matrix is read once for all of them.
+    On the coarsest level forward and backward sweeps alternate, which keeps the cycle symmetric.
+    `b`, `e` and `row` are room for coarse rows and one row.
+    """
+    n = len(X)
+    last = len(offsets) - 2
+    # Variables: for constants the functions called would be compiled again.
+    no, yes, zero = np.int64(0), np.int64(1), np.int64(0)
+    if last == 0:  # the fine matrix is the coarsest
+        for i in range(n):
+            for c in range(X.shape[1]):
+                X[i, c] = 0.0
+        for sweep in range(n_coarse_sweeps):
+            _block_sweep(zero, n, sweep % 2, no, indptr, indices, data, diagonal, B, X, row)
+        return
+    size = offsets[2] - offsets[1]
+    _block_sweep(zero, n, no, yes, indptr, indices, data, diagonal, B, X, row)
+    _restrict_block(
+        zero, zero, n, zero, size, indptr, indices, data, diagonal, aggregate, entry, X, b, row
+    )
+    for level in range(1, last):
+        begin, end = offsets[level] - n, offsets[level + 1] - n
+        size = offsets[level + 2] - offsets[level + 1]
+        _block_sweep(begin, end, no, yes, c_indptr, c_indices, c_data, c_diagonal, b, e, row)
+        _restrict_block(
+            n, begin, end, end, size, c_indptr, c_indices, c_data, c_diagonal, aggregate, entry,
+            e, b, row,
+        )  # fmt: skip
+    begin, end = offsets[last] - n, offsets[last + 1] - n
+    for r in range(begin, end):
+        for c in range(X.shape[1]):
+            e[r, c] = 0.0
+    for sweep in range(n_coarse_sweeps):
+        _block_sweep(begin, end, sweep % 2, no, c_indptr, c_indices, c_data, c_diagonal, b, e, row)
+    for level in range(last - 1, 0, -1):
+        begin, end = offsets[level] - n, offsets[level + 1] - n
+        _prolong_block(n, begin, end, end, aggregate, entry, e, e)
+        _block_sweep(begin, end, yes, no, c_indptr, c_indices, c_data, c_diagonal, b, e, row)
+    _prolong_block(zero, zero, n, zero, aggregate, entry, e, X)
+    _block_sweep(zero, n, yes, no, indptr, indices, data, diagonal, B, X, row)
 
 
 def _warm_up():
@@ -501,9 +501,6 @@ def _warm_up():
     mate = suitor_matching(indptr, indices, edge_weights(indptr, indices, data, diagonal, w))
     aggregate, entry, n_coarse = pair_aggregates(mate, w)
     coarse = galerkin(indptr, indices, data, aggregate, entry, n_coarse)
-    restrict_vector(aggregate, entry, w, n_coarse)
-    norm_squared(indptr, indices, data, w)
-    compose(aggregate.copy(), entry.copy(), np.zeros(n_coarse, np.int32), np.ones(n_coarse))
     offsets = np.array([0, n, n + n_coarse], dtype=np.int64)
     aggregate = np.concatenate((aggregate, np.full(n_coarse, -1, np.int32)))
     entry = np.concatenate((entry, np.zeros(n_coarse)))
@@ -512,9 +509,7 @@ def _warm_up():
     upper_product(indptr, indices, data, diagonal, x, upper)
     homogeneous_cycle(indptr, indices, data, diagonal, *hierarchy, 2, x, upper, b, b.copy())
     B = np.ones((n, 2), np.float32)  # the estimators precondition in single precision
-    work = np.empty((2, n_coarse, 2), np.float32)
+    work, row = np.empty((2, n_coarse, 2), np.float32), np.empty(2, np.float32)
     data, values, entry = (part.astype(np.float32) for part in (data, coarse[2], entry))
     hierarchy = (*hierarchy[:3], values, *hierarchy[4:6], entry)
-    block_cycle(
-        indptr, indices, data, diagonal, *hierarchy, 2, B, np.empty_like(B), work[0], work[1]
-    )
+    block_cycle(indptr, indices, data, diagonal, *hierarchy, 2, B, np.empty_like(B), *work, row)

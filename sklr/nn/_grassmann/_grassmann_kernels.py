@@ -7,10 +7,10 @@ import math
 
 import numpy as np
 
-from sklr.utils._compile import njit
+from sklr.utils._compile import inner, njit
 
 
-@njit(fastmath={"contract", "reassoc"})
+@inner(fastmath={"contract", "reassoc"})
 def _gram(A, B, out, symmetric):
     """Write the products of the rows of `A` and `B`; two at a time, summed lane by lane."""
     k, D = A.shape
@@ -29,7 +29,7 @@ def _gram(A, B, out, symmetric):
                 out[other, i] = second
 
 
-@njit(fastmath={"contract"})
+@inner(fastmath={"contract"})
 def _product(A, B, out):
     """Product of two small square matrices, row by row of the result."""
     k = A.shape[0]
@@ -43,7 +43,7 @@ def _product(A, B, out):
                 out[i, j] += factor * B[m, j]
 
 
-@njit(fastmath={"contract"})
+@inner(fastmath={"contract"})
 def _short_series(A, C, N, square, spare):
     """Write both series up to the fourth power, by three products."""
     k = A.shape[0]
@@ -64,7 +64,7 @@ def _short_series(A, C, N, square, spare):
         N[i, i] += 1.0
 
 
-@njit
+@inner()
 def _cos_sinc(A, C, N, work, spare, eps):
     """Write cos(sqrt(A)) and sin(sqrt(A)) / sqrt(A) of a positive semidefinite matrix.
 
@@ -79,8 +79,9 @@ def _cos_sinc(A, C, N, work, spare, eps):
     halvings = 0
     norm = math.sqrt(square)
     if not math.isfinite(norm):  # halving it would never end
-        C[:] = math.nan
-        N[:] = math.nan
+        for i in range(k):
+            for j in range(k):
+                C[i, j] = N[i, j] = math.nan
         return
     while norm > 0.25:
         norm *= 0.25
@@ -97,8 +98,9 @@ def _cos_sinc(A, C, N, work, spare, eps):
     if terms <= 6:  # what is left out after the fourth power is below eps
         _short_series(A, C, N, work, spare)
     else:
-        C[:] = 0.0
-        N[:] = 0.0
+        for i in range(k):
+            for j in range(k):
+                C[i, j] = N[i, j] = 0.0
         for m in range(terms - 1, -1, -1):
             # Horner: C <- I c_m + A C, with the common factor of successive coefficients out.
             if m < terms - 1:
@@ -125,7 +127,7 @@ def _cos_sinc(A, C, N, work, spare, eps):
             C[i, i] -= 1.0
 
 
-@njit(fastmath={"contract"})
+@inner(fastmath={"contract"})
 def _combine(St, P, Mt, Q, out):
     """Write P^T St - Q^T Mt, row by row along the long axis, two rows of each at a time."""
     k, D = St.shape
@@ -141,33 +143,33 @@ def _combine(St, P, Mt, Q, out):
                 out[j, d] += (p * St[i, d] - q * Mt[i, d]) + (p2 * St[other, d] - q2 * Mt[other, d])
 
 
-@njit
 def step_classes(S, M, lr, reorthonormalise):
     """Move each basis, rows of `S` (C, k, D), in place, along minus the horizontal part of `M`.
 
     With columns for rows that part is H = M - S G with G = S^T M. It is never formed: its Gram
     matrix is M^T M - G^T G, and S cos - lr H sinc = S (cos + lr G sinc) - lr M sinc.
     """
-    n_classes, k, D = S.shape
-    eps = 1e-17 if S.itemsize == 8 else 1e-9
+    _, k, D = S.shape
     # Rows of a multiple of 256 would fall on each other in the cache: some zeros behind them.
     length = D if D % 256 else D + 16
-    St = np.zeros((k, length), S.dtype)
-    Mt = np.zeros((k, length), S.dtype)
-    R = np.zeros((k, length), S.dtype)
-    G = np.empty((k, k))
-    A = np.empty((k, k))
-    P = np.empty((k, k))
-    Q = np.empty((k, k))
-    work = np.empty((k, k))
-    spare = np.empty((k, k))
+    rows = np.zeros((3, k, length), S.dtype)
+    _step_classes(S, M, lr, reorthonormalise, *rows, *np.empty((6, k, k)))
+
+
+@njit
+def _step_classes(S, M, lr, reorthonormalise, St, Mt, R, G, A, P, Q, work, spare):
+    """Do what `step_classes` does. `St`, `Mt` and `R` come as zeros, at least as long as rows."""
+    n_classes, k, D = S.shape
+    eps = 1e-17 if S.itemsize == 8 else 1e-9
+    # Variables: for constants, or bool and number, `_gram` would be compiled again.
+    no, yes = reorthonormalise & False, reorthonormalise | True
     for c in range(n_classes):
         for j in range(k):
             for d in range(D):
                 St[j, d] = S[c, j, d]
                 Mt[j, d] = M[c, j, d]
-        _gram(St, Mt, G, False)
-        _gram(Mt, Mt, A, True)
+        _gram(St, Mt, G, no)
+        _gram(Mt, Mt, A, yes)
         for i in range(k):
             for j in range(k):
                 work[i, j] = 0.0
@@ -186,7 +188,7 @@ def step_classes(S, M, lr, reorthonormalise):
         _combine(St, P, Mt, Q, R)
         if reorthonormalise:
             # One Newton step towards the nearest orthonormal basis, of the same span.
-            _gram(R, R, G, True)
+            _gram(R, R, G, yes)
             for i in range(k):
                 for j in range(k):
                     P[i, j] = 1.5 if i == j else 0.0
@@ -199,17 +201,15 @@ def step_classes(S, M, lr, reorthonormalise):
 
 
 @njit(fastmath={"contract", "reassoc"})
-def cross_entropy(features, projected, target, scale, k, out):
+def cross_entropy(features, projected, target, scale, k, lengths, logits, out):
     """Compute the mean cross entropy of logits scale |P_c| / |f|, and its gradient.
 
     `projected` (n, C k) becomes the gradient with respect to itself. What the length of a feature
     adds to the feature's gradient is minus `out` (n + 1) times the feature; behind them is the
-    loss. Returns whether all classes in `target` exist.
+    loss. `lengths` and `logits` (C,) are room. Returns whether all classes in `target` exist.
     """
     n, D = features.shape
-    n_classes = projected.shape[1] // k
-    lengths = np.empty(n_classes)
-    logits = np.empty(n_classes)
+    n_classes = lengths.shape[0]
     tiny = 1.2e-38 if projected.itemsize == 4 else 2.3e-308
     loss = 0.0
     for i in range(n):
@@ -249,8 +249,9 @@ def cross_entropy(features, projected, target, scale, k, out):
     return True
 
 
-def _warm_up():
-    for dtype in (np.float32, np.float64):
+def _warm_up(dtypes=(np.float32,)):
+    for dtype in dtypes:
         S = np.full((1, 1, 4), 0.5, dtype)
         step_classes(S, np.ones_like(S), 0.1, True)
-        cross_entropy(S[0], S[0].copy(), np.zeros(1, np.int64), 8.0, 1, np.empty(2, dtype))
+        room = np.empty(4), np.empty(4), np.empty(2, dtype)
+        cross_entropy(S[0], S[0].copy(), np.zeros(1, np.int64), 8.0, 1, *room)

@@ -252,9 +252,11 @@ class _CrossEntropy(torch.autograd.Function):
         rows = weight.mT.reshape(-1, width)
         inward = torch.mm(features, rows.mT)
         found = features.new_empty(len(features) + 1)  # of each feature, and the loss
+        room = torch.empty(2, n_classes, dtype=torch.float64).numpy()
         known = load_kernels().cross_entropy(
-            features.numpy(), inward.numpy(), target.numpy(), scale, n_components, found.numpy()
-        )
+            features.numpy(), inward.numpy(), target.numpy(), scale, n_components, *room,
+            found.numpy(),
+        )  # fmt: skip
         if not known:
             raise _UnknownClass(f"target must have numbers from 0 to {n_classes - 1}, or -100")
         ctx.save_for_backward(features, weight, target, inward, found)
