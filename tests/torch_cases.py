@@ -47,6 +47,8 @@ def standardize():
 
 
 QUARTERS = sample_group("gl2", 4, random_state=0)
+
+
 class AtWidth(torch.nn.Module):
     """A field that runs at one width."""
 
@@ -106,6 +108,7 @@ MODULES = {
     "NeuralSpectralBlock": Case(
         lambda: ours.NeuralSpectralBlock(2, 4, (2, 3), n_basis=3, n_heads=2).double(),
         lambda: (normal(3, 4, 4, 6),),
+    ),
     "MarginLoss": Case(
         lambda: ours.MarginLoss(mining="nearest"),
         lambda: (normal(8, 4), torch.tensor([0, 1, 2, 0, 1, 2, 0, 0])),

@@ -69,6 +69,7 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
         "learning_rate": 0.01,
         "batch_size": 512,
         "dtype": "float64",
+    },
     "DynamicSubspaceEmbedding": {
         "n_components": 12,
         "hidden_layer_sizes": (16,),
