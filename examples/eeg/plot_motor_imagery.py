@@ -98,7 +98,8 @@ for name, classifier in classifiers.items():
 # Subjects differ far more from each other than classifiers do, so the classifiers are compared
 # within subjects: each line is one subject, green where delays do better. What counts is the mean
 # of the differences against *its* standard error, and with 45 trials a subject's own score moves by
-# 0.05 from one set of folds to the next.
+# 0.05 from one set of folds to the next. Here the average gains most (0.14, standard error 0.04),
+# the search half as much, and the fixed choice nothing.
 
 baseline = scores["order 1"]
 others = [name for name in scores if name != "order 1"]
