@@ -194,7 +194,7 @@ def bench_memory(n_channels):
     return {"channels": n_channels, "peak_mib": grown, "cell_mib": cell, "all_mib": whole}
 
 
-def bench_mean(repeats):
+def bench_mean(repeats, largest=None):
     """The affine-invariant mean and tangent vectors against pyRiemann's."""
     from pyriemann.geometry.mean import mean_riemann as peer_mean
     from pyriemann.geometry.tangentspace import tangent_space as peer_tangent_space
@@ -208,6 +208,8 @@ def bench_mean(repeats):
         (9, 1, 1), (9, 2, 3), (9, 5, 3), (9, 10, 1), (9, 10, 5),
         (21, 2, 3), (21, 4, 5), (21, 7, 3), (21, 10, 3),
     ):  # fmt: skip
+        if largest and n_channels * order > largest:
+            continue
         X, _, source = trials(n_channels)
         G = augmented_covariance(X[:30], order, lag)
         a, M = cpu(lambda: mean_riemann(G), repeats)
@@ -229,6 +231,7 @@ def bench_mean(repeats):
 def options(parser):
     parser.add_argument("--quick", action="store_true", help="a part of the grids, a minute")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--largest", type=int, help="of the means, leave larger matrices out")
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
 
 
@@ -247,7 +250,7 @@ def compile_kernels(args):
 def main(argv=None):
     """Run the parts and print one line or table each."""
     parts = {
-        "mean": lambda: bench_mean(3),
+        "mean": lambda largest=None: bench_mean(3 if largest is None else 15, largest),
         "single": lambda repeats: [bench_single(c, repeats) for c in (9, 21)],
         "grid": lambda: [bench_grid(c, 3) for c in (9, 21)],
         "memory": lambda: [bench_memory(c) for c in (9, 21)],

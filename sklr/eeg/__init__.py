@@ -8,7 +8,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
-    "BenchmarkResult": "sklr.eeg._benchmark",
+    "BenchmarkResult": "sklr.eeg._result",
     "SimulatedMotorImagery": "sklr.eeg._simulated",
     "SimulatedSSVEP": "sklr.eeg._simulated",
     "make_pipelines": "sklr.eeg._pipelines",

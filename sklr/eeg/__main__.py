@@ -102,12 +102,14 @@ def _run(args) -> int:
             print(f"{name:<22}{MEANINGS[name]}\n{'':<22}{citation}")
         return 0
     from sklr.eeg import _benchmark, _report
+    from sklr.eeg._options import check_writable
+    from sklr.eeg._resolve import physionet_on_disk
 
-    out = _benchmark.check_writable(args.out)
+    out = check_writable(args.out)
     orders = args.orders or (range(1, 11) if args.paper_grid else _benchmark.DEMO_ORDERS)
     lags = args.lags or (range(1, 11) if args.paper_grid else _benchmark.DEMO_LAGS)
     if args.dataset == "auto" and args.paradigm in ("auto", "left-right"):
-        if _benchmark.physionet_on_disk():
+        if physionet_on_disk():
             print("Data: PhysionetMI, real recordings found below MNE_DATA.")
         else:
             print(

@@ -11,62 +11,20 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from sklr.geometry import (
-    graph_laplacian,
-    heat_kernel,
-    join_components,
-    nearest_neighbors,
-)
 from sklr.geometry._neighbors_graph import check_extent
-from sklr.manifold._heat_distances import (
-    AFFINITIES,
-    build_graph,
-    check_distances,
-    check_time,
-    choose_time,
-    heat_dissimilarity,
-    indicator_columns,
-)
-from sklr.manifold._mds import (
-    SOLVERS,
-    classic_mds,
-    fix_signs,
-    normalised_stress,
-    place_points,
-    stress_mds,
-    triangulate,
-)
-from sklr.manifold._prototypes import (
-    N_INTERPOLATION,
-    interpolate_positions,
-    kmeans_prototypes,
-)
-from sklr.manifold._short_cuts import drop_short_cuts
-from sklr.manifold._smoothing import prune_short_cuts, smooth_points
-from sklr.manifold._vertices import (
-    FEW_STEPS,
-    are_few,
-    distinct_rows,
-    far_from_all,
-    few_points_affinity,
-    usable_neighbors,
-    warn_of_far,
-)
+from sklr.manifold._heat_distances import AFFINITIES, check_distances, check_time
+from sklr.manifold._heat_geodesic_graph import PAIRWISE, GraphOfPoints
+from sklr.manifold._heat_geodesic_layout import HeatLayout
+from sklr.manifold._mds import SOLVERS
+from sklr.manifold._vertices import distinct_rows, usable_neighbors
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._graph import refuse_annotated
 from sklr.utils._validation import validate_data
 from sklr.utils._warnings import warn_user
 
-# Up to here every pair is used; above, distances to landmarks.
-_ALL_PAIRS = 1000
-_LANDMARKS = 300
-# Entries up to which sparse points are made dense.
-_DENSE = 50_000_000
-_PAIRWISE = ("precomputed", "precomputed_distance")
-
 
 def _has_points(estimator):
-    if estimator.affinity in _PAIRWISE:
+    if estimator.affinity in PAIRWISE:
         raise AttributeError(
             f"transform needs points; with affinity={estimator.affinity!r} there are none. Use "
             "fit_transform."
@@ -74,7 +32,9 @@ def _has_points(estimator):
     return True
 
 
-class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class HeatGeodesicEmbedding(
+    GraphOfPoints, HeatLayout, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Heat-geodesic embedding: distances in the picture approximate distances along the manifold.
 
     Heat flows for a time `t` on a neighbour graph; by Varadhan's formula
@@ -231,7 +191,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         "t": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "decay": [Interval(Real, 0, None, closed="neither"), None],
         "anisotropy": [Interval(Real, 0, 1, closed="both")],
-        "affinity": [StrOptions({*AFFINITIES, *_PAIRWISE})],
+        "affinity": [StrOptions({*AFFINITIES, *PAIRWISE})],
         "laplacian": [StrOptions({"combinatorial", "normalized"})],
         "method": [
             StrOptions({"auto", "chebyshev", "euler", "exact", "squaring", "uniformization"})
@@ -377,7 +337,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         return self._place(X).astype(dtype, copy=False)
 
     def _validate(self, X, *, reset):
-        pairwise = self.affinity in _PAIRWISE
+        pairwise = self.affinity in PAIRWISE
         refuse_annotated(X, "X")
         X = validate_data(
             self,
@@ -399,7 +359,7 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         check_time(self.t)
         X = self._validate(X, reset=True)
         self._check_sizes(*X.shape)
-        dtype = X.dtype if X.dtype == np.float32 and self.affinity not in _PAIRWISE else np.float64
+        dtype = X.dtype if X.dtype == np.float32 and self.affinity not in PAIRWISE else np.float64
         rng = check_random_state(self.random_state)
         self.outliers_ = np.zeros(X.shape[0], dtype=bool)
         if self.affinity == "precomputed":
@@ -445,288 +405,10 @@ class HeatGeodesicEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         self.embedding_ = (embedding - centre).astype(dtype, copy=False)
         self._n_features_out = self.n_components
 
-    def _graph(self, vertices, rng):
-        """Connected graph of points, distances or an affinity, without short-cuts."""
-        self._few = self.affinity in ("alpha", "precomputed_distance") and (
-            not sp.issparse(vertices) and are_few(self.n_neighbors_, vertices)
-        )
-        if self._few:
-            everything = np.arange(len(vertices))
-            points, metric = vertices, self.metric
-            if self.affinity == "precomputed_distance":
-                metric = "precomputed"
-            W = few_points_affinity(self._distances_of(points)(everything, everything))
-            W, self.component_labels_ = join_components(
-                W, points, metric=metric, metric_params=self.metric_params
-            )
-            return W
-        what = "graph"
-        if self.n_prototypes == vertices.shape[0] and self.affinity not in _PAIRWISE:
-            what = "graph of the prototypes"
-        W, self.component_labels_ = build_graph(
-            vertices,
-            n_neighbors=self.n_neighbors_,
-            affinity=self.affinity,
-            decay=self.decay,
-            anisotropy=self.anisotropy,
-            metric=self.metric,
-            metric_params=self.metric_params,
-            algorithm=self.neighbors_algorithm,
-            random_state=rng,
-            n_jobs=self.n_jobs,
-            what=what,
-        )
-        if self.pruning == "auto":
-            if self.affinity == "precomputed" or sp.issparse(vertices):
-                return W
-            return drop_short_cuts(W, self._distances_of(vertices), rng)
-        return prune_short_cuts(W, self.pruning) if self.pruning else W
-
-    def _distances_of(self, vertices):
-        if self.affinity == "precomputed_distance":
-            return lambda rows, columns: vertices[np.ix_(rows, columns)]
-        from sklearn.metrics import pairwise_distances
-
-        params = self.metric_params or {}
-        return lambda rows, columns: pairwise_distances(
-            vertices[rows], vertices[columns], metric=self.metric, **params
-        )
-
-    def _search(self, X, k, queries=None):
-        return nearest_neighbors(
-            X, k, queries=queries, metric=self.metric, metric_params=self.metric_params,
-            n_jobs=self.n_jobs,
-        )  # fmt: skip
-
-    def _leave_out_far(self, vertices, vertex):
-        """Take far outliers out of the vertices, and keep the size of each neighbourhood."""
-        k = self.n_neighbors_
-        distances, indices = self._search(vertices, k)
-        far, ratio = far_from_all(distances, indices, k)
-        self._size = distances[:, k - 1]
-        n_far = np.count_nonzero(far)
-        if not 0 < n_far <= max(1, len(vertices) // 20) or len(vertices) - n_far <= k:
-            return vertices, vertex
-        kept = np.flatnonzero(~far)
-        self._size = self._size[kept]
-        if vertex is None:
-            rows = np.flatnonzero(far)
-        else:
-            rows = np.flatnonzero(far[vertex])
-            place = np.full(len(vertices), -1)
-            place[kept] = np.arange(len(kept))
-            vertex = place[vertex]
-        what = "They stand" if len(rows) > 1 else "It stands"
-        warn_of_far(
-            rows, ratio, f"{what} among the nearest points of the picture, which does not show "
-            "how far; see outliers_."
-        )  # fmt: skip
-        return vertices[kept], vertex
-
-    def _mark_far_distances(self, D, vertex):
-        k = self.n_neighbors_
-        distances, indices = nearest_neighbors(D, k, metric="precomputed")
-        far, ratio = far_from_all(distances, indices, k)
-        self.outliers_ = far[vertex]
-        if far.any():
-            warn_of_far(
-                np.flatnonzero(self.outliers_), ratio, "An edge of the graph does not say how "
-                "long it is, so that the picture does not show how far; see outliers_."
-            )  # fmt: skip
-
-    def _far_from_vertices(self, X):
-        distances, indices = self._search(self.prototypes_, 1, queries=X)
-        size = self._size[indices[:, 0]]
-        return (distances[:, 0] > 10.0 * size) & (size > 0)
-
-    def _check_sizes(self, n, p):
-        if self.n_components > n - 1:
-            raise ValueError(
-                f"n_components={self.n_components} must be at most n_samples - 1, with "
-                f"n_samples={n}."
-            )
-        if isinstance(self.n_landmarks, Integral) and self.n_landmarks > n:
-            raise ValueError(
-                f"n_landmarks={self.n_landmarks} must be at most the number of points, "
-                f"n_samples={n}."
-            )
-        if self.n_pca is not None and self.affinity not in _PAIRWISE and self.n_pca > min(n, p):
-            raise ValueError(
-                f"n_pca={self.n_pca} must be at most min(n_samples, n_features)={min(n, p)}."
-            )
-
-    def _reduce(self, X, *, fit):
-        """Replace features by principal components, where that is asked for."""
-        if self.n_pca is None:
-            if not sp.issparse(X):
-                return X
-            if X.shape[0] * X.shape[1] > _DENSE:
-                raise ValueError(
-                    f"Sparse X of shape {X.shape} is too large to be made dense; give n_pca, 50 "
-                    "for instance, for that many singular vectors in the place of the features."
-                )
-            return X.toarray()
-        if fit:
-            from sklearn.decomposition import PCA, TruncatedSVD
-
-            seed = check_random_state(self.random_state).randint(2**31 - 1)
-            if sp.issparse(X):
-                if self.n_pca >= X.shape[1]:
-                    raise ValueError(
-                        f"n_pca={self.n_pca} must be less than n_features={X.shape[1]} for "
-                        "sparse X."
-                    )
-                self.pca_ = TruncatedSVD(self.n_pca, random_state=seed)
-            else:
-                self.pca_ = PCA(self.n_pca, random_state=seed)
-            return self.pca_.fit_transform(X)
-        return self.pca_.transform(X)
-
-    def _choose_vertices(self, X, rng):
-        """Return the vertices of the graph, and which one each point is, if it is one."""
-        if self.n_prototypes is None or len(X) <= self.n_prototypes:
-            first, vertex = distinct_rows(X)
-            if len(first) == 1:  # one point many times: nothing to tell apart
-                first = vertex = np.arange(len(X))
-            return X[first], vertex
-        if self.n_neighbors >= self.n_prototypes:
-            raise ValueError(
-                f"n_neighbors={self.n_neighbors} must be less than "
-                f"n_prototypes={self.n_prototypes}."
-            )
-        if self.n_components >= self.n_prototypes:
-            raise ValueError(
-                f"n_components={self.n_components} must be less than "
-                f"n_prototypes={self.n_prototypes}."
-            )
-        if self.metric != "euclidean":
-            rows = np.sort(rng.choice(len(X), self.n_prototypes, replace=False))
-            return X[rows], None
-        return kmeans_prototypes(X, self.n_prototypes, rng, n_jobs=self.n_jobs), None
-
-    def _smooth(self, X):
-        if not self.smoothing or self.affinity in _PAIRWISE:
-            return X
-        return smooth_points(
-            X, 2 * self.n_neighbors_, self.n_components, self.smoothing, n_jobs=self.n_jobs
-        )
-
-    def _place(self, X):
-        indices = None
-        if self.metric != "euclidean":
-            k = min(N_INTERPOLATION, len(self.prototypes_))
-            indices = self._search(self.prototypes_, k, queries=X)[1]
-        return interpolate_positions(
-            X, self.prototypes_, self.graph_embedding_, indices=indices, n_jobs=self.n_jobs
-        )
-
-    def _choose_landmarks(self, n, rng):
-        wanted = self.n_landmarks
-        if wanted == "auto":
-            wanted = None if n <= _ALL_PAIRS else _LANDMARKS
-        if wanted is None or wanted >= n:
-            return np.arange(n)
-        # With fewer landmarks than dimensions there is nothing to triangulate from.
-        wanted = max(wanted, min(n, self.n_components + 2))
-        return np.sort(rng.choice(n, wanted, replace=False))
-
-    def _embed_graph(self, W, rng):
-        n = W.shape[0]
-        L = graph_laplacian(W, self.laplacian)
-        columns = self.landmark_indices_ = self._choose_landmarks(n, rng)
-        method, order = self.method, self.order
-        all_pairs = len(columns) == n
-        if self.t == "auto":
-            self.t_, self.t_grid_, self.entropy_ = choose_time(
-                L, method=method, order=order, columns=columns, rng=rng, n_jobs=self.n_jobs
-            )
-            if self._few:
-                self.t_ = FEW_STEPS / float(L.diagonal().mean())
-        else:
-            self.t_ = float(self.t)
-        if method == "squaring" and not all_pairs:
-            method = "uniformization"
-        B = None if all_pairs else indicator_columns(n, columns)
-        heat = heat_kernel(L, self.t_, B, method=method, order=order, n_jobs=self.n_jobs)
-        D = heat_dissimilarity(
-            heat,
-            self.t_,
-            columns,
-            harnack=self.harnack,
-            power=self.scale_factor,
-            denoise=self.denoise,
-        )
-        self.dissimilarity_ = D
-        weights = self._weights(heat, D, columns)
-        self.graph_embedding_ = self._lay_out(D, weights, columns, rng)
-        self.stress_ = normalised_stress(
-            D, self.graph_embedding_, self.graph_embedding_[columns], weights
-        )
-
-    def _weights(self, heat, D, columns):
-        if self.mds_weights is None:
-            return None
-        if self.mds_weights == "heat":
-            w = np.maximum(heat, 0.0) + 1e-5
-        elif self.mds_weights == "inverse":
-            # Heat clips some short dissimilarities to zero: their weight has to end somewhere.
-            floor = 0.1 * float(D.mean()) or 1.0
-            w = np.maximum(D, floor) ** -2.0
-        else:
-            w = np.exp(-((D / max(D.max(), np.finfo(float).tiny)) ** 2))
-        w[columns] = 0.5 * (w[columns] + w[columns].T)
-        return w
-
-    def _lay_out(self, D, weights, columns, rng):
-        between = D[columns]
-        n_dims = min(self.n_components, len(between))
-        start = np.zeros((len(between), self.n_components))
-        start[:, :n_dims] = classic_mds(between, n_dims)
-        all_pairs = len(columns) == len(D)
-        self.n_iter_ = 1
-        wanted, anchors = between, start
-        if self.mds != "classic":
-            anchors, wanted, self.n_iter_ = stress_mds(
-                between,
-                start,
-                weights=None if weights is None else weights[columns],
-                solver=self.mds,
-                rng=rng,
-                verbose=self.verbose,
-            )
-        if all_pairs:
-            Y = anchors
-        else:
-            Y = triangulate(D, between, start)
-            if self.mds != "classic":
-                if self.mds == "nonmetric":
-                    D = _increasing_map(between, wanted, D)
-                Y = self._follow(D, Y, start, anchors, weights)
-            Y[columns] = anchors
-        return fix_signs(Y - Y.mean(axis=0))
-
-    def _follow(self, D, Y, start, anchors, weights):
-        """Take the points along from the landmarks' classic layout to their final one."""
-        from sklearn.neighbors import NearestNeighbors
-
-        k = min(5, len(start))
-        _, near = NearestNeighbors(n_neighbors=k).fit(start).kneighbors(Y)
-        Y = Y + (anchors - start)[near].mean(axis=1)
-        return place_points(D, anchors, Y, weights=weights, n_jobs=self.n_jobs)
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.pairwise = self.affinity in _PAIRWISE
-        tags.input_tags.positive_only = self.affinity in _PAIRWISE
+        tags.input_tags.pairwise = self.affinity in PAIRWISE
+        tags.input_tags.positive_only = self.affinity in PAIRWISE
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def _increasing_map(known, wanted, D):
-    """Carry the increasing function that a non-metric layout found over to further distances."""
-    from sklearn.isotonic import IsotonicRegression
-
-    upper = np.triu_indices(len(known), 1)
-    curve = IsotonicRegression(out_of_bounds="clip").fit(known[upper], wanted[upper])
-    return curve.predict(D.ravel()).reshape(D.shape)

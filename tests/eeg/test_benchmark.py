@@ -118,7 +118,7 @@ def test_interruption_before_the_first_result(tmp_path, capsys, monkeypatch, tin
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_benchmark._Runner, "_open", interrupt)
+    monkeypatch.setattr(_benchmark.Runner, "_open", interrupt)
     assert main(["--out", str(tmp_path)]) == 130
     assert "No result." in capsys.readouterr().out
 
@@ -127,7 +127,7 @@ def test_ctrl_c_waits_for_the_cache_to_be_written():
     import os
     import signal
 
-    from sklr.eeg._benchmark import uninterrupted
+    from sklr.eeg._runner import uninterrupted
 
     written = []
 

@@ -174,7 +174,7 @@ def test_predictions_do_not_depend_on_the_gauge(monkeypatch, outside):
         return axes, spread
 
     monkeypatch.setattr(_frames, "principal_axes", turned)
-    monkeypatch.setattr("sklr.gaussian_process._vector_field.principal_axes", turned)
+    monkeypatch.setattr("sklr.gaussian_process._field_features.principal_axes", turned)
     other = VectorFieldGPRegressor(n_eigenpairs=20).fit(X, Y)
     assert abs(other.frames_ - plain.frames_).max() > 0.1
     # The optimiser stops a rounding error elsewhere.
