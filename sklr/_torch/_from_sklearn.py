@@ -78,6 +78,8 @@ def converted(model: Any, X: Any = None, y: Any = None, *, name: str) -> Convert
                 f"{model.n_features_in_}"
             )
     if y is not None:
+        if isinstance(found.loss, _OfWeightedClasses):
+            found.loss.see(np.asarray(y).reshape(-1))
         y = _targets(model, y, name)
         if X is not None and len(X) != len(y):
             raise ValueError(f"{name}: X has {len(X)} samples and y has {len(y)}")
@@ -155,6 +157,38 @@ def _poisson(output: Any, target: Any) -> Any:
     return (output.exp() - target * output).sum(dim=1)
 
 
+def _penalties_of_logistic(model: Any) -> dict[str, float]:
+    """Return the penalty's curvature: an absolute value has none where it has a derivative."""
+    lasso = {"l1": 1.0, "l2": 0.0, None: 1.0}.get(model.penalty, model.l1_ratio or 0.0)
+    penalty = (1.0 - lasso) / model.C
+    penalties = {"0.weight": penalty}
+    if model.solver == "liblinear" and model.fit_intercept:
+        penalties["0.bias"] = penalty / model.intercept_scaling**2
+    return penalties
+
+
+class _OfWeightedClasses:
+    """A loss whose samples count as the model's `class_weight` says; "balanced" by all targets."""
+
+    def __init__(self, loss: str, class_weight: Any, classes: np.ndarray) -> None:
+        self.loss, self.class_weight, self.classes = loss, class_weight, classes
+        self.weights: Any = None
+
+    def see(self, y: np.ndarray) -> None:
+        from sklearn.utils.class_weight import compute_class_weight
+
+        self.weights = compute_class_weight(self.class_weight, classes=self.classes, y=y)
+
+    def __call__(self, output: Any, target: Any) -> Any:
+        import torch
+
+        from sklr._torch._losses import unchecked_losses
+
+        losses = unchecked_losses(output, target, self.loss, "LogisticRegression", look=False)
+        weights = torch.as_tensor(self.weights, dtype=losses.dtype, device=losses.device)
+        return losses * weights[target.reshape(-1).long()]
+
+
 def _linear(model: Any) -> Converted:
     from torch import nn
 
@@ -162,8 +196,10 @@ def _linear(model: Any) -> Converted:
     bias = np.broadcast_to(np.asarray(model.intercept_, np.float64), len(coef))
     module = nn.Sequential(_layer(coef, bias.copy() if model.fit_intercept else None))
     if isinstance(model, LogisticRegression):
-        loss = "binary_cross_entropy" if len(coef) == 1 else "cross_entropy"
-        return Converted(module, loss, {"0.weight": 1 / model.C})
+        loss: Any = "binary_cross_entropy" if len(coef) == 1 else "cross_entropy"
+        if model.class_weight is not None:
+            loss = _OfWeightedClasses(loss, model.class_weight, model.classes_)
+        return Converted(module, loss, _penalties_of_logistic(model))
     alpha = np.broadcast_to(np.asarray(getattr(model, "alpha", 0.0), np.float64), len(coef))
     # One number for all outputs; several alphas would need one for each row.
     penalty = float(alpha[0]) if np.all(alpha == alpha[0]) else float("nan")

@@ -135,9 +135,21 @@ def _reason_to_leave(part: Any, kind: str, is_tied: bool) -> str:
 def _shape(part: Any, kind: str) -> tuple[int, int]:
     if kind not in MATRICES:
         return (0, 0)
-    weight = part.weight
-    m, n = weight.shape[0], int(np.prod(weight.shape[1:]))
+    weight = part._parameters.get("weight")
+    # One that is computed is not read: in training mode a spectral norm takes a step then.
+    shape = tuple(weight.shape) if weight is not None else _computed_shape(part, kind)
+    m, n = shape[0], int(np.prod(shape[1:]))
     return (n, m) if kind in ("Conv1D", "Embedding") else (m, n)
+
+
+def _computed_shape(part: Any, kind: str) -> tuple[int, ...]:
+    if kind == "Linear":
+        return part.out_features, part.in_features
+    if kind == "Embedding":
+        return part.num_embeddings, part.embedding_dim
+    if kind == "Conv1D":
+        return tuple(part.weight.shape)
+    return (part.out_channels, part.in_channels // part.groups, *part.kernel_size)
 
 
 def matrix_of(part: Any, kind: str) -> "torch.Tensor":

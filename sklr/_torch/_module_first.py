@@ -54,10 +54,11 @@ def check_module(module: Any, name: str) -> Any:
     Raises
     ------
     TypeError
-        It is no Module.
+        It is no Module, or one of TorchScript.
     ValueError
         Its parameters are on the device "meta", or have no shape yet.
     """
+    import torch
     from torch import nn
     from torch.nn.parameter import is_lazy
 
@@ -68,6 +69,11 @@ def check_module(module: Any, name: str) -> Any:
         elif hasattr(module, "coefs_") or hasattr(module, "coef_"):
             hint = "; sklr.nn.compression.from_sklearn makes one of scikit-learn's estimators"
         raise TypeError(f"{name} takes a torch.nn.Module first, got {type(module).__name__}{hint}")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise TypeError(
+            f"{name}: the network was compiled by torch.jit, and its layers cannot be exchanged; "
+            "hand over the network that was compiled"
+        )
     for part, value in [*module.named_parameters(), *module.named_buffers()]:
         if is_lazy(value):
             raise ValueError(

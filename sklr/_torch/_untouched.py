@@ -32,7 +32,8 @@ def copy_of(module: Any) -> Any:
     except RuntimeError as exc:
         raise ValueError(
             f"the network cannot be copied ({exc}); a tensor in it is computed from others, as by "
-            "torch.nn.utils.weight_norm: take torch.nn.utils.parametrizations instead"
+            "torch.nn.utils.weight_norm (take torch.nn.utils.parametrizations instead) or "
+            "torch.nn.utils.prune (make the zeros permanent: prune.remove)"
         ) from exc
 
 

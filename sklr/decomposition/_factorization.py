@@ -22,7 +22,12 @@ from sklr.decomposition._parameters import (
     not_converged,
     resolve_rank,
 )
-from sklr.decomposition._recommender import RecommenderMixin, known_columns, seen_ids
+from sklr.decomposition._recommender import (
+    RecommenderMixin,
+    known_columns,
+    seen_ids,
+    unnamed_pairs,
+)
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._validation import check_sample_weight, validate_data
 
@@ -319,10 +324,11 @@ class MatrixFactorizationRegressor(RecommenderMixin, RegressorMixin, BaseEstimat
             its `predict` and `recommend` answer for them.
         """
         check_is_fitted(self)
-        X, y = validate_data(
-            self, X, y, reset=False, dtype=None, y_numeric=True, multi_output=False
-        )  # fmt: skip
         new = copy.copy(self)
+        with unnamed_pairs(new, X):
+            X, y = validate_data(
+                new, X, y, reset=False, dtype=None, y_numeric=True, multi_output=False
+            )  # fmt: skip
         new._shape = None if self._shape is None else (None, self._shape[1])
         ids = new._check_ids(X, fitting=False)
         dtype = self.col_factors_.dtype

@@ -28,6 +28,8 @@ from sklr.utils._validation import check_sample_weight, validate_data
 from sklr.utils._warnings import warn_user
 
 # Larger cores take longer to invert than any data to be read, and a matrix of their square.
+# Predictions that vary less than this share of y are a mean, on as many samples at most.
+_VANISHED, _LOOKED_AT = 1e-3, 2000
 _MAX_CORE = 4000
 # Functions of each column by default, and the most columns of so many; with more columns, how many
 # functions, of how many columns.
@@ -292,7 +294,25 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
                 stacklevel=3,
             )
         self._keep(best, centred, starts)
+        self._warn_if_vanished(X, y, weights)
         return self
+
+    def _warn_if_vanished(self, X, y, weights):
+        """Warn where no function is left of y, and the mean is what is predicted."""
+        some = slice(None, None, max(1, len(X) // _LOOKED_AT))
+        fitted = self.predict(X[some])
+        left = float(np.std(fitted)) / self.y_std_
+        if left < _VANISHED and np.ptp(y) > 1e-12 * np.abs(y).max():
+            warnings.warn(
+                f"the core has vanished: predictions have a standard deviation of {left:.2g} of "
+                f"that of y, so that the mean is what is predicted (best of {self.n_init} starts, "
+                f"evidence bound {self.lower_bound_:.6g}). Either X says nothing of y, or rank="
+                f"{tuple(int(r) for r in self.rank_)} is too large for {len(y)} samples, or more "
+                "starts are needed: try a lower rank, core='cp', fewer columns, or a larger "
+                "n_init.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
 
     def predict(self, X, return_std=False):
         """Predict targets.

@@ -20,7 +20,12 @@ from sklr.decomposition._implicit_als import (
     unit_ridge,
 )
 from sklr.decomposition._pair_ids import check_range, check_shape, id_columns, position
-from sklr.decomposition._recommender import RecommenderMixin, known_columns, seen_ids
+from sklr.decomposition._recommender import (
+    RecommenderMixin,
+    known_columns,
+    seen_ids,
+    unnamed_pairs,
+)
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._validation import check_array, validate_data
 
@@ -284,7 +289,8 @@ class ImplicitFactorization(RecommenderMixin, BaseEstimator):
         check_is_fitted(self)
         new = copy.copy(self)
         new._shape = None if self._shape is None else (None, self._shape[1])
-        ids, strengths = new._check_choices(X, y, fitting=False)
+        with unnamed_pairs(new, X):
+            ids, strengths = new._check_choices(X, y, fitting=False)
         cols, known = known_columns(self, ids[1])
         new.row_ids_, rows = np.unique(ids[0], return_inverse=True)
         shape = len(new.row_ids_), len(self.col_ids_)

@@ -1,6 +1,7 @@
 """Recommendations from factors of rows and columns: what both models of pairs share."""
 
 import warnings
+from contextlib import contextmanager
 from numbers import Integral
 
 import numpy as np
@@ -53,6 +54,17 @@ def known_columns(model, ids):
             stacklevel=3,
         )
     return cols.astype(np.int32), known
+
+
+@contextmanager
+def unnamed_pairs(model, X):
+    """Check pairs without the names of fit's table: what new rows chose is often a list."""
+    names = None if hasattr(X, "columns") else vars(model).pop("feature_names_in_", None)
+    try:
+        yield
+    finally:
+        if names is not None:
+            model.feature_names_in_ = names
 
 
 class RecommenderMixin:

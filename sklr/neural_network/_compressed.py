@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import ClassifierMixin, MetaEstimatorMixin, clone, is_classifier
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import SGDClassifier
+from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch
 from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils._param_validation import HasMethods, Interval
@@ -25,12 +27,29 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+def _is_softmax(estimator: Any) -> bool:
+    """Return whether a classifier's probabilities are the softmax of its network's logits."""
+    while True:
+        if isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        elif hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif isinstance(estimator, Pipeline):
+            estimator = estimator.steps[-1][1]
+        else:
+            break
+    if not isinstance(estimator, SGDClassifier):
+        return True
+    # Of more classes it is one against the others, and of other losses something else.
+    return estimator.loss == "log_loss" and len(getattr(estimator, "classes_", "ab")) == 2
+
+
 def _served_has(name: str) -> Any:
     def check(self: CompressedClassifier) -> bool:
         estimator = getattr(self, "estimator_", None)
         if estimator is None:
             estimator = self._estimator()
-        return hasattr(estimator, name)
+        return hasattr(estimator, name) and _is_softmax(estimator)
 
     return check
 
@@ -182,7 +201,14 @@ class CompressedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         served = self._served
         network = served.module_
         rows = served._validate(X, reset=False)
-        codes = np.searchsorted(self.classes_, np.asarray(y).ravel())
+        labels = np.asarray(y).ravel()
+        codes = np.searchsorted(self.classes_, labels)
+        known = self.classes_[np.minimum(codes, len(self.classes_) - 1)] == labels
+        if not np.all(known):
+            raise ValueError(
+                f"y has labels that are not among the classes {self.classes_.tolist()} of the "
+                f"fitted estimator: {np.unique(labels[~known])[:5].tolist()}"
+            )
         if weights is not None:
             kept = np.asarray(weights) > 0
             rows, codes = rows[kept], codes[kept]
@@ -229,7 +255,7 @@ class CompressedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     @available_if(_served_has("predict_proba"))
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return the probabilities of the classes, where the classifier has them.
+        """Return the probabilities of the classes, where the classifier has them by a softmax.
 
         Parameters
         ----------

@@ -457,3 +457,15 @@ def test_default_of_many_columns_takes_those_that_explain_most_and_says_so():
     np.testing.assert_allclose(model.predict(moved), model.predict(X[100:]))
     with pytest.raises(ValueError, match="entries, more than"):
         FunctionalTuckerRegressor(rank=3).fit(X, y)
+
+
+def test_a_vanished_core_is_told_with_numbers():
+    rng = np.random.default_rng(0)
+    X, noise = rng.uniform(size=(120, 3)), rng.standard_normal(120)
+    with pytest.warns(ConvergenceWarning, match=r"core has vanished.*of y.*rank=\(3, 3, 3\).*120"):
+        model = FunctionalTuckerRegressor(random_state=0).fit(X, noise)
+    assert np.ptp(model.predict(X)) < 1e-3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FunctionalTuckerRegressor(n_init=1, random_state=0).fit(X, X[:, 0])
+        FunctionalTuckerRegressor(n_init=1, random_state=0).fit(X, np.full(120, 7.0))

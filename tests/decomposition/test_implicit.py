@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, KFold
 
@@ -384,3 +385,18 @@ def test_a_sparse_matrix_is_its_pairs(kind):
         model.fit(R, np.ones(30))
     with pytest.raises(ValueError, match="without any value"):
         model.fit(kind((30, 20)))
+
+
+@pytest.mark.parametrize("model", [ImplicitFactorization(2), MatrixFactorizationRegressor(1)])
+def test_new_rows_of_a_list_need_no_names_of_columns(model):
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    pairs = rng.integers(0, 6, (60, 2))
+    values = rng.uniform(1, 5, 60)
+    model = clone(model).fit(pandas.DataFrame(pairs, columns=["user", "item"]), values)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        new = model.fold_in([[9, 1], [9, 2]], [4.0, 5.0])
+    assert list(new.feature_names_in_) == ["user", "item"]
+    with pytest.raises(ValueError, match="feature names"):
+        model.fold_in(pandas.DataFrame({"item": [1], "user": [9]}), [4.0])

@@ -284,3 +284,31 @@ def test_display_draws():
     assert display.line_.get_label() == "trained"
     again = display.plot(ax=display.ax_)
     assert again.figure_ is display.figure_
+
+
+@pytest.mark.parametrize(
+    "params, share",
+    [
+        ({"l1_ratio": 1.0, "solver": "saga"}, 0.0),
+        ({"l1_ratio": 0.25, "solver": "saga"}, 0.75),
+        ({"solver": "liblinear"}, 1.0),
+        ({"C": np.inf}, 0.0),
+    ],
+)
+def test_the_penalty_of_a_logistic_regression_is_its_own(params, share):
+    X, y = np.random.default_rng(0).standard_normal((40, 2)), np.arange(40) % 2
+    model = LogisticRegression(**{"C": 0.5, "max_iter": 5000, **params}).fit(X, y)
+    plain = HessianOperator(model, X, y).to_dense()
+    added = np.diag(HessianOperator(model, X, y, weight_decay="model").to_dense() - plain)
+    with_bias = share if params.get("solver") == "liblinear" else 0.0
+    assert_allclose(added, np.array([share, share, with_bias]) / 0.5 / 40, atol=1e-12)
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", {"a": 5.0, "b": 0.5}])
+def test_weights_of_classes_are_in_the_loss(class_weight):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((60, 3)), np.where(np.arange(60) % 4, "b", "a")
+    model = LogisticRegression(class_weight=class_weight, tol=1e-10).fit(X, y)
+    found = HessianSpectrum().fit(model, X, y)
+    # At the solution the gradient of the loss is what the penalty pulls.
+    assert_allclose(found.gradient_norm_, np.linalg.norm(model.coef_) / 60, rtol=1e-5)

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from sklr.neural_network import Checkpoint, GrassmannClassifier, ProgressPrinter
 from sklr.neural_network._base import TorchEstimator, training_constraints  # noqa: E402
 from sklr.neural_network._classifier import TorchClassifierMixin  # noqa: E402
 from sklr.neural_network._loop import TrainState, batches, shuffled  # noqa: E402
+from sklr.neural_network._perceptron import PerceptronClassifier  # noqa: E402
 from sklr.neural_network._transformer import TorchTransformerMixin  # noqa: E402
 
 X, Y = make_classification(120, 6, n_informative=4, n_classes=3, random_state=0)
@@ -565,3 +567,24 @@ def test_fits_where_the_caller_has_gradients_off(mode):
         fit = Perceptron(random_state=0).fit(X, Y).partial_fit(X, Y)
         assert not torch.is_grad_enabled()
     assert same(fit, Perceptron(random_state=0).fit(X, Y).partial_fit(X, Y))
+
+
+@pytest.mark.parametrize(
+    "change, what",
+    [
+        (lambda X: X + 500, "away from 0"),
+        (lambda X: X * 0.01, "only .* from their mean"),
+        (lambda X: X * [100, 100, 0.01, 0.01], "unequal units"),
+        (lambda X: X * 1e6, "largest absolute value"),
+    ],
+)
+def test_units_that_a_default_network_cannot_learn_from_are_told(change, what):
+    X = np.random.default_rng(0).standard_normal((40, 4))
+    y = np.arange(40) % 2
+    classifier = PerceptronClassifier(max_iter=1, random_state=0)
+    with pytest.warns(UserWarning, match=what + ".*StandardScaler"):
+        classifier.fit(change(X), y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for plain in (X, X + 3, 0.2 * X, 5 * X, np.abs(X), (X > 0) * 1.0):
+            classifier.fit(plain, y)

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -192,3 +192,23 @@ def test_refusals(digits):
     network = from_sklearn(LogisticRegression().fit(X, y))
     with pytest.raises(ValueError, match="estimator"):
         CompressedClassifier(network).fit(X, y)
+
+
+def test_labels_that_a_frozen_classifier_does_not_know():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((60, 4)), np.array(["a", "b", "c"])[np.arange(60) % 3]
+    two = LogisticRegression().fit(X[y != "b"], y[y != "b"])
+    with pytest.raises(ValueError, match=r"not among the classes .*'a', 'c'.*\['b'\]"):
+        CompressedClassifier(FrozenEstimator(two)).fit(X, y)
+
+
+def test_probabilities_that_are_no_softmax_are_not_offered():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((60, 4)), np.arange(60) % 3
+    for model in (SGDClassifier("modified_huber"), SGDClassifier("log_loss")):
+        fitted = CompressedClassifier(make_pipeline(StandardScaler(), model)).fit(X, y)
+        assert not hasattr(fitted, "predict_proba")
+    model = SGDClassifier("log_loss", random_state=0)
+    fitted = CompressedClassifier(model, compressor=WeightSVD(1.0)).fit(X, y > 0)
+    wanted = clone(model).fit(X, y > 0).predict_proba(X)
+    np.testing.assert_allclose(fitted.predict_proba(X), wanted, atol=1e-6)

@@ -154,9 +154,15 @@ def _by_path(stack: _Stack, n_rows: int) -> bool:
     return stack.drops() or all(adapter._path_is_cheaper(n_rows) for adapter in stack.now())
 
 
+def _lies(stack: _Stack, transposed: bool) -> bool:
+    """Return whether adapters lie as a layer's weight does: a head may share that of a table."""
+    return all(adapter.transposed == transposed for adapter in stack.now())
+
+
 def _linear(self: Any, input: torch.Tensor) -> torch.Tensor:
     stack, weight = _stack(self), self._parameters["weight"]
-    if not _by_path(stack, input.numel() // max(weight.shape[1], 1)):
+    by_path = _by_path(stack, input.numel() // max(weight.shape[1], 1))
+    if not by_path or not _lies(stack, transposed=False):
         return F.linear(input, stack.adapted(weight), self.bias)
     output = F.linear(input, weight, self.bias)
     for adapter in stack.now():
@@ -167,7 +173,7 @@ def _linear(self: Any, input: torch.Tensor) -> torch.Tensor:
 def _transposed(self: Any, x: torch.Tensor) -> torch.Tensor:
     stack, weight = _stack(self), self._parameters["weight"]
     flat = x.reshape(-1, x.shape[-1])
-    by_path = _by_path(stack, len(flat))
+    by_path = _by_path(stack, len(flat)) and _lies(stack, transposed=True)
     output = torch.addmm(self.bias, flat, weight if by_path else stack.adapted(weight))
     if by_path:
         for adapter in stack.now():
@@ -186,7 +192,7 @@ def _factorised(self: Any, input: torch.Tensor) -> torch.Tensor:
 def _embedding(self: Any, input: torch.Tensor) -> torch.Tensor:
     stack, weight = _stack(self), self._parameters["weight"]
     padding = self.padding_idx
-    if input.numel() >= len(weight):
+    if input.numel() >= len(weight) or not _lies(stack, transposed=True):
         return F.embedding(input, stack.adapted(weight), padding)
     output = F.embedding(input, weight, padding)
     for adapter in stack.now():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,14 @@ from torch import nn
 from sklr._torch._untouched import plain_tensors
 from sklr.nn.adapters._base import _Adapter
 from sklr.nn.adapters._functions import add_adapter, remove_adapter
-from sklr.nn.adapters._record import active_in, checked_names, names_in, records_in, require_records
+from sklr.nn.adapters._record import (
+    active_in,
+    checked_names,
+    names_in,
+    records_in,
+    require_records,
+    statistics_of,
+)
 from sklr.nn.adapters._slots import Slot, adapted_weights, find_slots
 
 # A description of some thousand layers takes less.
@@ -81,6 +88,7 @@ def put_in_whole(
     layers: list[dict[str, Any]],
     trained: list[str],
     state: dict[str, torch.Tensor],
+    moved: Sequence[str] = (),
 ) -> list[str]:
     """Add an adapter and load it; where anything does not fit, the network is as before."""
     before = active_in(module)
@@ -116,6 +124,8 @@ def put_in_whole(
             own |= {f"layers.{slot.name}.{key}": value for key, value in values.items()}
         parameters = dict(module.named_parameters())
         own |= {f"trained.{key}": parameters[key] for key in trained}
+        places = {key: statistics_of(module)[key] for key in moved}
+        own |= {f"statistics.{key}": part._buffers[at] for key, (part, at) in places.items()}  # type: ignore[misc]
         values = fitting(state, own, "the file")
         with plain_tensors():
             for key, value in values.items():

@@ -26,7 +26,7 @@ from sklr.nn.adapters._file_parts import (
 )
 from sklr.nn.adapters._functions import KINDS
 from sklr.nn.adapters._peft import load_peft
-from sklr.nn.adapters._record import records_in
+from sklr.nn.adapters._record import active_in, moved_statistics, records_in, statistics_of
 from sklr.nn.adapters._slots import Slot, checked_network, find_slots
 from sklr.nn.adapters._trained import named_trained
 
@@ -48,7 +48,8 @@ def adapter_state_dict(module: nn.Module) -> dict[str, torch.Tensor]:
     Returns
     -------
     state : dict of str to Tensor
-        Parameters of the active adapters, and what else they train.
+        Parameters of the active adapters, what else they train, and running statistics (of batch
+        normalisations) that are others than before.
 
     See Also
     --------
@@ -63,7 +64,10 @@ def adapter_state_dict(module: nn.Module) -> dict[str, torch.Tensor]:
     >>> list(adapter_state_dict(network))
     ['0.adapters.weight.default.sigma']
     """
-    return {key: p.detach() for key, *_, p in named_trained(module)}
+    state = {key: p.detach() for key, *_, p in named_trained(module)}
+    for name in active_in(module):
+        state |= moved_statistics(module, name)
+    return state
 
 
 def load_adapter_state_dict(module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
@@ -89,10 +93,17 @@ def load_adapter_state_dict(module: nn.Module, state: Mapping[str, torch.Tensor]
     >>> _ = add_adapter(network, "svfit")
     >>> load_adapter_state_dict(network, adapter_state_dict(network))
     """
-    own = {key: p for key, *_, p in named_trained(module)}
-    values = fitting(dict(state), own, "the state")
+    own: dict[str, torch.Tensor] = {key: p for key, *_, p in named_trained(module)}
+    moved = {key: value for key, value in _statistics(module).items() if key in state}
+    given = dict(state) | {key: state[key].double() for key in moved}  # one of them is a count
+    values = fitting(given, own | moved, "the state")
+    own |= moved
     for key, value in values.items():
         own[key].data.copy_(value)
+
+
+def _statistics(module: nn.Module) -> dict[str, Any]:
+    return {key: part._buffers[own] for key, (part, own) in statistics_of(module).items()}
 
 
 # To a folder.
@@ -107,6 +118,7 @@ def save_adapter(
 ) -> None:
     """Write an adapter to a folder: its numbers, and a description in JSON.
 
+    Running statistics (of batch normalisations) that moved in training are among the numbers.
     The numbers are in the format of safetensors where that package is installed, else in torch's
     own. The description has kind, layers, parameters, a checksum of each given weight, and
     one of the numbers.
@@ -164,6 +176,8 @@ def save_adapter(
         state |= {f"layers.{slot.name}.{own}": v for own, v in values.items()}
     trained = trained_by(module, name)
     state |= {f"trained.{key}": value for key, value in trained.items()}
+    statistics = moved_statistics(module, name)
+    state |= {f"statistics.{key}": value.double() for key, value in statistics.items()}
     for key, value in state.items():
         if not bool(value.isfinite().all()):
             raise ValueError(f"{key!r} is not finite: training diverged, nothing is written")
@@ -182,6 +196,7 @@ def save_adapter(
             "name": name,
             "layers": layers,
             "trained": sorted(trained),
+            "statistics": sorted(statistics),
             "file": file,
             "sha256": hashlib.sha256((folder / file).read_bytes()).hexdigest(),
         },
@@ -264,6 +279,11 @@ def load_adapter(
         return load_peft(module, folder, name)
     config = read_json(folder / CONFIG)
     layers, trained = _checked_config(config)
+    moved = config.get("statistics", [])
+    statistics = _statistics(module)
+    for key in moved:
+        if key not in statistics:
+            raise ValueError(f"the adapter has moved {key!r}, which the network does not have")
     there = {slot.name: slot for slot in find_slots(module)}
     for layer in layers:
         _check_layer(layer, there, check_base)
@@ -273,7 +293,9 @@ def load_adapter(
             raise ValueError(f"the adapter trains {key!r}, which the network does not have")
     file = folder / config["file"]
     sizes = [math.prod(layer["shape"]) for layer in layers]
-    most = 64 * (sum(sizes) + sum(parameters[key].numel() for key in trained)) + 2**20
+    sizes += [parameters[key].numel() for key in trained]
+    sizes += [statistics[key].numel() for key in moved]
+    most = 64 * sum(sizes) + 2**20
     if file.is_file() and file.stat().st_size > most:
         raise ValueError(f"{file.name} is refused: it has {file.stat().st_size} bytes, too many")
     if hashlib.sha256(file.read_bytes()).hexdigest() != config["sha256"]:
@@ -283,7 +305,7 @@ def load_adapter(
         )
     state = read_weights(file, most_bytes=most)
     name = config["name"] if name is None else name
-    return put_in_whole(module, config["kind"], name, layers, trained, state)
+    return put_in_whole(module, config["kind"], name, layers, trained, state, moved)
 
 
 def _checked_config(config: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -307,7 +329,9 @@ def _checked_config(config: dict[str, Any]) -> tuple[list[dict[str, Any]], list[
     require(isinstance(config.get("sha256"), str), "it has no checksum")
     layers, trained = config.get("layers"), config.get("trained")
     require(isinstance(layers, list) and bool(layers), "it has no layers")
-    require(isinstance(trained, list) and all(isinstance(t, str) for t in trained), "trained")
+    moved = config.get("statistics", [])
+    for given, what in ((trained, "trained"), (moved, "statistics")):
+        require(isinstance(given, list) and all(isinstance(t, str) for t in given), what)
     names = []
     for layer in layers:  # type: ignore[union-attr]
         require(isinstance(layer, dict), "a layer")

@@ -61,7 +61,8 @@ def add_adapter(
     Every layer is checked before one is changed. The given weights stay as they are under their
     names, so that a checkpoint of the bare network still loads (``strict=False``); the adapter is
     a child ``adapters`` of each layer, and in the ``state_dict`` it is
-    ``<layer>.adapters.<weight>.<name>.<parameter>``.
+    ``<layer>.adapters.<weight>.<name>.<parameter>``. Running statistics, of batch normalisations
+    say, move in training mode as ever; they belong to the adapter, too.
 
     Parameters
     ----------
@@ -214,7 +215,7 @@ def _adapters_for(
             continue  # tied with one before it
         seen |= {id(s.part._parameters.get(s.tensor, s)) for s in tied_with(slot, slots)}
         given = dict(params) if rank is None else {**params, "rank": rank}
-        if params.get("dropout") and not slot.can_drop:
+        if params.get("dropout") and not all(s.can_drop for s in tied_with(slot, slots)):
             raise ValueError(
                 f"dropout needs a layer whose inputs the adapter sees, and {slot.name!r} "
                 f"({slot.layer.kind}) is none: leave it out of targets, or set dropout=0"
@@ -301,6 +302,7 @@ def _take_off(module: nn.Module, names: Sequence[str]) -> None:
         for name in names:
             record.kinds.pop(name, None)
             record.values.pop(name, None)
+            record.statistics.pop(name, None)
         if not record.kinds:
             drop_record(part)
 

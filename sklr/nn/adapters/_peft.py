@@ -23,6 +23,7 @@ from sklr.nn.adapters._file_parts import (
     slots_with,
     trained_by,
 )
+from sklr.nn.adapters._record import moved_statistics, statistics_of
 from sklr.nn.adapters._slots import Slot, find_slots, tied_with
 
 _PREFIX = "base_model.model."
@@ -89,6 +90,7 @@ def export_peft(module: nn.Module, path: str | os.PathLike, name: str | None = N
         raise ValueError("peft takes linear layers or transformers' Conv1D, not both in one LoRA")
     whole = _whole_layers(module, trained_by(module, name))
     state |= {f"{_PREFIX}{key}": value for key, value in whole[1].items()}
+    state |= {f"{_PREFIX}{key}": value for key, value in moved_statistics(module, name).items()}
     most = Counter(ranks.values()).most_common(1)[0][0]
     others = {f"^{re.escape(key)}": rank for key, rank in ranks.items() if rank != most}
     folder = Path(path)
@@ -219,12 +221,14 @@ def load_peft(module: nn.Module, folder: Path, name: str | None) -> list[str]:
     if len({layer["settings"]["dropout"] for layer in layers}) > 1:
         for layer in layers:
             layer["settings"]["dropout"] = 0.0
+    moved = {key: trained.pop(key) for key in statistics_of(module) if key in trained}
     for key in trained:
         if key not in dict(module.named_parameters()):
             raise ValueError(f"the adapter trains {key!r}, which the network does not have")
     state |= {f"trained.{key}": value for key, value in trained.items()}
+    state |= {f"statistics.{key}": value.double() for key, value in moved.items()}
     name = "default" if name is None else name
-    return put_in_whole(module, "lora", name, layers, sorted(trained), state)
+    return put_in_whole(module, "lora", name, layers, sorted(trained), state, sorted(moved))
 
 
 def _check_options(config: Mapping[str, Any]) -> None:

@@ -29,12 +29,18 @@ class Record:
         Adapter -> those parameters -> their values; None while they are in the network.
     kinds : dict
         Adapter -> its kind.
+    given_statistics : dict
+        Running statistics of the network -> their given values, while an adapter is active.
+    statistics : dict
+        Adapter -> running statistics -> their values under it, while it waits.
     """
 
     flags: dict[str, bool] = field(default_factory=dict)
     given: dict[str, torch.Tensor] = field(default_factory=dict)
     values: dict[str, dict[str, torch.Tensor | None]] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
+    given_statistics: dict[str, torch.Tensor] = field(default_factory=dict)
+    statistics: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
     active: tuple[str, ...] = ()
 
 
@@ -151,6 +157,8 @@ def switch(module: nn.Module, names: list[str]) -> None:
                 if value is not None:
                     _exchange(parameters[key], value)
                     record.values[name][key] = None
+        if active != record.active:
+            _exchange_statistics(part, record, active)
         record.active = active
         for stack in _stacks(part):
             stack.active = tuple(name for name in active if name in stack._modules)
@@ -159,6 +167,53 @@ def switch(module: nn.Module, names: list[str]) -> None:
 def _exchange(parameter: nn.Parameter, value: torch.Tensor) -> None:
     # The network may have been moved or converted meanwhile.
     parameter.data = value.to(device=parameter.device, dtype=parameter.dtype)
+
+
+def statistics_of(module: nn.Module) -> dict[str, tuple[nn.Module, str]]:
+    """Return where a network's running statistics are: name -> module, name of the buffer.
+
+    They move in training, also where no parameter beside an adapter does.
+    """
+    found = {}
+    for name, part in module.named_modules():
+        for key, value in part._buffers.items():
+            if value is not None and (key.startswith("running_") or key == "num_batches_tracked"):
+                found[f"{name}.{key}".lstrip(".")] = part, key
+    return found
+
+
+def moved_statistics(module: nn.Module, name: str) -> dict[str, torch.Tensor]:
+    """Return the running statistics that are others under an adapter than they were given."""
+    found = {}
+    for prefix, part, record in records_in(module):
+        if name not in record.kinds:
+            continue
+        for key, (owner, own) in statistics_of(part).items():
+            live = owner._buffers[own]
+            given = record.given_statistics.get(key) if record.active else live
+            if name not in record.active:
+                live = record.statistics.get(name, {}).get(key)
+            if live is not None and given is not None:
+                if not torch.equal(live, given.to(live)):
+                    found[prefix + key] = live
+    return found
+
+
+def _exchange_statistics(module: nn.Module, record: Record, active: tuple[str, ...]) -> None:
+    for key, (owner, own) in statistics_of(module).items():
+        live = owner._buffers[own]
+        assert live is not None
+        if not record.active:
+            record.given_statistics[key] = live
+        for name in record.active:
+            # Each has its own: one of them may go on alone.
+            kept = live if name == record.active[-1] else live.clone()
+            record.statistics.setdefault(name, {})[key] = kept
+        given = record.given_statistics.get(key, live)
+        stored = [record.statistics.get(name, {}).get(key) for name in reversed(active)]
+        there = [value for value in stored if value is not None]
+        value = there[0] if there else given.clone() if active else given
+        owner._buffers[own] = value.to(device=live.device, dtype=live.dtype)
 
 
 def _stacks(module: nn.Module) -> list[_Stack]:

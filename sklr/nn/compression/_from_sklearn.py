@@ -145,7 +145,9 @@ def _affine(step: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(step, (PCA, TruncatedSVD)):
         matrix = step.components_.astype(np.float64)
         if getattr(step, "whiten", False):
-            matrix = matrix / np.sqrt(step.explained_variance_)[:, None]
+            # Directions without variance are divided by what PCA itself takes for 0.
+            least = np.finfo(step.explained_variance_.dtype).eps
+            matrix = matrix / np.maximum(np.sqrt(step.explained_variance_), least)[:, None]
         mean = getattr(step, "mean_", None)
         shift = np.zeros(len(matrix)) if mean is None else -matrix @ mean
         return matrix, shift

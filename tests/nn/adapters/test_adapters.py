@@ -677,3 +677,25 @@ def test_networks_that_cannot_be_adapted():
     with pytest.raises(ValueError, match="not finite: training diverged"):
         merge_adapter(network)
     assert parameter_report(network)["layers"]
+
+
+@pytest.mark.parametrize("target", ["table", "head"])
+@pytest.mark.parametrize("n_ids", [4, 20])  # of a square weight no product says what is wrong
+def test_few_ids_of_a_table_that_is_a_head_too(kind, target, n_ids):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.head = nn.Embedding(n_ids, 4), nn.Linear(4, n_ids, bias=False)
+            self.head.weight = self.table.weight
+
+        def forward(self, ids):
+            return self.head(self.table(ids))
+
+    network = Tied().double()
+    add_adapter(network, kind, targets=[target])
+    disturb(network)
+    ids = torch.tensor([3])  # so few are looked up, and go through the narrow path
+    with torch.no_grad():
+        wanted = network(ids)
+        merge_adapter(network)
+        torch.testing.assert_close(network(ids), wanted)

@@ -1,5 +1,6 @@
 """Adapters in files, ours and peft's: round trips, and what is refused whole."""
 
+import copy
 import hashlib
 import importlib.util
 import json
@@ -380,3 +381,51 @@ def test_options_of_peft_that_are_not_read(case, tmp_path):
     ):
         load_adapter(network(width=9), tmp_path)
     untouched(fresh, state)
+
+
+def test_running_statistics_belong_to_the_adapter(tmp_path):
+    def make():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3)).eval()
+
+    X = torch.randn(30, 5) * 3 + 1
+    given, network = make(), make()
+    add_adapter(network, "lora", rank=2)
+    for p in adapter_parameters(network):
+        p.data.normal_()
+    network.train()(X)
+    wanted = network.eval()(X)
+    with disabled_adapter(network):
+        assert torch.equal(network(X), given(X))
+    assert torch.equal(network(X), wanted)
+    save_adapter(network, tmp_path / "one")
+    other = make()
+    load_adapter(other, tmp_path / "one")
+    assert torch.equal(other(X), wanted)
+    assert other[1].num_batches_tracked == 1
+    other = make()
+    add_adapter(other, "lora", rank=2)
+    load_adapter_state_dict(other, adapter_state_dict(network))
+    assert torch.equal(other(X), wanted)
+    # A second adapter begins with the given ones, and each goes on with its own.
+    add_adapter(network, "lora", rank=2, name="second")
+    assert torch.equal(network(X), given(X))
+    network.train()(X + 5)
+    set_adapter(network, "default")
+    assert torch.equal(network.eval()(X), wanted)
+    remove_adapter(network)
+    for key, value in given.state_dict().items():
+        assert torch.equal(network.state_dict()[key], value), key
+
+
+def test_running_statistics_stay_in_a_merged_network_and_go_to_peft(tmp_path):
+    network = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6))
+    other = copy.deepcopy(network).eval()
+    add_adapter(network, "lora", targets="all")
+    X = torch.randn(30, 5) * 3 + 1
+    network.train()(X)
+    wanted = network.eval()(X)
+    export_peft(network, tmp_path)
+    load_adapter(other, tmp_path)
+    torch.testing.assert_close(other(X), wanted)
+    assert torch.equal(merge_adapter(network)(X), wanted)

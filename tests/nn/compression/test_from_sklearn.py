@@ -162,3 +162,13 @@ def test_refusals():
         from_sklearn(make_pipeline(StandardScaler(), DecisionTreeClassifier()).fit(X, y))
     with pytest.raises(TypeError, match="from_sklearn"):
         WeightSVD().fit(LogisticRegression().fit(X, y))
+
+
+@pytest.mark.parametrize("solver", ["full", "covariance_eigh"])
+def test_whitening_of_directions_without_variance(solver):
+    X, y = make_blobs(60, 3, centers=3, random_state=0)
+    X = np.c_[X, X[:, :1], np.ones(60)]  # rank 3 of 5
+    model = make_pipeline(PCA(whiten=True, svd_solver=solver), LogisticRegression()).fit(X, y)
+    logits = from_sklearn(model)(torch.from_numpy(X)).detach().numpy()
+    assert np.isfinite(logits).all()
+    assert (logits.argmax(axis=1) == model.predict(X)).mean() > 0.95

@@ -266,3 +266,19 @@ def test_cases_of_a_compiled_and_an_exported_result():
             wanted = made(x)
             assert_allclose(torch.export.export(made, (x,)).module()(x), wanted, atol=1e-6)
             assert_allclose(torch.compile(made, backend="aot_eager")(x), wanted, atol=1e-6)
+
+
+def test_a_spectral_norm_in_training_mode_is_not_stepped():
+    def make():
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Linear(6, 9), nn.Linear(9, 5))
+        torch.nn.utils.parametrizations.spectral_norm(network[0])
+        return network.train()
+
+    network = make()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    fitted = WeightSVD(2, targets=["1"]).fit(network)
+    fitted.transform(network)
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    assert [row["shape"] for row in fitted.report_] == [(9, 6), (5, 9)]
