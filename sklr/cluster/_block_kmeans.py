@@ -1,13 +1,12 @@
 """K-means of vertices together with their attributes' coordinates."""
 
-import warnings
-
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from sklr.metrics._modularity import modularity_of_codes
 from sklr.utils._progress import progress
 from sklr.utils._threads import thread_map
+from sklr.utils._warnings import warn_user
 
 
 class BlockData:
@@ -82,10 +81,9 @@ def contiguous(labels, n_clusters):
     """Number the clusters that occur from 0, warning when they are fewer than asked for."""
     found, labels = np.unique(labels, return_inverse=True)
     if len(found) < n_clusters:
-        warnings.warn(
+        warn_user(
             f"Found {len(found)} distinct clusters, fewer than n_clusters={n_clusters}: "
             "too many vertices have the same coordinates.",
             ConvergenceWarning,
-            stacklevel=3,
         )
     return labels

@@ -185,7 +185,7 @@ class AugmentedCovariance(MatrixTransformerMixin, BaseEstimator):
         if self._is_checked():
             check_independent_channels(X, self.estimator)
         if not self.standardize:
-            warn_of_unlike_units(X, self.estimator, stacklevel=3)
+            warn_of_unlike_units(X, self.estimator)
         self.n_times_in_ = X.shape[2]
         self.n_features_out_ = self.order * X.shape[1]
         return self

@@ -1,6 +1,5 @@
 """Support vectors on the average of the tangent-space kernels of several embeddings."""
 
-import warnings
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 
@@ -29,6 +28,7 @@ from sklr.covariance._training import check_signals, check_training, possible_ce
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._progress import progress
 from sklr.utils._validation import check_array, check_positive_int, check_trials
+from sklr.utils._warnings import warn_user
 
 #: Orders and lags that cover one to twenty-seven samples at 160 Hz with few of them.
 CELLS = ((1, 1), (2, 2), (3, 2), (4, 2), (6, 2), (2, 5), (3, 5), (4, 5), (2, 9), (3, 9))
@@ -232,7 +232,7 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
             raise ValueError("X is zero in all trials and channels: there is nothing to learn.")
         X = X / self._unit
         if not self.standardize:
-            warn_of_unlike_units(X, self.estimator, stacklevel=3)
+            warn_of_unlike_units(X, self.estimator)
         cells = self._possible(self._resolved(), *X.shape[1:])
         self.classes_, self.cells_, self.bands_ = classes, cells, self._checked_bands()
         n_embeddings = len(cells) * len(self.bands_)
@@ -327,12 +327,10 @@ class AugmentedCovarianceAverageSVC(ClassifierMixin, BaseEstimator):
         """Return the cells that fit into the trials; warn of others."""
         left = possible_cells(self, cells, n_channels, n_times)
         if len(left) < len(cells):
-            warnings.warn(
+            warn_user(
                 f"{len(cells) - len(left)} of {len(cells)} cells (order, lag) are left out, since "
                 f"trials of {n_times} samples and {n_channels} channels are too short for them: "
                 f"{sorted(set(cells) - set(left))}.",
-                UserWarning,
-                stacklevel=3,
             )
         return left
 

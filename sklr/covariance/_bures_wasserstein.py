@@ -1,6 +1,5 @@
 """Recentring and rescaling of covariance matrices under the Bures-Wasserstein metric."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -25,6 +24,7 @@ from sklr.utils._spd_checks import (
 )
 from sklr.utils._threads import single_blas_thread
 from sklr.utils._validation import check_sample_weight, check_spd_stack
+from sklr.utils._warnings import warn_user
 
 
 class BuresWassersteinScaler(MatrixTransformerMixin, BaseEstimator):
@@ -295,14 +295,12 @@ class BuresWassersteinScaler(MatrixTransformerMixin, BaseEstimator):
             moved, folded = move(coordinates.into(X, self.n_jobs), *ends, factor, self.n_jobs, eps)
             moved = coordinates.out(moved, self.n_jobs)
         if folded.any():
-            warnings.warn(
+            warn_user(
                 f"{int(folded.sum())} of {len(X)} matrices were pushed over the edge of the "
                 f"Bures-Wasserstein manifold (the first is matrix {int(np.argmax(folded))}) and "
                 "folded back, so that the map is not one-to-one there. A scale below "
                 f"{self.scale:g}, or without with_scale a bias of the size of the matrices, "
                 "avoids it.",
-                UserWarning,
-                stacklevel=3,
             )
         return moved
 
@@ -318,7 +316,7 @@ class BuresWassersteinScaler(MatrixTransformerMixin, BaseEstimator):
         Y = coordinates.into(X, self.n_jobs)
         start = np.tensordot(weights, Y, axes=1)
         mean, steps, residual = plain_mean(Y, weights, start, self.tol, self.max_iter, self.n_jobs)
-        warn_unless_converged(residual, self.tol, self.max_iter, stacklevel=4)
+        warn_unless_converged(residual, self.tol, self.max_iter)
         point = Point(mean, "The mean of the matrices")
         var = mean_square_distance(Y, weights, point, self.n_jobs) / self.power**2
         return mean, var, steps

@@ -1,6 +1,5 @@
 """Delay embeddings of trials and their covariances, one (order, lag) or a grid of them."""
 
-import warnings
 from collections.abc import Iterable, Iterator
 from numbers import Integral, Real
 
@@ -10,6 +9,7 @@ from joblib import effective_n_jobs
 from sklr.utils._spd_checks import EIGENVALUE_NOISE, NOT_SPD
 from sklr.utils._threads import single_blas_thread, thread_map
 from sklr.utils._validation import as_trials_array, check_array, check_positive_int
+from sklr.utils._warnings import warn_user
 
 # Estimators that are a function of the scatter matrix alone: computed without the stack.
 _FROM_SCATTER = ("cov", "scm", "corr", "oas")
@@ -143,19 +143,17 @@ def check_no_flat_channel(X, channels=None, first=0, numbers=None, remedy=None):
         )
 
 
-def warn_of_unlike_units(X, estimator, stacklevel):
+def warn_of_unlike_units(X, estimator):
     """Warn where shrinking towards a multiple of the identity would wipe out small channels."""
     if not (isinstance(estimator, str) and estimator in ("oas", "lwf")):
         return
     deviation = X.std(axis=2).mean(axis=0)
     if deviation.min() > 0 and deviation.max() > _UNLIKE * deviation.min():
-        warnings.warn(
+        warn_user(
             f"Standard deviations of channels go from {deviation.min():.3g} to "
             f"{deviation.max():.3g}; estimator={estimator!r} shrinks towards a multiple of the "
             "identity, in which small channels vanish. Use standardize=True, or bring channels "
             "to one unit.",
-            UserWarning,
-            stacklevel=stacklevel,
         )
 
 

@@ -1,6 +1,5 @@
 """Order and lag of the delay embedding, chosen from the signals alone."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -10,6 +9,7 @@ from sklearn.utils import Bunch
 from sklr.covariance._delays import check_input
 from sklr.utils._progress import progress
 from sklr.utils._validation import check_positive_int
+from sklr.utils._warnings import warn_user
 
 _METHODS = ("mdop", "afnn")
 # Channels times squared samples, over all trials, that a choice is made from: some seconds.
@@ -186,12 +186,10 @@ def select_embedding(
     order, lag, details = summary
     details["trials"] = places
     if method == "afnn" and order > 1 and order == len(details["e1"]):
-        warnings.warn(
+        warn_user(
             f"aFNN chose order {order}, the largest of its curve: E1 still rises there, and says "
             f"nothing about the order. The matrices would have {order} * {X.shape[1]} = "
             f"{order * X.shape[1]} rows; method='mdop' or a search chooses smaller ones.",
-            UserWarning,
-            stacklevel=2,
         )
     return (order, lag, details) if return_details else (order, lag)
 

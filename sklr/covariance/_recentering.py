@@ -1,6 +1,5 @@
 """Recentring of covariance matrices, session by session or subject by subject."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -17,6 +16,7 @@ from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._spd_checks import require_definite, rounding
 from sklr.utils._threads import single_blas_thread
 from sklr.utils._validation import check_array, check_spd_stack
+from sklr.utils._warnings import warn_user
 
 
 class _Affine:
@@ -26,7 +26,7 @@ class _Affine:
         self.n_jobs = n_jobs
 
     def mean(self, X):
-        return newton_mean(X, np.full(len(X), 1.0 / len(X)), n_jobs=self.n_jobs, stacklevel=5)
+        return newton_mean(X, np.full(len(X), 1.0 / len(X)), n_jobs=self.n_jobs)
 
     def variance(self, X, mean):
         return float((Frame(mean).logs(X, self.n_jobs) ** 2).sum(axis=(1, 2)).mean())
@@ -58,7 +58,7 @@ class _BuresWasserstein:
         Y = self.coordinates.into(X)
         weights = np.full(len(X), 1.0 / len(X))
         G, _, residual = plain_mean(Y, weights, Y.mean(axis=0), 1e-10, 50, self.n_jobs)
-        warn_unless_converged(residual, 1e-10, 50, stacklevel=5)
+        warn_unless_converged(residual, 1e-10, 50)
         return self.coordinates.out(G)
 
     def variance(self, X, mean):
@@ -81,11 +81,9 @@ class _BuresWasserstein:
         factor = float(np.sqrt(X.shape[1] / source.values.sum()))
         moved, folded = move(self.coordinates.into(X), source, target, factor, self.n_jobs)
         if folded.any():
-            warnings.warn(
+            warn_user(
                 f"{int(folded.sum())} of {len(X)} matrices were pushed over the edge of the "
                 "Bures-Wasserstein manifold and folded back; metric='riemann' has no edge.",
-                UserWarning,
-                stacklevel=4,
             )
         return self.coordinates.out(moved)
 

@@ -1,6 +1,5 @@
 """Cross-validated choice of order, lag and classifier, with all that can be shared shared."""
 
-import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
 
@@ -38,6 +37,7 @@ from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._progress import progress
 from sklr.utils._threads import single_blas_thread
 from sklr.utils._validation import check_array, check_positive_int, check_trials
+from sklr.utils._warnings import warn_user
 
 
 class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
@@ -262,18 +262,16 @@ class AugmentedCovarianceSVCCV(ClassifierMixin, BaseEstimator):
                 )
             if failures:
                 reasons.append(f"{len(failures)} failed, the first with {failures[0]}")
-            warnings.warn(
+            warn_user(
                 f"{impossible + len(failures)} of {len(wanted)} cells (order, lag) of the grid "
                 f"have no score: {'; '.join(reasons)}",
                 FitFailedWarning,
-                stacklevel=2,
             )
         if unconverged:
-            warnings.warn(
+            warn_user(
                 f"The mean of {len(unconverged)} of {len(cells) * len(folds)} folds stopped above "
                 f"tol={self.tol:.3g}, at gradient norms up to {max(unconverged):.3g}.",
                 ConvergenceWarning,
-                stacklevel=2,
             )
         results = self._results(scores, grid, samples, len(folds))
         if np.isnan(results["mean_test_score"]).all():

@@ -40,7 +40,7 @@ def reference_matrix(X, metric, tol, n_jobs, sample_weight=None):
     """Mean of checked matrices: our own for the affine-invariant metric, else pyRiemann's."""
     if metric == "riemann":
         weights = np.ones(len(X)) if sample_weight is None else sample_weight
-        return newton_mean(X, weights / weights.sum(), tol=tol, n_jobs=n_jobs, stacklevel=4)
+        return newton_mean(X, weights / weights.sum(), tol=tol, n_jobs=n_jobs)
     from pyriemann.geometry.mean import gmean
 
     return gmean(X, metric=metric, sample_weight=sample_weight)

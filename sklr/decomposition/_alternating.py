@@ -1,7 +1,5 @@
 """Alternating minimisation as a function: a matrix with holes in, two factors out."""
 
-import warnings
-
 import numpy as np
 import scipy.sparse as sp
 from sklearn.exceptions import ConvergenceWarning
@@ -12,6 +10,7 @@ from sklr.decomposition._completion import minimise
 from sklr.decomposition._completion_data import ObservedEntries, transposed
 from sklr.decomposition._parameters import CONSTRAINTS, make_settings, not_converged, resolve_rank
 from sklr.utils._validation import check_array
+from sklr.utils._warnings import warn_user
 
 
 @validate_params(
@@ -122,7 +121,10 @@ def alternating_minimization(
         rows, cols, settings, check_random_state(random_state), verbose=verbose, callback=callback
     )
     if not model.converged:
-        warnings.warn(not_converged(settings, model), ConvergenceWarning, stacklevel=2)
+        warn_user(
+            not_converged(settings, model),
+            ConvergenceWarning,
+        )
     total = rows.weight_sums().sum()
     info = Bunch(
         n_iter=len(model.history),

@@ -1,7 +1,6 @@
 """Matrix factorisation as a regressor of (row, column) pairs."""
 
 import copy
-import warnings
 from numbers import Real
 
 import numpy as np
@@ -30,6 +29,7 @@ from sklr.decomposition._recommender import (
 )
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._validation import check_sample_weight, validate_data
+from sklr.utils._warnings import warn_user
 
 _CONTEXT_ROUNDS = 5
 # Most values that a scale of ratings has.
@@ -253,7 +253,10 @@ class MatrixFactorizationRegressor(RecommenderMixin, RegressorMixin, BaseEstimat
             verbose=self.verbose,
         )  # fmt: skip
         if not model.converged:
-            warnings.warn(not_converged(settings, model), ConvergenceWarning, stacklevel=2)
+            warn_user(
+                not_converged(settings, model),
+                ConvergenceWarning,
+            )
         model.orthogonalise()
         self.row_ids_, self.col_ids_ = row_ids, col_ids
         self.row_factors_, self.col_factors_ = model.U, model.V

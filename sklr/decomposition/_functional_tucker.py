@@ -1,6 +1,5 @@
 """Functional Bayesian Tucker regression: smooth latent functions of each coordinate."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -286,12 +285,11 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
             best, centred, starts, converged = self._race(modes, rows, y, weights, groups, rng)
         if not converged:
             gain = best.bounds[-1] - best.bounds[-2] if len(best.bounds) > 1 else np.inf
-            warnings.warn(
+            warn_user(
                 f"No convergence in max_iter={self.max_iter} sweeps: the last one raised the "
                 f"evidence bound {best.bounds[-1]:.6g} by {gain:.3g}, more than tol={self.tol:g} "
                 f"of it and of a sample (of {len(y)}). Raise max_iter.",
                 ConvergenceWarning,
-                stacklevel=3,
             )
         self._keep(best, centred, starts)
         self._warn_if_vanished(X, y, weights)
@@ -303,7 +301,7 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
         fitted = self.predict(X[some])
         left = float(np.std(fitted)) / self.y_std_
         if left < _VANISHED and np.ptp(y) > 1e-12 * np.abs(y).max():
-            warnings.warn(
+            warn_user(
                 f"the core has vanished: predictions have a standard deviation of {left:.2g} of "
                 f"that of y, so that the mean is what is predicted (best of {self.n_init} starts, "
                 f"evidence bound {self.lower_bound_:.6g}). Either X says nothing of y, or rank="
@@ -311,7 +309,6 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
                 "starts are needed: try a lower rank, core='cp', fewer columns, or a larger "
                 "n_init.",
                 ConvergenceWarning,
-                stacklevel=4,
             )
 
     def predict(self, X, return_std=False):
@@ -584,10 +581,8 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
         if self.core == "cp":
             ranks = [min(ranks)] * len(ranks) if min(ranks) > 1 else [1] * len(ranks)
         if clipped:
-            warnings.warn(
+            warn_user(
                 f"rank is above the number of distinct values, lowered: {'; '.join(clipped)}.",
-                UserWarning,
-                stacklevel=3,
             )
         if np.prod([float(rank) for rank in ranks]) > _MAX_CORE:
             raise ValueError(
@@ -716,11 +711,9 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
             if mode.discrete:
                 unseen = np.setdiff1d(unique, mode.coordinates)
                 if len(unseen):
-                    warnings.warn(
+                    warn_user(
                         f"{len(unseen)} categories of column {k} were not seen in fit, such as "
                         f"{unseen[:3].tolist()}: they have the prior's functions.",
-                        UserWarning,
-                        stacklevel=3,
                     )
             row = np.full(len(X), len(unique), dtype=np.int64)
             row[known] = inverse

@@ -1,7 +1,6 @@
 """Factors from implicit feedback: who chose what, for rankings."""
 
 import copy
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -28,6 +27,7 @@ from sklr.decomposition._recommender import (
 )
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._validation import check_array, validate_data
+from sklr.utils._warnings import warn_user
 
 _DEFAULT_RANK = 128
 # Length of the lists that are scored.
@@ -226,12 +226,11 @@ class ImplicitFactorization(RecommenderMixin, BaseEstimator):
         if not model.converged:
             history = model.history
             fell = (history[-2] - history[-1]) / history[-2] if len(history) > 1 else 1.0
-            warnings.warn(
+            warn_user(
                 f"alternating least squares did not converge in max_iter={self.max_iter} sweeps: "
                 f"the last one lowered the objective by {fell:.2g} of it, tol={self.tol:g}. Raise "
                 "max_iter or tol.",
                 ConvergenceWarning,
-                stacklevel=2,
             )
         self.row_ids_, self.col_ids_ = row_ids, col_ids
         self.row_factors_, self.col_factors_ = model.U, model.V

@@ -1,6 +1,5 @@
 """Missing values from a low-rank model, as a transformer."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -20,6 +19,7 @@ from sklr.decomposition._imputer_tables import as_numbers, bounds, is_nan, named
 from sklr.decomposition._parameters import CONSTRAINTS
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._validation import check_array, validate_data
+from sklr.utils._warnings import warn_user
 
 _TOL = 5e-3
 # A model that is off by less (standard deviations) is right beyond what was observed, too.
@@ -600,11 +600,9 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         if not self._kept.all():
             empty = np.flatnonzero(~self._kept)
-            warnings.warn(
+            warn_user(
                 f"{len(empty)} of {len(counts)} features have no observed value and are dropped "
                 f"by transform: {named(empty, names)}; keep_empty_features=True keeps them.",
-                UserWarning,
-                stacklevel=4,
             )
         low, high = np.where(self._seen, low, -np.inf), np.where(self._seen, high, np.inf)
         found = []
@@ -635,12 +633,11 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
             verbose=self.verbose,
         )
         if not fitted.converged:
-            warnings.warn(
+            warn_user(
                 f"factor analysis did not converge in max_iter={self.max_iter} sweeps: the last "
                 f"one changed expected values by {fitted.change:.2g} standard deviations of their "
                 f"columns, tol={tol:g}. Raise max_iter or tol.",
                 ConvergenceWarning,
-                stacklevel=4,
             )
         model, active, scale = fitted.model, fitted.active, fitted.scale
         groups, p, k = model.loadings.shape
@@ -761,11 +758,9 @@ class LowRankImputer(TransformerMixin, BaseEstimator):
             what = "the columns' means"
             if self.method_ == "alternating":
                 what = "zeros" if self.fit_bias is False else "the mean and the feature biases"
-            warnings.warn(
+            warn_user(
                 f"{empty} of {len(counts)} rows have no observed value (the first is row "
                 f"{int(np.argmin(counts))}); they are filled with {what}.",
-                UserWarning,
-                stacklevel=3,
             )
 
     def __sklearn_tags__(self):

@@ -1,6 +1,5 @@
 """The engine of alternating minimisation behind LowRankImputer: entries in, values out."""
 
-import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,6 +12,7 @@ from sklr.decomposition._completion import exact_rows, leave_one_out, minimise, 
 from sklr.decomposition._completion_data import Model, ObservedEntries, transposed
 from sklr.decomposition._completion_numpy import predict_pairs
 from sklr.decomposition._parameters import make_settings, not_converged, resolve_rank
+from sklr.utils._warnings import warn_user
 
 #: What parameters of this method are where they are None.
 DEFAULTS = {
@@ -131,7 +131,10 @@ def fit_alternating(estimator, entries, shape):
         entries, transposed(entries, shape[1]), settings, rng, verbose=estimator.verbose
     )
     if not model.converged:
-        warnings.warn(not_converged(settings, model), ConvergenceWarning, stacklevel=4)
+        warn_user(
+            not_converged(settings, model),
+            ConvergenceWarning,
+        )
     model.orthogonalise()
     settings = replace(
         settings,

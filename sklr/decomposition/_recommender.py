@@ -1,6 +1,5 @@
 """Recommendations from factors of rows and columns: what both models of pairs share."""
 
-import warnings
 from contextlib import contextmanager
 from numbers import Integral
 
@@ -8,6 +7,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sklr.decomposition._pair_ids import ids_of_call, position
+from sklr.utils._warnings import warn_user
 
 # Scores that are made at a time.
 _BLOCK = 4_000_000
@@ -47,11 +47,9 @@ def known_columns(model, ids):
     cols = position(model.col_ids_, ids, "column")
     known = (cols >= 0) & model._rated[cols]
     if not known.all():
-        warnings.warn(
+        warn_user(
             f"{(~known).sum()} of {len(known)} values are of columns without a value in fit (the "
             f"first is {ids[~known][0]}); they are left out.",
-            UserWarning,
-            stacklevel=3,
         )
     return cols.astype(np.int32), known
 

@@ -1,6 +1,5 @@
 """Regression with a low-rank coefficient matrix: matrix sensing."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -288,12 +287,10 @@ sparse of shape (n_samples, n_features)
         else:
             used = np.ones(X.shape[0], dtype=bool)
         if shape[0] > 1 and shape[1] > 1 and samples_entries(X):
-            warnings.warn(
+            warn_user(
                 "Every sample has a single entry that is not zero: this is the completion of a "
                 "matrix, for which descent on linear measurements has no guarantee. Use "
                 "LowRankImputer or MatrixFactorizationRegressor of sklr.decomposition.",
-                UserWarning,
-                stacklevel=2,
             )
         k = self._resolve_components(shape)
         symmetric = self.symmetric
@@ -395,11 +392,9 @@ sparse of shape (n_samples, n_features)
         if root * root == p:
             return (root, root)
         if p > 3:
-            warnings.warn(
+            warn_user(
                 f"X is flat with {p} columns, which is not a square number: it is taken as one "
                 "row, an ordinary linear model. Give shape=(n_rows, n_columns).",
-                UserWarning,
-                stacklevel=4,
             )
         return (1, p)
 
@@ -408,11 +403,9 @@ sparse of shape (n_samples, n_features)
         if self.n_components is None:
             return min(full, 10) if self.loss == "squared" else full
         if self.n_components > full:
-            warnings.warn(
+            warn_user(
                 f"n_components={self.n_components} is larger than the smaller side of the matrix, "
                 f"{full}: it is cut to that.",
-                UserWarning,
-                stacklevel=3,
             )
         return min(full, self.n_components)
 
@@ -441,12 +434,11 @@ sparse of shape (n_samples, n_features)
         if self.loss == "squared" and rank == F.shape[1] < min(M.shape):
             left = np.linalg.norm(operator.adjoint(error), 2) / operator.scale
             if left > max(_NOISE * noise, 0.01 * largest):
-                warnings.warn(
+                warn_user(
                     f"n_components={F.shape[1]} looks too small: what is left of y has a singular "
                     f"value of about {left:.3g}, where noise alone gives {noise:.3g}; the largest "
                     f"of the matrix is {largest:.3g}.",
                     ConvergenceWarning,
-                    stacklevel=3,
                 )
         if operator.mean is not None:
             shift -= float(operator.mean @ operator.vector(M))

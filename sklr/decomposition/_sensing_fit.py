@@ -3,8 +3,6 @@
 `given` is the estimator: its parameters are read, nothing is written to it.
 """
 
-import warnings
-
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
@@ -20,6 +18,7 @@ from sklr.decomposition._sensing_solvers import (
     weighted_quantile,
 )
 from sklr.utils._progress import progress
+from sklr.utils._warnings import warn_user
 
 # F starts at this many times the scale of G: the difference of their sizes, which the descent
 # keeps, is what makes the surplus of the rank vanish.
@@ -86,13 +85,12 @@ def fit_squared(given, operator, y, k, rng, held):
         iterations=_iterations(given, max_iter),
     )
     if not out.converged:
-        warnings.warn(
+        warn_user(
             f"Gradient descent ended after {out.n_iter} iterations (max_iter={max_iter}) with "
             f"a relative residual of {out.curve[-1]:.3g} and a relative gradient of "
             f"{out.gradient:.3g} above tol={given.tol:.3g}. Raise max_iter or tol, or use "
             "early_stopping=True.",
             ConvergenceWarning,
-            stacklevel=3,
         )
     # Normalised measurements are 1 / scale of the real ones.
     root = np.sqrt(operator.scale)
@@ -125,10 +123,8 @@ def fit_absolute(given, operator, y, k, rng, held):
     middle = weighted_quantile(y, 0.5, w) if given.fit_intercept else 0.0
     tau, spread = _scale(np.abs(y - middle), w)
     if tau == 0:
-        warnings.warn(
+        warn_user(
             f"At least half of y equals {middle:.6g}: the matrix that fits them is zero.",
-            UserWarning,
-            stacklevel=3,
         )
         return _nothing(operator.shape, k, middle)
     target = y / tau
@@ -186,35 +182,31 @@ def fit_absolute(given, operator, y, k, rng, held):
             else f"The median of |y| says that y is {spread / tau:.3g} times as large as its lower "
             "quarter does: half of y or more are outliers, and the start knows nothing of the rest."
         )
-        warnings.warn(
+        warn_user(
             f"The matrix never grew out of its start: its size is {grown:.3g} of what the "
             f"targets suggest, after {out.n_iter} iterations. {reason}",
             ConvergenceWarning,
-            stacklevel=3,
         )
     elif out.gradient > _WORSE_THAN_ZERO:
-        warnings.warn(
+        warn_user(
             f"The lower quarter of the residuals is {out.gradient:.3g} times as large as that of y:"
             " the matrix explains nothing. More than half of y may be outliers, or there are too "
             "few samples.",
             ConvergenceWarning,
-            stacklevel=3,
         )
     elif many and out.gradient > _HARDLY:
-        warnings.warn(
+        warn_user(
             f"Half of y or more are outliers (the median of |y| is {spread / tau:.3g} times what "
             f"its lower quarter suggests), and of that quarter the matrix leaves {out.gradient:.0%}"
             ": it is not to be relied on. More samples are needed, or fewer outliers.",
             ConvergenceWarning,
-            stacklevel=3,
         )
     elif not out.converged:
-        warnings.warn(
+        warn_user(
             f"The sub-gradient method ended after {out.n_iter} iterations "
             f"(max_iter={max_iter}) with a relative residual of {out.gradient:.3g} while it "
             "was still moving. Raise max_iter, or lower decay.",
             ConvergenceWarning,
-            stacklevel=3,
         )
     root = np.sqrt(tau / operator.scale)
     return {

@@ -4,7 +4,6 @@ import hashlib
 import json
 import signal
 import threading
-import warnings
 from importlib.metadata import version
 
 import numpy as np
@@ -14,6 +13,7 @@ from sklr.eeg._options import EVALUATIONS
 from sklr.eeg._paradigms import PARADIGMS
 from sklr.eeg._result import BenchmarkResult, failure_of
 from sklr.utils._progress import progress
+from sklr.utils._warnings import warn_user
 
 
 class Runner:
@@ -139,10 +139,9 @@ class Runner:
         except (OSError, KeyError, RuntimeError):
             for path in self.out.glob(f"results/**/results_{suffix}.hdf5"):
                 path.replace(path.with_suffix(".damaged"))
-                warnings.warn(
+                warn_user(
                     f"The cache {path.name} could not be read; it was renamed to "
                     f"{path.stem}.damaged and its results are computed again.",
-                    stacklevel=2,
                 )
             return self._look_up(suffix, name, pipeline, subjects)
 

@@ -1,6 +1,5 @@
 """Gaussian process regression of tangent vector fields on a point cloud."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -20,6 +19,7 @@ from sklr.geometry._neighbors_graph import check_extent, nearest_neighbors, neig
 from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._threads import single_blas_thread
 from sklr.utils._validation import check_array, validate_data
+from sklr.utils._warnings import warn_user
 
 
 class VectorFieldGPRegressor(FieldFeatures, FieldRegression, RegressorMixin, BaseEstimator):
@@ -234,11 +234,9 @@ class VectorFieldGPRegressor(FieldFeatures, FieldRegression, RegressorMixin, Bas
         L = laplacian if scalar else connection_of(frames, A)
         n_eigenpairs = self.n_eigenpairs
         if n_eigenpairs > L.shape[0]:
-            warnings.warn(
+            warn_user(
                 f"n_eigenpairs={n_eigenpairs} is more than there are, {L.shape[0]} for {n} "
                 f"distinct points; all {L.shape[0]} are taken.",
-                UserWarning,
-                stacklevel=2,
             )
             n_eigenpairs = L.shape[0]
         values, vectors = lowest_eigenpairs(
@@ -278,11 +276,10 @@ class VectorFieldGPRegressor(FieldFeatures, FieldRegression, RegressorMixin, Bas
         )
         check_consistent_length(X, y)
         if y.ndim == 2 and y.shape[1] == 1 and X.shape[1] > 1:
-            warnings.warn(
+            warn_user(
                 "A column-vector y was passed when a 1d array was expected: it is taken as a "
                 "scalar function. Use ravel() to say so.",
                 DataConversionWarning,
-                stacklevel=3,
             )
             y = y.ravel()
         if y.ndim > 2 or (y.ndim == 2 and y.shape[1] != X.shape[1]):
@@ -301,13 +298,11 @@ class VectorFieldGPRegressor(FieldFeatures, FieldRegression, RegressorMixin, Bas
         if n_components > 1:
             known = ~np.isnan(y) if y.ndim == 1 else ~np.isnan(y).all(axis=1)
             without = n_components - len(np.unique(member[node[known]]))
-            warnings.warn(
+            warn_user(
                 f"The graph of {self.n_neighbors} neighbours has {n_components} connected "
                 f"components, of {np.bincount(member).min()} points or more. Nothing is learnt "
                 f"across them; {without} of them have no label and are predicted by the prior. "
                 "A larger n_neighbors connects them.",
-                UserWarning,
-                stacklevel=3,
             )
         return n_components
 

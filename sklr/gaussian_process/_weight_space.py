@@ -5,13 +5,14 @@ G = Phi^T Phi, b = Phi^T y and y^T y. These are taken once, and what follows, li
 gradient and the posterior, costs O(r^3) for r features whatever the number of observations.
 """
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_solve, cholesky
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
+
+from sklr.utils._warnings import warn_user
 
 # Bounds of the optimiser, in units of the diameter and of the mean square of y. The smallest
 # noise leaves the likelihood's differences eight digits.
@@ -182,12 +183,11 @@ def optimise(moments, eigenvalues, *, kernel, nu, diameter, n_restarts):
     # where it is small beside n; the last digits of a line search are rounding.
     inside = np.clip(best.x - best.jac, bounds[:, 0], bounds[:, 1]) - best.x
     if not best.success and np.abs(inside).max() > 1e-5 * moments.n:
-        warnings.warn(
+        warn_user(
             f"The marginal likelihood's maximum was not reached in {best.nit} L-BFGS-B steps "
             f"({best.message}): log likelihood {-best.fun:.6g}, largest slope "
             f"{np.abs(inside).max():.2g}.",
             ConvergenceWarning,
-            stacklevel=3,
         )
     length, variance, noise = np.exp(best.x[:3])
     return length, np.exp(best.x[3]) if free_nu else first_nu, variance, noise, -best.fun

@@ -1,6 +1,5 @@
 """Bures-Wasserstein geometry of positive (semi)definite matrices, generalised and deformed."""
 
-import warnings
 from numbers import Real
 
 import numpy as np
@@ -21,6 +20,7 @@ from sklr.utils._spd_checks import (
     require_semidefinite,
 )
 from sklr.utils._threads import single_blas_thread
+from sklr.utils._warnings import warn_user
 
 # Relative commutator up to which two matrices count as commuting.
 _COMMUTING = 1e-10
@@ -372,19 +372,18 @@ def bw_mean(
             Y = coordinates.into(X[index], n_jobs)
             first = np.tensordot(weights, Y, axes=1) if start is None else start
             G, _, residual = plain_mean(Y, weights, first, tol, max_iter, n_jobs)
-            warn_unless_converged(residual, tol, max_iter, stacklevel=3)
+            warn_unless_converged(residual, tol, max_iter)
             means[index] = coordinates.out(G)
     return means
 
 
-def warn_unless_converged(residual, tol, max_iter, stacklevel):
+def warn_unless_converged(residual, tol, max_iter):
     """Say that the fixed point stopped early, with the numbers."""
     if residual > tol:
-        warnings.warn(
+        warn_user(
             f"The Bures-Wasserstein mean stopped after {max_iter} evaluations at a relative norm "
             f"of the mean logarithm of {residual:.3g}, above tol={tol:.3g}.",
             ConvergenceWarning,
-            stacklevel=stacklevel,
         )
 
 

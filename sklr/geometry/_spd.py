@@ -100,7 +100,7 @@ def mean_riemann(X, *, sample_weight=None, init=None, tol=1e-8, max_iter=50, n_j
     means = np.empty(X.shape[:-3] + X.shape[-2:])
     for index in np.ndindex(X.shape[:-3]):
         means[index] = newton_mean(
-            X[index], weights, start=start, tol=tol, max_iter=max_iter, n_jobs=n_jobs, stacklevel=3
+            X[index], weights, start=start, tol=tol, max_iter=max_iter, n_jobs=n_jobs
         )
     return means
 

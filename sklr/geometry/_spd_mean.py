@@ -6,7 +6,6 @@ how many of them are taken: a Newton step, whose linear system is solved by conj
 with matrix products only, makes four or five do where a damped gradient step takes nine or more.
 """
 
-import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -15,9 +14,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklr.geometry._spd_frame import congruence, eigenlogs, inverse_lower, rebuild
 from sklr.utils._spd_checks import NOT_SPD, check_weights, definite_tolerance, unit_diagonal
 from sklr.utils._threads import single_blas_thread
+from sklr.utils._warnings import warn_user
 
 
-def newton_mean(X, weights, *, start=None, tol=1e-8, max_iter=50, n_jobs=None, stacklevel=2):
+def newton_mean(X, weights, *, start=None, tol=1e-8, max_iter=50, n_jobs=None):
     """Return the mean of one checked stack, with weights that sum to one."""
     with single_blas_thread():
         if start is None:
@@ -30,12 +30,11 @@ def newton_mean(X, weights, *, start=None, tol=1e-8, max_iter=50, n_jobs=None, s
         root, grad = _newton(Y, weights, first, tol, max_iter, n_jobs)
         half = factor @ root
     if grad > tol:
-        warnings.warn(
+        warn_user(
             f"The Riemannian mean stopped after {max_iter} steps at a gradient norm of "
             f"{grad:.3g}, above tol={tol:.3g}. Ill-conditioned matrices can cause this; "
             "shrinkage ('oas', 'lwf') or a larger tol helps.",
             ConvergenceWarning,
-            stacklevel=stacklevel,
         )
     return half @ half.T
 
@@ -45,7 +44,7 @@ def class_means(X, members, weights=None, *, tol=1e-8, n_jobs=None):
     means = []
     for rows in members:
         own = np.ones(len(rows)) if weights is None else weights[rows]
-        means.append(newton_mean(X[rows], own / own.sum(), tol=tol, n_jobs=n_jobs, stacklevel=5))
+        means.append(newton_mean(X[rows], own / own.sum(), tol=tol, n_jobs=n_jobs))
     return np.stack(means)
 
 

@@ -1,6 +1,5 @@
 """Embeddings of attributed graphs by bootstrap algebraic multigrid."""
 
-import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
 
@@ -20,6 +19,7 @@ from sklr.utils._base import BaseEstimator, fit_context
 from sklr.utils._graph import check_adjacency, graph_as_matrix, index_dtype
 from sklr.utils._table_graph import table_graph
 from sklr.utils._validation import validate_data
+from sklr.utils._warnings import warn_user
 
 # Hierarchies where `max_hierarchies` is None. The paper's number where the smooth vectors are the
 # result; where they only help an eigen-solver, further ones cost more than they save.
@@ -117,11 +117,9 @@ class _BaseBootstrapAMG(BaseEstimator):
             remedy = "Attributes that components share would connect them."
             if self._made_graph:
                 remedy = "A larger n_neighbors may connect them."
-            warnings.warn(
+            warn_user(
                 f"The graph {what}has {n_found} connected components, which are clusters of their "
                 f"own in a spectral sense. {remedy}",
-                UserWarning,
-                stacklevel=3,
             )
         return adjacency, codes, index, rows, fitted
 

@@ -1,11 +1,12 @@
 """Checks that both doors of FastRP share: the estimator and the blocks."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
 from scipy import sparse
 from sklearn.utils._param_validation import Interval, Options, StrOptions
+
+from sklr.utils._warnings import warn_user
 
 # What an embedding may be asked for, whichever way it is computed.
 EMBEDDING_CONSTRAINTS: dict = {
@@ -77,10 +78,8 @@ def warn_of_dangling(degrees, indices):
         reached[indices] = True
         n_dangling = int((without & reached).sum())
         if n_dangling:
-            warnings.warn(
+            warn_user(
                 f"{n_dangling} nodes have edges that lead to them and none that leaves them; "
                 "their embedding is that of isolated nodes. Pass symmetrize=True to use edges "
                 "both ways.",
-                UserWarning,
-                stacklevel=4,
             )

@@ -1,7 +1,5 @@
 """How well embeddings of a grid of powers tell labels, or edges that were left out."""
 
-import warnings
-
 import numpy as np
 from scipy import sparse
 from scipy.stats import rankdata
@@ -9,6 +7,7 @@ from sklearn.utils.multiclass import type_of_target
 
 from sklr.manifold import _fastrp_core as core
 from sklr.utils._graph import check_adjacency
+from sklr.utils._warnings import warn_user
 
 # Penalties of the ridge regression, in units of a standardised column's sum of squares.
 _PENALTIES = (0.003, 0.03, 0.3, 3.0, 30.0)
@@ -212,11 +211,9 @@ def enough_labels(nodes, table):
     """Return whether known labels can choose; say why not."""
     if len(nodes) >= _FEWEST and table.shape[1] >= 2 and len(np.unique(table, axis=0)) >= 2:
         return True
-    warnings.warn(
+    warn_user(
         f"y has {len(nodes)} nodes of known labels and {table.shape[1]} different labels (-1 "
         f"stands for not known); at least {_FEWEST} nodes and 2 labels are needed to choose by "
         "them. Edges that are left out choose instead.",
-        UserWarning,
-        stacklevel=5,
     )
     return False

@@ -1,6 +1,5 @@
 """Diffusion spectral entropy of a point cloud, and its mutual information with a target."""
 
-import warnings
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ from sklr.metrics._kernel_spectrum import (
     unit_of,
 )
 from sklr.utils._validation import check_array
+from sklr.utils._warnings import warn_user
 
 SOLVERS = ("exact", "lanczos", "landmark")
 # Share of the powered trace outside the landmarks above which a warning is given.
@@ -135,13 +135,12 @@ def entropy_of_cloud(X, settings, random_state):
         )
         value, share = entropy_of_powers(found, rest, n - len(found), t, base)
         if share > _MUCH_OUTSIDE:
-            warnings.warn(
+            warn_user(
                 f"{len(found)} landmarks leave {100 * share:.0f} % of the trace of the operator's "
                 f"power t={t:g} outside, which is taken as spread evenly over {n - len(found)} "
                 f"eigenvalues. More than n_landmarks={settings.n_landmarks}, a larger bandwidth "
                 "or a larger t leaves less.",
                 ConvergenceWarning,
-                stacklevel=3,
             )
         return Entropy(value, found, 0.0, own_bandwidth)
 
@@ -457,11 +456,9 @@ def diffusion_spectral_mutual_information(
             "more; at least two are needed. With y_discrete=False its values are binned."
         )
     if lone.any():
-        warnings.warn(
+        warn_user(
             f"{np.count_nonzero(lone)} of {len(labels)} groups of y hold one sample only and are "
             "left out.",
-            UserWarning,
-            stacklevel=3,
         )
         keep = ~lone[group]
         X, group = X[keep], group[keep]

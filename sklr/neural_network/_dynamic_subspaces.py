@@ -14,12 +14,12 @@ from sklr._torch._modules import probe
 from sklr.metrics import recall_at_k
 from sklr.neural_network._base import training_constraints
 from sklr.neural_network._embedding_networks import embedding_network
-from sklr.neural_network._input import warn_caller
 from sklr.neural_network._learner_training import LearnerTraining
 from sklr.neural_network._learners import held_out
 from sklr.neural_network._targets import check_labels, codes_of, encode_labels, validation_pair
 from sklr.neural_network._transformer import TorchSupervisedTransformerMixin
 from sklr.utils._base import fit_context
+from sklr.utils._warnings import warn_user
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -363,14 +363,14 @@ class DynamicSubspaceEmbedding(TorchSupervisedTransformerMixin, LearnerTraining)
             )
         lone = self.classes_[: len(counts)][counts == 1]
         if len(lone):
-            warn_caller(
+            warn_user(
                 f"{len(lone)} of {len(self.classes_)} classes have a single sample "
                 f"({', '.join(map(str, lone[:5]))}{', ...' if len(lone) > 5 else ''}): it is kept "
                 "away from other classes, and brought near to nothing",
                 UserWarning,
             )
         if len(X) > 1 and (X == X[:1]).all():
-            warn_caller(
+            warn_user(
                 "all samples of X are equal, and so will be their embeddings, whatever the class",
                 UserWarning,
             )

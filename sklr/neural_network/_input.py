@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +10,7 @@ from sklr._torch._batches import refuse_datasets
 from sklr.neural_network._parameters import Training, check_parameter_names, fill_docstring
 from sklr.neural_network._storage import StoredNetwork
 from sklr.utils._validation import validate_data
+from sklr.utils._warnings import warn_user
 
 if TYPE_CHECKING:
     import torch
@@ -116,7 +115,7 @@ class NetworkInput(StoredNetwork):
                 continue
             if getattr(self, now) is not None:
                 raise ValueError(f"{former} is the former name of {now}: give {now} only")
-            warn_caller(
+            warn_user(
                 f"the parameter {former} of {type(self).__name__} is called {now} now; the former "
                 "name goes in the next version but one",
                 FutureWarning,
@@ -128,7 +127,7 @@ class NetworkInput(StoredNetwork):
             return
         fault = _fault_of_units(X)
         if fault is not None:
-            warn_caller(
+            warn_user(
                 f"{fault}: the network of {type(self).__name__} learns little from such features; "
                 "scale them first (StandardScaler)",
                 UserWarning,
@@ -180,14 +179,6 @@ _NEAR = 0.25
 # or where a share of features this large has ranges smaller than the largest by this factor.
 _SHARE, _UNEQUAL = 0.1, 30.0
 _TRAINING = tuple(Training.__dataclass_fields__)
-
-
-def warn_caller(message: str, category: type[Warning]) -> None:
-    """Give a warning that names the line from which sklr was called."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("sklr."):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level)
 
 
 def _fault_of_units(X: np.ndarray) -> str | None:

@@ -11,7 +11,6 @@ import numpy as np
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from sklr.neural_network._base import training_constraints
-from sklr.neural_network._input import warn_caller
 from sklr.neural_network._koopman_answers import KoopmanAnswers
 from sklr.neural_network._koopman_dictionaries import with_spectral_radius
 from sklr.neural_network._koopman_forecast import fit_scaling, steps_to_compare
@@ -23,6 +22,7 @@ from sklr.neural_network._koopman_trajectories import (
     transitions,
 )
 from sklr.utils._base import fit_context
+from sklr.utils._warnings import warn_user
 
 
 class InformationKoopman(KoopmanAnswers):
@@ -326,7 +326,7 @@ class InformationKoopman(KoopmanAnswers):
         """
         read = read_trajectories(self, X, reset=True, shortest=2)
         if np.all(read.states == read.states[0]):
-            warn_caller("all states of X are equal: forecasts repeat them", UserWarning)
+            warn_user("all states of X are equal: forecasts repeat them", UserWarning)
         self._draw_seed()
         is_module = _is_module(self.encoder)
         self.encoder_ = (

@@ -10,10 +10,10 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted
 
-from sklr.neural_network._input import warn_caller
 from sklr.neural_network._koopman_forecast import errors_by_step
 from sklr.neural_network._koopman_network import TrainedForm
 from sklr.neural_network._koopman_trajectories import forecast_starts, read_trajectories
+from sklr.utils._warnings import warn_user
 
 
 class KoopmanAnswers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedForm):
@@ -154,7 +154,7 @@ class KoopmanAnswers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedF
         lost = int(np.isnan(states).any(axis=1).sum())
         if lost:
             largest = float(np.abs(self.koopman_eigenvalues_).max())
-            warn_caller(
+            warn_user(
                 f"{lost} of {len(states)} forecasts left the floating point numbers within "
                 f"{n_steps} steps and are NaN from there (largest eigenvalue {largest:.3g}); "
                 "forecast fewer steps, or fit with spectral_radius=1, a larger ridge or another "

@@ -10,12 +10,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklr._torch._batches import batch_bounds
 from sklr._torch._modules import mlp, output_width, own_module, probe
-from sklr.neural_network._input import warn_caller
 from sklr.neural_network._koopman_closed import ClosedForms
 from sklr.neural_network._koopman_dictionaries import RIDGE, LeastSquares
 from sklr.neural_network._koopman_forecast import Dynamics, log_error
 from sklr.neural_network._koopman_trajectories import transitions, window_starts
 from sklr.neural_network._loop import TrainState
+from sklr.utils._warnings import warn_user
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -89,7 +89,7 @@ class TrainedForm(ClosedForms):
         length = self.window + 1
         if shortest < length:
             which = min(range(len(bounds)), key=lambda i: bounds[i][1] - bounds[i][0])
-            warn_caller(
+            warn_user(
                 f"window={self.window} is shortened to {shortest - 1}: the shortest trajectory "
                 f"(number {which} of those trained on) has {shortest} states; leave short ones "
                 "out, or lower window",
@@ -98,7 +98,7 @@ class TrainedForm(ClosedForms):
             length = shortest
         self._coherent = self.alpha > 0 and length > 2 * self.n_neighbors
         if self.alpha > 0 and not self._coherent:
-            warn_caller(
+            warn_user(
                 f"windows of {length} states have none with n_neighbors={self.n_neighbors} on "
                 "both sides: the coherence in time is left out, as with alpha=0",
                 UserWarning,

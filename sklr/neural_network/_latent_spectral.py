@@ -21,11 +21,11 @@ from sklr.neural_network._fields import (
     resampled,
     target_form,
 )
-from sklr.neural_network._input import warn_caller
 from sklr.neural_network._loop import TrainState
 from sklr.neural_network._regressor import TorchRegressorMixin, _r2
 from sklr.utils._base import fit_context
 from sklr.utils._validation import check_array, check_sample_weight, validate_data
+from sklr.utils._warnings import warn_user
 
 if TYPE_CHECKING:
     import torch
@@ -487,7 +487,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         self._check_training(fields)
         grid = self.grid_shape_
         if not form.is_field and form.shape and len(grid) == 1 and self.spatial_shape is None:
-            warn_caller(
+            warn_user(
                 f"y has {form.shape[0]} columns and X {grid[0]}: these are taken for "
                 f"{form.shape[0]} numbers of each field, not for a field on its grid (n_dims=1 "
                 "refuses them)",
@@ -504,7 +504,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         if self.n_rollout_steps > 1:
             self._check_feedback()
         if (fields == fields[0]).all():
-            warn_caller(
+            warn_user(
                 "all fields of X are equal: the predictions will be the mean of y", UserWarning
             )
         self._resolve(grid)
@@ -578,7 +578,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         constant = not units.scale.any() or largest == 0
         self._unit = 1.0 if constant else largest * float(np.sqrt(np.mean((rest / largest) ** 2)))
         if constant:
-            warn_caller("y is the same in all samples, and so are the predictions", UserWarning)
+            warn_user("y is the same in all samples, and so are the predictions", UserWarning)
         norms = np.linalg.norm((y / self._unit).reshape(len(y), -1), axis=1)
         self._least_norm = _LEAST_NORM * float(norms.mean()) or 1.0
         errors = np.linalg.norm((rest / self._unit).reshape(len(y), -1), axis=1)

@@ -19,7 +19,6 @@ from sklr._torch._errors import DivergedError
 from sklr._torch._modules import mlp, output_width, own_module
 from sklr._torch._rng import derive_seeds, seeded
 from sklr.neural_network._base import TorchEstimator, training_constraints
-from sklr.neural_network._input import warn_caller
 from sklr.neural_network._loop import TrainState, batches, shuffled
 from sklr.neural_network._mmcr_networks import (
     default_views,
@@ -30,6 +29,7 @@ from sklr.neural_network._mmcr_networks import (
 from sklr.neural_network._solvers import make_optimizer
 from sklr.neural_network._transformer import TorchTransformerMixin
 from sklr.utils._base import fit_context
+from sklr.utils._warnings import warn_user
 
 if TYPE_CHECKING:
     import torch
@@ -224,7 +224,7 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
         with self._ready_to_train():
             X, codes, n_things = self._check(X, groups, reset=True)
             if n_things < self.batch_size:
-                warn_caller(
+                warn_user(
                     f"batch_size={self.batch_size} is lowered to the {n_things} "
                     f"{'samples' if codes is None else 'groups'} that there are",
                     UserWarning,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sklr._torch._batches import refuse_datasets
-from sklr.neural_network._input import warn_caller
 from sklr.utils._validation import validate_data
+from sklr.utils._warnings import warn_user
 
 if TYPE_CHECKING:
     from sklr.neural_network._base import TorchEstimator
@@ -96,7 +96,7 @@ class SamplesInRange(_Base):
             found = "all within a hundredth of"
         else:
             return
-        warn_caller(
+        warn_user(
             f"X has values from {least:.4g} to {most:.4g}, {found} the range of the training "
             f"samples, {self.data_min_:.4g} to {self.data_max_:.4g}, to which they are clipped: "
             "are they on the same scale?",

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sklr._torch._modules import evaluated
-from sklr.neural_network._input import warn_caller
 from sklr.neural_network._loop import TrainState
 from sklr.neural_network._quantization_networks import (
     build_networks,
@@ -22,6 +21,7 @@ from sklr.neural_network._quantization_networks import (
     spread_means,
 )
 from sklr.neural_network._quantization_range import SamplesInRange
+from sklr.utils._warnings import warn_user
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -125,7 +125,7 @@ class QuantizationTraining(SamplesInRange):
             mean = part(self.module_, "mean")(part(self.module_, "trunk")(x))
             self.gradient_norm_ = float(gradient_norms(mean, x, "sum", None).mean().detach())
         if len(some) > 1 and (bits == bits[0]).all() and (some != some[0]).any():
-            warn_caller(
+            warn_user(
                 f"all {len(some)} samples looked at have one code, so that transform returns one "
                 f"and the same sample after n_iter_={self.n_iter_} epochs: raise max_iter, "
                 "recon_weight or n_bits",

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklr._torch._modules import mlp, own_module
 from sklr.neural_network._base import TorchEstimator
-from sklr.neural_network._input import warn_caller
+from sklr.utils._warnings import warn_user
 
 if TYPE_CHECKING:
     from torch import nn
@@ -72,7 +72,7 @@ class ServedSizes(_Base):
         size, spread = np.abs(X).max(axis=0), np.ptp(X, axis=0)
         far = (spread < 1e-5 * size) & ((spread > 0) | (spread.max() == 0))
         if X.dtype == np.float32 and far.any():
-            warn_caller(
+            warn_user(
                 f"{int(far.sum())} of {X.shape[1]} features are so far from 0 that float32 leaves "
                 "little of how they vary: subtract their means first (StandardScaler), or set "
                 'dtype="float64"',

@@ -17,7 +17,6 @@ from sklr._torch._batches import refuse_datasets
 from sklr._torch._modules import mlp
 from sklr._torch._rng import derive_seeds
 from sklr.neural_network._base import TorchEstimator, cosine_factor, training_constraints
-from sklr.neural_network._input import warn_caller
 from sklr.neural_network._loop import TrainState
 from sklr.neural_network._singular_likelihood import (
     Cells,
@@ -32,6 +31,7 @@ from sklr.neural_network._singular_likelihood import (
 from sklr.neural_network._singular_noise import FEWEST, noise_path, rate
 from sklr.utils._base import fit_context
 from sklr.utils._validation import validate_data
+from sklr.utils._warnings import warn_user
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -299,7 +299,7 @@ class PerturbedGenerativeModel(
                 f"likelihood='quadrature' is for n_components of 1 or 2, got {d}: use 'iwae'"
             )
         if n_samples < 10:
-            warn_caller(
+            warn_user(
                 f"n_samples={n_samples} is very little for a distribution: give 10 or more",
                 UserWarning,
             )
@@ -332,7 +332,7 @@ class PerturbedGenerativeModel(
             return
         self.scale_ = float(largest * np.sqrt(np.square(centred / largest).mean()))
         if varied.max() > _UNLIKE * varied.min():
-            warn_caller(
+            warn_user(
                 f"features have standard deviations from {varied.min():.3g} to {varied.max():.3g}: "
                 "the small ones count for nothing; bring them to like units, or set "
                 "standardize=True",

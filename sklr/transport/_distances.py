@@ -1,7 +1,5 @@
 """Distances that transport gives: between samples, and between many histograms at once."""
 
-import warnings
-
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
@@ -11,6 +9,7 @@ from sklr.transport._options import check_count, check_options, check_positive
 from sklr.utils._progress import progress
 from sklr.utils._threads import ChunkThreads, single_blas_thread
 from sklr.utils._validation import check_array
+from sklr.utils._warnings import warn_user
 
 # Pairs whose scalings are iterated as one matrix; fixed, so that results do not depend on threads.
 _BATCH = 64
@@ -31,7 +30,7 @@ def _terms(a, b, X, Y, reg, options, metric, relative, max_dense, run, solver, s
         problem = _problem.make_problem(left, right, cost, reg, relative and k == 0)
         reg = problem.reg
         state = _problem.solve(problem, options, solver=solver)
-        _problem.warn(problem, state, state.error, options.tol, stacklevel=4)
+        _problem.warn(problem, state, state.error, options.tol)
         found.append((problem, state))
     return found
 
@@ -447,9 +446,8 @@ class _Batches:
     def warn(self):
         """Warn of the pairs that did not converge."""
         if self.failed:
-            warnings.warn(
+            warn_user(
                 f"{len(self.failed)} pairs have a marginal error above tol={self.options.tol:.3g}, "
                 f"up to {max(self.failed):.3g}.",
                 ConvergenceWarning,
-                stacklevel=3,
             )

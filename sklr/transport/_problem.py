@@ -1,6 +1,5 @@
 """From what a user gives to what the solver takes: checks, scales, atoms without mass."""
 
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +16,7 @@ from sklr.transport._cost import Cost, DenseCost, PointCost, SparseCost
 from sklr.transport._result import TransportResult
 from sklr.transport._tiles import TileCost
 from sklr.utils._validation import check_array
+from sklr.utils._warnings import warn_user
 
 #: Entries above which costs between points are computed anew in each pass: 256 MiB.
 MAX_DENSE = 2**25
@@ -191,7 +191,7 @@ def solve(problem: Problem, options, init=None, *, solver="sinkhorn-newton", ver
     return state
 
 
-def warn(problem: Problem, state, error: float, tol: float, stacklevel: int) -> None:
+def warn(problem: Problem, state, error: float, tol: float) -> None:
     """Warn when a solver did not get where it should."""
     if not error < tol:
         low, high = problem.extent
@@ -216,11 +216,10 @@ def warn(problem: Problem, state, error: float, tol: float, stacklevel: int) -> 
                 " Raise max_iter or reg; a plan that is sharper than this is quicker had without "
                 "entropy (ot.emd)."
             )
-        warnings.warn(
+        warn_user(
             f"The marginal error is {error:.3g} after {state.n_sweeps} sweeps and "
             f"{state.n_newton} Newton steps, above tol={tol:.3g}.{hint}",
             ConvergenceWarning,
-            stacklevel=stacklevel,
         )
 
 
@@ -269,7 +268,7 @@ def make_result(problem: Problem, state, tol: float, sparse: bool) -> TransportR
         sums = plan.sum(axis=axis)
         sums[atoms] -= problem.mass * weights
         error += float(np.abs(sums).sum()) / problem.mass
-    warn(problem, state, error, tol, stacklevel=5)
+    warn(problem, state, error, tol)
     return TransportResult(
         plan=plan,
         potentials=potentials(problem, state),

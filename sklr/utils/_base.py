@@ -6,7 +6,6 @@ And its decorator of ``fit``, which begins without the former fit and undoes one
 import contextlib
 import functools
 import importlib.metadata
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from sklearn.utils.validation import _is_fitted
 
 import sklr
 from sklr.utils._threads import openmp_after_fork
+from sklr.utils._warnings import warn_user
 
 
 class PickledByAnotherVersionWarning(InconsistentVersionWarning):
@@ -69,8 +69,8 @@ class BaseEstimator(sklearn.base.BaseEstimator):
         state = dict(state)
         written_by = state.pop("_sklr_version", "of an unknown version")
         if written_by != sklr.__version__:
-            warnings.warn(
-                PickledByAnotherVersionWarning(type(self).__name__, written_by), stacklevel=2
+            warn_user(
+                PickledByAnotherVersionWarning(type(self).__name__, written_by),
             )
         super().__setstate__(state)
 

@@ -3,9 +3,10 @@
 import functools
 import logging
 import threading
-import warnings
 from collections.abc import Callable
 from typing import Any
+
+from sklr.utils._warnings import warn_user
 
 _logger = logging.getLogger("sklr")
 # A first call that takes longer than this says so, once in a process.
@@ -74,11 +75,10 @@ def inner(**options: Any) -> Any:
 
 @functools.cache
 def _warn_of_no_cache() -> None:
-    warnings.warn(
+    warn_user(
         "Numba finds no folder that it may write to, so that each process compiles sklr's kernels "
         "again. Name a folder in the environment variable NUMBA_CACHE_DIR before Python starts.",
         RuntimeWarning,
-        stacklevel=3,
     )
 
 

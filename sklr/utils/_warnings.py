@@ -8,12 +8,12 @@ from types import FrameType
 _BETWEEN = {"sklr", "sklearn", "joblib", "torch", "functools", "contextlib", "threading"}
 
 
-def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
+def warn_user(message: str | Warning, category: type[Warning] = UserWarning) -> None:
     """Warn on behalf of the line that called into sklr.
 
     Parameters
     ----------
-    message : str
+    message : str or Warning
         What to say.
     category : type, default=UserWarning
         Kind of the warning.

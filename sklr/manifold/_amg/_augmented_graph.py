@@ -1,12 +1,11 @@
 """Graphs whose vertices carry attributes, as one larger graph; its Laplacian made definite."""
 
-import warnings
-
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from sklr.utils._graph import check_adjacency, index_dtype
+from sklr.utils._warnings import warn_user
 
 
 def augment_graph(adjacency, attributes, weight=1.0):
@@ -207,12 +206,10 @@ def encode_attributes(attributes, n_nodes, *, missing="error", max_categories=No
             with_none[:-1] = values
             values = with_none
         if max_categories is not None and len(values) > max_categories and _is_real(column):
-            warnings.warn(
+            warn_user(
                 f"{what} is a number with {len(values)} distinct values (max_categories="
                 f"{max_categories}): nearly every vertex gets a value of its own, which says "
                 "nothing. Bin it, for example with sklearn.preprocessing.KBinsDiscretizer.",
-                UserWarning,
-                stacklevel=4,
             )
         categories.append(values)
     return codes, categories

@@ -1,10 +1,10 @@
 """Smallest eigenpairs of a sparse pencil by preconditioned block iterations (LOBPCG)."""
 
-import warnings
-
 import numpy as np
 from scipy import linalg, sparse
 from sklearn.exceptions import ConvergenceWarning
+
+from sklr.utils._warnings import warn_user
 
 # Directions whose share of the basis is below this are rounding errors.
 _DEPENDENT = 1e-10
@@ -95,12 +95,11 @@ def smallest_eigenpairs(
         C, values = _ritz_coefficients(S, AS, width)
         X, AX = S @ C, AS @ C
         P = S[:, width:] @ C[width:]  # the search direction is the new part
-    warnings.warn(
+    warn_user(
         f"The eigen-solver stopped after {max_iter} iterations at a residual of {residual:.2g}, "
         f"above eigen_tol={tol:g}. Raise eigen_tol, or give it better smooth vectors "
         "(max_hierarchies).",
         ConvergenceWarning,
-        stacklevel=2,
     )
     return values[:n_pairs], X[:, :n_pairs], max_iter
 

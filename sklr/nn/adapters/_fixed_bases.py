@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from sklr.nn.adapters._base import (
     finite,
     generator_of,
 )
+from sklr.utils._warnings import warn_user
 
 
 class _Diagonal(_Adapter):
@@ -277,9 +277,8 @@ class LoLDU(_Diagonal):
         else:
             self.register_buffer("sigma", scale.clone())
         if init != "lu":
-            warnings.warn(
+            warn_user(
                 f"init={init!r} changes the network before any training; 'lu' does not",
-                stacklevel=2,
             )
 
     def _first(self, d: torch.Tensor, random_state: Any) -> torch.Tensor:
