@@ -525,7 +525,9 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         elif isinstance(patch, Integral):
             patch = int(patch)
         sides: list[Any] = [patch] * len(grid) if isinstance(patch, int) else [*patch]
-        whole = all(isinstance(n, Integral) and not isinstance(n, bool) and n > 0 for n in sides)
+        whole = all(
+            isinstance(n, Integral) and not isinstance(n, bool) and int(n) > 0 for n in sides
+        )
         if len(sides) != len(grid) or not whole:
             raise ValueError(
                 f"patch_size must be a number of cells, or one for each of {len(grid)} axes, all "
