@@ -19,6 +19,7 @@ from sklr.neural_network._koopman_dictionaries import (
 from sklr.neural_network._koopman_forecast import Dynamics, errors_by_step, log_error
 from sklr.neural_network._koopman_spectrum import KoopmanSpectrum
 from sklr.neural_network._koopman_trajectories import transitions
+from sklr.utils._warnings import warn_user
 
 # What "auto" tries.
 _RIDGES = (0.0, 1e-10, 1e-8, 1e-6, 1e-3)
@@ -73,7 +74,7 @@ class ClosedForms(KoopmanSpectrum, TorchEstimator):
             relifts[0],
         )
         if len(tests[0]) and len(dictionaries) * len(ridges) * len(relifts) > 1:
-            choices: list[tuple[float, Dictionary, float, bool]] = []
+            choices: list[tuple[np.ndarray, Dictionary, float, bool]] = []
             for dictionary in dictionaries:
                 dictionary.fit(S[pairs], _rng(rng_seed))
                 n_functions = dictionary.lift(S[:1]).shape[1]
@@ -88,11 +89,13 @@ class ClosedForms(KoopmanSpectrum, TorchEstimator):
                     # Through the states or not is the same where the functions are the state.
                     for relift in relifts[: 1 if dictionary.name == "linear" else None]:
                         errors = self._errors(dynamics, S, tests, relift)
-                        choices.append((log_error(errors), dictionary, ridge, relift))
+                        choices.append((errors, dictionary, ridge, relift))
                         about = {"ridge": ridge, "relift": relift, **dictionary.describes}
                         self._note(dictionary.name, errors, **about)
-            least = min(choice[0] for choice in choices)
-            best = next(c[1:] for c in choices if c[0] <= least + _SLACK)
+            least = min(log_error(choice[0]) for choice in choices)
+            errors, *found = next(c for c in choices if log_error(c[0]) <= least + _SLACK)
+            best = found[0], found[1], found[2]
+            self._warn_of_no_gain(errors, S, tests)
         dictionary, self.ridge_, self.relift_ = best
         self.encoder_ = dictionary.name
         dictionary.fit(S, _rng(rng_seed))
@@ -105,6 +108,24 @@ class ClosedForms(KoopmanSpectrum, TorchEstimator):
     def _errors(self, dynamics: Dynamics, S: np.ndarray, tests: Any, relift: bool) -> np.ndarray:
         rows, ahead = tests
         return errors_by_step(dynamics, S, rows, ahead, relift, self.steps_, self._variance)
+
+    def _warn_of_no_gain(self, errors: np.ndarray, S: np.ndarray, tests: Any) -> None:
+        """Say so where the last state, or the mean, forecasts as well as the best candidate."""
+        rows, ahead = tests
+        simple = []
+        for step in self.steps_:
+            there = rows[ahead >= step]
+            still = np.square(S[there] - S[there + step]).sum(axis=1).mean() / self._variance
+            simple.append(min(float(np.sqrt(still)), 1.0))
+        if log_error(errors) < log_error(np.array(simple)):
+            return
+        warn_user(
+            f"No candidate forecasts the states set aside better than their mean or the last state "
+            f"does: errors of {np.round(errors, 3).tolist()} standard deviations after "
+            f"{self.steps_} steps, {np.round(simple, 3).tolist()} without a model. What is "
+            "observed may be a part of the state only (positions without velocities): give delayed "
+            "copies beside it, or more trajectories."
+        )
 
     def _note(self, encoder: str, errors: np.ndarray, **about: Any) -> None:
         self.candidates_.append({"encoder": encoder, **about, "errors": errors})

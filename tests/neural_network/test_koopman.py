@@ -402,3 +402,15 @@ def test_two_states_are_enough_for_the_least_there_is():
 @parametrize_with_checks([InformationKoopman(n_centers=20, random_state=0)])
 def test_closed_forms_pass_scikit_learns_checks(estimator, check):
     check(estimator)
+
+
+def test_says_when_no_candidate_beats_the_last_state():
+    """Positions without velocities; with a delayed copy the same system is linear."""
+    t = np.arange(120.0)
+    turns = [np.cos(0.3 * t + phase)[:, None] for phase in range(6)]
+    with pytest.warns(UserWarning, match="part of the state"):
+        InformationKoopman(encoder="linear", ridge="auto", random_state=0).fit(turns)
+    both = [np.hstack([x[1:], x[:-1]]) for x in turns]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        InformationKoopman(encoder="linear", ridge="auto", random_state=0).fit(both)
