@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -131,9 +130,3 @@ def held_out(codes: np.ndarray, fraction: float, rng: np.random.RandomState) -> 
     if len(np.unique(codes[held])) < 2:
         held[:] = False
     return held
-
-
-def labels_without_gaps(codes: np.ndarray) -> Any:
-    """Return codes from 0 on, and how many there are."""
-    found, renamed = np.unique(codes, return_inverse=True)
-    return renamed, len(found)
