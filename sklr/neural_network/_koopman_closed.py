@@ -93,9 +93,9 @@ class ClosedForms(KoopmanSpectrum, TorchEstimator):
                         about = {"ridge": ridge, "relift": relift, **dictionary.describes}
                         self._note(dictionary.name, errors, **about)
             least = min(log_error(choice[0]) for choice in choices)
-            errors, *found = next(c for c in choices if log_error(c[0]) <= least + _SLACK)
-            best = found[0], found[1], found[2]
-            self._warn_of_no_gain(errors, S, tests)
+            chosen = next(c for c in choices if log_error(c[0]) <= least + _SLACK)
+            best = chosen[1:]
+            self._warn_of_no_gain(chosen[0], S, tests)
         dictionary, self.ridge_, self.relift_ = best
         self.encoder_ = dictionary.name
         dictionary.fit(S, _rng(rng_seed))
