@@ -205,6 +205,10 @@ def test_declared_exceptions_are_of_existing_classes_and_have_reasons():
 # Take flat samples and 3-D ones, with both tags. The checks run on flat samples; the named test
 # shows that 3-D ones are the same.
 TAKE_BOTH = {
+    "LatentSpectralRegressor": (
+        "tests/neural_network/test_latent_spectral.py",
+        "test_flat_rows_are_the_fields",
+    ),
     "MatrixSensingRegressor": (
         "tests/decomposition/test_sensing.py",
         "test_three_d_flat_and_sparse_samples_agree",

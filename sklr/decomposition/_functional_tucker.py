@@ -298,7 +298,7 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
     def _warn_if_vanished(self, X, y, weights):
         """Warn where no function is left of y, and the mean is what is predicted."""
         some = slice(None, None, max(1, len(X) // _LOOKED_AT))
-        fitted = self.predict(X[some])
+        fitted = self._predict(X[some])
         left = float(np.std(fitted)) / self.y_std_
         if left < _VANISHED and np.ptp(y) > 1e-12 * np.abs(y).max():
             warn_user(
@@ -328,7 +328,9 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
         std : ndarray of shape (n_samples,)
             Standard deviations, noise included; only with ``return_std=True``.
         """
-        X = self._checked(X)
+        return self._predict(self._checked(X), return_std)
+
+    def _predict(self, X, return_std=False):
         rows, tables = self._tables(X)
         mean, square = np.empty(len(X)), np.empty(len(X))
         last = len(rows) - 1

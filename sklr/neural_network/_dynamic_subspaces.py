@@ -334,6 +334,8 @@ class DynamicSubspaceEmbedding(TorchSupervisedTransformerMixin, LearnerTraining)
         return True
 
     def _validate(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
+        if reset:
+            self._check_learners()
         out = super()._validate(X, y, reset=reset)
         found = out[0] if isinstance(out, tuple) else out
         if self.module is None and found.ndim not in (2, 4):
@@ -344,7 +346,7 @@ class DynamicSubspaceEmbedding(TorchSupervisedTransformerMixin, LearnerTraining)
             )
         return out
 
-    def _prepare(self, X: np.ndarray, y: np.ndarray | None) -> None:
+    def _check_learners(self) -> None:
         if self.batch_size < 2 * self.samples_per_class:
             raise ValueError(
                 f"a batch of batch_size={self.batch_size} holds samples_per_class="
@@ -356,6 +358,8 @@ class DynamicSubspaceEmbedding(TorchSupervisedTransformerMixin, LearnerTraining)
                 f"n_learners={self.n_learners} must be at most max_learners={self.max_learners} "
                 f"and n_components={self.n_components}"
             )
+
+    def _prepare(self, X: np.ndarray, y: np.ndarray | None) -> None:
         counts = np.bincount(y)  # type: ignore[arg-type]
         if counts.max() < 2:
             raise ValueError(

@@ -215,7 +215,7 @@ class MorphableClassifier(ServedSizes, TorchClassifierMixin, TorchEstimator):
         self.verbose = verbose
         self.callbacks = callbacks
 
-    _network_parameters = ("method", "smooth", "min_width")
+    _network_parameters = ("method", "smooth", "min_width", "widths")
     _served_parameters = ("width",)
     _size_name = "width"
 

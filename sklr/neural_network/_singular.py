@@ -200,6 +200,7 @@ class PerturbedGenerativeModel(
     # Squares of distances are compared with those of the noise, down to the millionth part.
     _training_dtype = "float64"
     _units_matter = False
+    _network_parameters = ("n_components", "sigma_min")
 
     def __init__(
         self,

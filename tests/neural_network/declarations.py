@@ -26,12 +26,10 @@ DECLARED = {
         },
     ),
     "DynamicSubspaceEmbedding": dict(
-        names_of_classes=same(0),
         why_not={
             **of_distances(NETWORK),
             "units": NETWORK,
             "rows": BATCHES,
-            "order_of_classes": "batches are drawn class by class",
         },
     ),
     "EEGSPDNetClassifier": dict(

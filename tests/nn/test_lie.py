@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="needs the extra torch")
 
 from sklr.geometry import polar_exp, sample_group  # noqa: E402
 from sklr.nn import GlobalGroupPool, GroupConv2d, GroupPool2d, LiftingConv2d  # noqa: E402
-from sklr.nn._lie._kernels import element_basis, place_basis, places, window  # noqa: E402
+from sklr.nn._lie._filters import element_basis, place_basis, places, window  # noqa: E402
 from sklr.nn._lie._network import _LieNetwork  # noqa: E402
 
 QUARTER = np.array([[0.0, -1.0], [1.0, 0.0]])

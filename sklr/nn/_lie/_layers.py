@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from sklr.nn._lie._kernels import (
+from sklr.nn._lie._filters import (
     MASKS,
     check_elements,
     element_basis,
