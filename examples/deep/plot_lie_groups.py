@@ -70,7 +70,7 @@ fig, ax = plt.subplots(figsize=(6, 3.5), layout="constrained")
 for name, curve in curves.items():
     ax.plot(degrees, curve, marker=".", label=name)
 ax.set(xlabel="angle (degrees)", ylabel="accuracy", xticks=degrees[::2], ylim=(0, 1))
-ax.legend(loc="lower center")
+ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, frameon=False)
 
 # %%
 # One digit under many maps
