@@ -15,9 +15,11 @@ and the time of a
 step at 100,000 parameters, 100 of them moved.
 """
 
+import itertools
 import statistics
 import time
 import warnings
+from functools import partial
 
 from _common import one_blas_thread, run_parts
 
@@ -30,6 +32,7 @@ from sklearn.model_selection import train_test_split  # noqa: E402
 from torch import nn  # noqa: E402
 
 from sklr._torch._inverse_fisher import InverseFisher  # noqa: E402
+from sklr._torch._modules import mlp  # noqa: E402
 from sklr.landscape import (  # noqa: E402
     EmpiricalFisher,
     HessianOperator,
@@ -325,16 +328,20 @@ def bench_pruning():
 
 
 def bench_dimension():
-    """The intrinsic dimension of digits for three networks, and the time of a step."""
+    """The intrinsic dimension of digits for three networks; pixels as they are, or standardised."""
     warnings.simplefilter("ignore")
     X, y = load_digits(return_X_y=True)
     rows = []
-    for hidden in ((32,), (100,), (100, 100)):
+    for hidden, pixels in itertools.product(
+        ((32,), (100,), (100, 100)), ("as they are", "standardised")
+    ):
         start = time.process_time()
         network = SubspaceClassifier(hidden_layer_sizes=hidden)
+        if pixels == "as they are":
+            network.set_params(module=partial(mlp, hidden_layer_sizes=hidden, n_out=10))
         found = IntrinsicDimension(network, random_state=0).fit(X / 16, y)
         rows.append({
-            "hidden": list(hidden), "D": found.n_parameters_,
+            "hidden": list(hidden), "pixels": pixels, "D": found.n_parameters_,
             "dimension": round(found.dimension_, 1), "std": round(found.dimension_std_, 1),
             "baseline": round(found.baseline_score_, 3),
             "curve": {int(d): round(float(m), 3) for d, m in

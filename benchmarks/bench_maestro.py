@@ -161,7 +161,8 @@ def curves(seeds):
             X, Xt = (scaler.transform(part).astype(np.float32) for part in parts[:2])
             y, yt = parts[2:]
             options = {"hidden_layer_sizes": widths, "random_state": seed, "max_iter": 50}
-            dense = PerceptronClassifier(**options).fit(X, y).module_.float()
+            # The features are standardised already.
+            dense = PerceptronClassifier(**options).fit(X, y).module_.network.float()
             x, xt, t, tt = (torch.tensor(a) for a in (X, Xt, y, yt))
             add("dense", 1.0, accuracy(dense, xt, tt))
             ordered, sizes = sizes_of_svd(dense, x)

@@ -99,7 +99,7 @@ def curves(seeds):
     for seed in range(seeds):
         X, Xt, y, yt = split(seed)
         dense, fit = cpu(lambda: PerceptronClassifier(**options, random_state=seed).fit(X, y))  # noqa: B023
-        network = fit.module_.float()
+        network = fit.module_.network.float()  # the features are standardised already
         seconds.setdefault("dense", []).append(dense)
         add("L1 pruning", lambda w: accuracy(pruned(network, w), Xt, yt))  # noqa: B023
         smooth = WeightField(smooth_permutation(network))
@@ -244,7 +244,8 @@ def coordinates():
     """Accuracy at 1, .75, .5, .25 of networks of coordinates."""
     X, Xt, y, yt = split(0)
     options = {"hidden_layer_sizes": HIDDEN, "max_iter": 50, "random_state": 0}
-    network = smooth_permutation(PerceptronClassifier(**options).fit(X, y).module_.float())
+    fit = PerceptronClassifier(**options).fit(X, y)
+    network = smooth_permutation(fit.module_.network.float())  # X is standardised already
     dense = [value.detach() for value in network.parameters()]
     result = {"dense": accuracy(network, Xt, yt)}
     x, labels = torch.tensor(X), torch.tensor(y)

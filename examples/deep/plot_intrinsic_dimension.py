@@ -11,6 +11,7 @@ reach hardly depends on how many parameters they have.
 # ---------------------------------------
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits
+from torch import nn
 
 from sklr.landscape import DimensionCurveDisplay, IntrinsicDimension
 from sklr.neural_network import SubspaceClassifier
@@ -18,9 +19,16 @@ from sklr.neural_network import SubspaceClassifier
 X, y = load_digits(return_X_y=True)
 X, y = X[:900] / 16, y[:900]
 
+# Networks of one's own see the pixels as they are; the default one would standardise them first.
+networks = {
+    "one hidden layer": lambda n: nn.Sequential(nn.Linear(n, 32), nn.ReLU(), nn.Linear(32, 10)),
+    "two hidden layers": lambda n: nn.Sequential(
+        *(nn.Linear(n, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10))
+    ),
+}
 _, ax = plt.subplots(figsize=(6.5, 4))
-for hidden in ((32,), (100, 100)):
-    network = SubspaceClassifier(hidden_layer_sizes=hidden, max_iter=40)
+for module in networks.values():
+    network = SubspaceClassifier(module=module, max_iter=40)
     search = IntrinsicDimension(network, dims=[10, 20, 40, 80, 160, 320], random_state=0)
     search.fit(X, y)
     print(

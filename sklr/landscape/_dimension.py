@@ -115,11 +115,9 @@ class IntrinsicDimension(MetaEstimatorMixin, BaseEstimator):
     Examples
     --------
     >>> from sklearn.datasets import load_iris
-    >>> from sklearn.preprocessing import StandardScaler
     >>> from sklr.landscape import IntrinsicDimension
     >>> from sklr.neural_network import SubspaceClassifier
     >>> X, y = load_iris(return_X_y=True)
-    >>> X = StandardScaler().fit_transform(X)
     >>> network = SubspaceClassifier(batch_size=16, max_iter=20)
     >>> found = IntrinsicDimension(network, dims=[2, 20], random_state=0).fit(X, y)
     >>> found.reached_, found.results_["dims"]

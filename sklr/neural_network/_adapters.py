@@ -18,6 +18,7 @@ from sklr.neural_network._base import TorchEstimator, cosine_factor, training_co
 from sklr.neural_network._classifier import TorchClassifierMixin
 from sklr.neural_network._loop import Stage, TrainState
 from sklr.neural_network._solvers import make_optimizer
+from sklr.neural_network._standardized import StandardizedInput
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,7 +36,7 @@ RATES = {
 }
 
 
-class AdapterClassifier(TorchClassifierMixin, TorchEstimator):
+class AdapterClassifier(StandardizedInput, TorchClassifierMixin, TorchEstimator):
     """Classifier by a trained network whose weights stay as they are, beside an adapter.
 
     For few labelled samples and a network that was trained on others: an adapter changes its
@@ -45,9 +46,9 @@ class AdapterClassifier(TorchClassifierMixin, TorchEstimator):
     Parameters
     ----------
     module : torch.nn.Module or callable, default=None
-        The trained network. None builds a perceptron with `hidden_layer_sizes` that is trained on
-        the same data in the first half of the epochs: there is nothing to adapt then, and it is
-        no better than a perceptron.
+        The trained network. None builds a perceptron with `hidden_layer_sizes`, of which the
+        features are standardised first, that is trained on the same data in the first half of the
+        epochs: there is nothing to adapt then, and it is no better than a perceptron.
         {how_module_is_given}
     adapter : {"lora", "block_lora", "svfit", "loldu", "flora", "head", "full"}, default="lora"
         Kind of :func:`~sklr.nn.adapters.add_adapter`; "head" trains the head alone (a linear
@@ -96,7 +97,8 @@ class AdapterClassifier(TorchClassifierMixin, TorchEstimator):
     ----------
     {classes_}
     module_ : torch.nn.Module
-        The adapted network; with a new head, ``module_.features`` and ``module_.head``.
+        The adapted network; with a new head, ``module_.features`` and ``module_.head``; the
+        default one is ``module_.network``, and ``module_.scale`` before it.
     n_trainable_ : int
         Numbers that were trained, the head among them.
     n_total_ : int
@@ -124,9 +126,13 @@ class AdapterClassifier(TorchClassifierMixin, TorchEstimator):
     Examples
     --------
     >>> from sklearn.datasets import load_digits
+    >>> from torch import nn
     >>> from sklr.neural_network import AdapterClassifier
     >>> X, y = load_digits(return_X_y=True)
-    >>> trained = AdapterClassifier(max_iter=6, random_state=0).fit(X[:900] / 16, y[:900]).module_
+    >>> def perceptron(n_features):
+    ...     return nn.Sequential(nn.Linear(n_features, 128), nn.ReLU(), nn.Linear(128, 10))
+    >>> trained = AdapterClassifier(perceptron, adapter="full", max_iter=9, random_state=0)
+    >>> trained = trained.fit(X[:900] / 16, y[:900]).module_
     >>> tilted = X[900:].reshape(-1, 8, 8).transpose(0, 2, 1).reshape(-1, 64) / 16
     >>> adapted = AdapterClassifier(trained, rank=4, learning_rate=0.02, random_state=0)
     >>> adapted = adapted.fit(tilted[:200], y[900:1100])
@@ -236,7 +242,8 @@ class AdapterClassifier(TorchClassifierMixin, TorchEstimator):
         self._check_adapter_params()
         if self.module is None:
             self._new_head = False
-            return mlp(n_in, self.hidden_layer_sizes, n_out)
+            network = mlp(n_in, self.hidden_layer_sizes, n_out)
+            return nn.Sequential(self._standardized(n_in, network))
         features = own_module(self.module, n_in)
         width = output_width(features, n_in)
         if self.head == "keep" and width != n_out:

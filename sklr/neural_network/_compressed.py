@@ -66,7 +66,8 @@ class CompressedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         The classifier: one of :mod:`sklr.neural_network`, or what
         :func:`~sklr.nn.compression.from_sklearn` takes (``MLPClassifier``, linear models, pipelines
         of scalers and one of these). A fitted one inside a ``FrozenEstimator`` is not trained
-        again. None is a perceptron with one hidden layer of 128 units.
+        again. None is a perceptron with one hidden layer of 128 units, trained for 200 epochs, of
+        which the features are standardised first.
     compressor : estimator, default=None
         What makes the network smaller, of :mod:`sklr.nn.compression`; its parameters are
         ``compressor__rank`` and so on in a search. None is
@@ -141,7 +142,10 @@ class CompressedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.fine_tune = fine_tune
 
     def _estimator(self) -> Any:
-        return PerceptronClassifier(random_state=0) if self.estimator is None else self.estimator
+        if self.estimator is not None:
+            return self.estimator
+        # As many epochs as scikit-learn's perceptron has: few samples make few steps.
+        return PerceptronClassifier(max_iter=200, random_state=0)
 
     def _compressor(self) -> Any:
         from sklr._torch._module_first import ModuleEstimator

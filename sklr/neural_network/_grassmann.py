@@ -18,6 +18,7 @@ from sklr.neural_network._base import TorchEstimator, cosine_factor, training_co
 from sklr.neural_network._classifier import TorchClassifierMixin
 from sklr.neural_network._loop import TrainState
 from sklr.neural_network._solvers import make_optimizer
+from sklr.neural_network._standardized import StandardizedInput
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 
 
 class GrassmannClassifier(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchClassifierMixin, TorchEstimator
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    StandardizedInput,
+    TorchClassifierMixin,
+    TorchEstimator,
 ):
     r"""Classifier whose classes are subspaces of a network's feature space.
 
@@ -40,11 +45,12 @@ class GrassmannClassifier(
         Dimension k of each class's subspace; below the number of features of the network.
     module : torch.nn.Module or callable, default=None
         The network that makes the features, of shape (n_samples, D). None builds a perceptron
-        with `hidden_layer_sizes`.
+        with `hidden_layer_sizes`, which standardises what comes in.
         {how_module_is_given}
     hidden_layer_sizes : array-like of int, default=(128,)
         Widths of the layers of the perceptron. Empty is a classifier by subspaces of the data's
-        own space, which cannot tell a sample from its negative.
+        own space, which cannot tell a sample from its negative; there nothing is standardised,
+        since other units or another origin would be other subspaces.
     scale : float or "auto", default="auto"
         Largest logit. "auto" is ``max(8, 2.5 * log(n_classes - 1) + 4)``.
     learning_rate : float, default=0.1
@@ -194,12 +200,19 @@ class GrassmannClassifier(
         features: nn.Module
         if self.module is None:
             features = mlp(n_in, self.hidden_layer_sizes)
-            width = self.hidden_layer_sizes[-1] if len(self.hidden_layer_sizes) else n_in
+            width = n_in
+            if self._standardizes():
+                features = nn.Sequential(self._standardized(n_in, features))
+                width = self.hidden_layer_sizes[-1]
         else:
             features = own_module(self.module, n_in)
             width = output_width(features, n_in)
         head = GrassmannLinear(width, n_out, self.n_components, self.scale)
         return nn.Sequential(OrderedDict(features=features, head=head))
+
+    def _standardizes(self) -> bool:
+        # Without hidden layers the subspaces are of the data's own space.
+        return self.module is None and len(self.hidden_layer_sizes) > 0
 
     def _loss(self, module: nn.Module, xb: Tensor, yb: Tensor, step: TrainState) -> Tensor:
         if step.batch_weights is not None:

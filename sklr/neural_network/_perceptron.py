@@ -9,12 +9,13 @@ from sklr._torch._modules import mlp, own_module
 from sklr.neural_network._base import TorchEstimator, cosine_factor, training_constraints
 from sklr.neural_network._classifier import TorchClassifierMixin
 from sklr.neural_network._loop import TrainState
+from sklr.neural_network._standardized import StandardizedInput
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class PerceptronClassifier(TorchClassifierMixin, TorchEstimator):
+class PerceptronClassifier(StandardizedInput, TorchClassifierMixin, TorchEstimator):
     """Classifier by a network with a linear last layer, or by any network that makes logits.
 
     It is not public: what scikit-learn's ``MLPClassifier`` is to users, this is to meta-estimators
@@ -23,7 +24,8 @@ class PerceptronClassifier(TorchClassifierMixin, TorchEstimator):
     Parameters
     ----------
     module : torch.nn.Module or callable, default=None
-        The network that makes the logits. None builds a perceptron with `hidden_layer_sizes`.
+        The network that makes the logits. None builds a perceptron with `hidden_layer_sizes`, of
+        which the features are standardised first.
         {how_module_is_given}
     hidden_layer_sizes : array-like of int, default=(128,)
         Widths of the layers of the perceptron.
@@ -52,7 +54,8 @@ class PerceptronClassifier(TorchClassifierMixin, TorchEstimator):
     ----------
     {classes_}
     module_ : torch.nn.Module
-        The trained network.
+        The trained network; the default one is ``module_.network``, and ``module_.scale`` before
+        it.
     {n_iter_}
     {loss_curve_}
     {validation_scores_}
@@ -130,9 +133,12 @@ class PerceptronClassifier(TorchClassifierMixin, TorchEstimator):
         self.callbacks = callbacks
 
     def _build(self, n_in: Any, n_out: Any) -> nn.Module:
-        if self.module is None:
-            return mlp(n_in, self.hidden_layer_sizes, n_out)
-        return own_module(self.module, n_in)
+        from torch import nn
+
+        if self.module is not None:
+            return own_module(self.module, n_in)
+        network = mlp(n_in, self.hidden_layer_sizes, n_out)
+        return nn.Sequential(self._standardized(n_in, network))
 
     def _learning_rate_factor(self, step: TrainState) -> float | None:
         return cosine_factor(step)

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklr._torch._modules import mlp, own_module
 from sklr.neural_network._base import TorchEstimator
-from sklr.utils._warnings import warn_user
+from sklr.neural_network._standardized import StandardizedInput
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +26,7 @@ else:
     _Base = object
 
 
-class ServedSizes(_Base):
+class ServedSizes(StandardizedInput, _Base):
     """A parameter that says the size that answers, and may be changed after ``fit``.
 
     ``module_.network`` is the trained network; with the default one ``module_.scale`` stands before
@@ -43,8 +43,6 @@ class ServedSizes(_Base):
     _size_name: str
     # Share of the epochs that "auto" gives to the warm-up.
     _warm_share = 0.3
-    # The default network standardises.
-    _units_matter = False
 
     def _check_size(self, size: Any) -> None:
         """Refuse a size that is none."""
@@ -58,30 +56,9 @@ class ServedSizes(_Base):
 
     def _parts(self, n_in: Any, n_out: Any) -> OrderedDict[str, Any]:
         """Return the given network; or the perceptron and what standardises before it."""
-        from sklr.nn._standardize import Standardize
-
         if self.module is not None:
             return OrderedDict(network=own_module(self.module, n_in))
-        return OrderedDict(
-            scale=Standardize(n_in), network=mlp(n_in, self.hidden_layer_sizes, n_out)
-        )
-
-    def _warn_of_units(self, X: np.ndarray) -> None:
-        if self.module is not None or X.ndim != 2:
-            return
-        size, spread = np.abs(X).max(axis=0), np.ptp(X, axis=0)
-        far = (spread < 1e-5 * size) & ((spread > 0) | (spread.max() == 0))
-        if X.dtype == np.float32 and far.any():
-            warn_user(
-                f"{int(far.sum())} of {X.shape[1]} features are so far from 0 that float32 leaves "
-                "little of how they vary: subtract their means first (StandardScaler), or set "
-                'dtype="float64"',
-                UserWarning,
-            )
-
-    def _begin(self, module: Any, step: TrainState) -> None:
-        if self.module is None and not module.scale.is_set:
-            module.scale.set_from(step.X, step.weights)
+        return self._standardized(n_in, mlp(n_in, self.hidden_layer_sizes, n_out))
 
     def _warm_epochs(self, what: str) -> int:
         given = self.warmup_iter

@@ -18,12 +18,13 @@ from sklr.geometry._random_subspace import PROJECTIONS
 from sklr.neural_network._base import TorchEstimator, training_constraints
 from sklr.neural_network._classifier import TorchClassifierMixin
 from sklr.neural_network._loop import TrainState, mean_loss
+from sklr.neural_network._standardized import StandardizedInput
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class SubspaceClassifier(TorchClassifierMixin, TorchEstimator):
+class SubspaceClassifier(StandardizedInput, TorchClassifierMixin, TorchEstimator):
     r"""Network that is trained along a few random directions of its parameters only.
 
     The parameters are :math:`\theta = \theta_0 + P z`: :math:`\theta_0` are ordinary first
@@ -38,7 +39,8 @@ class SubspaceClassifier(TorchClassifierMixin, TorchEstimator):
         Directions d, at most as many as there are parameters. None trains all parameters: the
         baseline.
     module : torch.nn.Module or callable, default=None
-        The network that makes the logits. None builds a perceptron with `hidden_layer_sizes`.
+        The network that makes the logits. None builds a perceptron with `hidden_layer_sizes`, of
+        which the features are standardised first.
         {how_module_is_given}
     hidden_layer_sizes : array-like of int, default=(100,)
         Widths of the layers of the perceptron.
@@ -92,9 +94,9 @@ class SubspaceClassifier(TorchClassifierMixin, TorchEstimator):
     Notes
     -----
     A step costs what the network's does, and twice a product with P: O(D d) for a dense map,
-    O(d sqrt(D)) for a sparse one, O(D log D) for "fastfood". Buffers, such as the running
-    statistics of batch normalisation, are no parameters: they are trained as ever, and are in the
-    compressed state.
+    O(d sqrt(D)) for a sparse one, O(D log D) for "fastfood". Buffers, such as the means and
+    standard deviations of the features in the default network, or the running statistics of batch
+    normalisation, are no parameters: no subspace moves them, and they are in the compressed state.
 
     References
     ----------
@@ -104,10 +106,8 @@ class SubspaceClassifier(TorchClassifierMixin, TorchEstimator):
     Examples
     --------
     >>> from sklearn.datasets import load_iris
-    >>> from sklearn.preprocessing import StandardScaler
     >>> from sklr.neural_network import SubspaceClassifier
     >>> X, y = load_iris(return_X_y=True)
-    >>> X = StandardScaler().fit_transform(X)
     >>> classifier = SubspaceClassifier(10, batch_size=32, random_state=0).fit(X, y)
     >>> classifier.n_parameters_, classifier.compression_ratio_
     (803, 80.3)
@@ -181,9 +181,12 @@ class SubspaceClassifier(TorchClassifierMixin, TorchEstimator):
         self.callbacks = callbacks
 
     def _build(self, n_in: Any, n_out: Any) -> nn.Module:
+        from torch import nn
+
         network: nn.Module
         if self.module is None:
             network = mlp(n_in, self.hidden_layer_sizes, n_out)
+            network = nn.Sequential(self._standardized(n_in, network))
         else:
             network = own_module(self.module, n_in)
         number = sum(p.numel() for p in network.parameters() if p.requires_grad)
@@ -225,6 +228,7 @@ class SubspaceClassifier(TorchClassifierMixin, TorchEstimator):
         return flat(made.moved()).to(first.device)
 
     def _begin(self, module: Any, step: TrainState) -> None:
+        super()._begin(module, step)
         if self.n_components is None:
             self.n_parameters_ = sum(p.numel() for p in module.parameters() if p.requires_grad)
             self.compression_ratio_, self.projection_ = 1.0, None
@@ -285,9 +289,9 @@ class SubspaceClassifier(TorchClassifierMixin, TorchEstimator):
         Returns
         -------
         state : dict
-            `seed`, `z`, `classes`, `sample_shape` and `buffers` (empty without batch
-            normalisation): for :meth:`load_compressed_state`. A `module` that was given as a
-            Module has to be the same one, with the same weights.
+            `seed`, `z`, `classes`, `sample_shape` and `buffers` (of the default network, means and
+            scales of the features): for :meth:`load_compressed_state`. A `module` that was given
+            as a Module has to be the same one, with the same weights.
         """
         check_is_fitted(self)
         if self.n_components is None:
@@ -346,8 +350,7 @@ class SubspaceClassifier(TorchClassifierMixin, TorchEstimator):
                 subspace = self._subspace(len(origin), origin.dtype)
                 module.z.copy_(torch.from_numpy(z.copy()))
                 module.set_from(origin, TorchSubspace(subspace, cpu))
-                for key, value in module.named_buffers():
-                    value.copy_(torch.from_numpy(np.array(state["buffers"][key])))
+                _set_buffers(module, state["buffers"])
             self.n_parameters_ = len(origin)
             self.compression_ratio_ = len(origin) / len(z)
             self.projection_ = subspace.projection
@@ -357,3 +360,20 @@ class SubspaceClassifier(TorchClassifierMixin, TorchEstimator):
             self.__dict__ = before
             raise
         return self
+
+
+def _set_buffers(module: nn.Module, given: Any) -> None:
+    """Write the buffers of a compressed state into a network."""
+    import torch
+
+    own = dict(module.named_buffers())
+    values = {key: np.array(value) for key, value in given.items()}
+    wanted = {key: tuple(value.shape) for key, value in own.items()}
+    found = {key: value.shape for key, value in values.items()}
+    if found != wanted:
+        raise ValueError(
+            f"the state's buffers must be those of the network, {wanted} by name and shape, "
+            f"got {found}"
+        )
+    for key, value in own.items():
+        value.copy_(torch.from_numpy(values[key]))

@@ -3,24 +3,25 @@
 from promises import BATCHES, NETWORK, of_distances, plus, same, times
 
 SIZES = "sizes that are trained follow measured losses, where rounding may decide"
+FIRST = "first weights do not follow the features"
 ORDER = "units are put in an order by their weights, where rounding may decide"
 
 DECLARED = {
     "AdapterClassifier": dict(
+        **dict.fromkeys(("scale", "shift", "units"), same(1e-6)),
         rows=same(1e-6),
         names_of_classes=same(0),
         weights=same(1e-6),
         why_not={
-            **of_distances(NETWORK),
-            "units": NETWORK,
+            **dict.fromkeys(("columns", "sign", "rotation"), FIRST),
             "order_of_classes": "first weights are drawn for each class",
         },
     ),
     "CompressedClassifier": dict(
+        **dict.fromkeys(("scale", "shift", "units"), same(1e-6)),
         names_of_classes=same(0),
         why_not={
-            **of_distances(NETWORK),
-            "units": NETWORK,
+            **dict.fromkeys(("columns", "sign", "rotation"), FIRST),
             "rows": BATCHES,
             "order_of_classes": "first weights are drawn for each class",
         },
@@ -42,12 +43,12 @@ DECLARED = {
         },
     ),
     "GrassmannClassifier": dict(
+        **dict.fromkeys(("scale", "shift", "units"), same(1e-6)),
         rows=same(1e-6),
         names_of_classes=same(0),
         weights=same(1e-6),
         why_not={
-            **of_distances(NETWORK),
-            "units": NETWORK,
+            **dict.fromkeys(("columns", "sign", "rotation"), FIRST),
             "order_of_classes": "first weights are drawn for each class",
         },
     ),
@@ -108,12 +109,12 @@ DECLARED = {
         },
     ),
     "SubspaceClassifier": dict(
+        **dict.fromkeys(("scale", "shift", "units"), same(1e-6)),
         rows=same(1e-6),
         names_of_classes=same(0),
         weights=same(1e-6),
         why_not={
-            **of_distances(NETWORK),
-            "units": NETWORK,
+            **dict.fromkeys(("columns", "sign", "rotation"), FIRST),
             "order_of_classes": "first weights are drawn for each class",
         },
     ),
@@ -131,5 +132,6 @@ DECLARED = {
 # Where a promise would be empty with the parameters of the checks.
 PARAMS = {
     "AdapterClassifier": {"batch_size": 512},
+    "CompressedClassifier": {"estimator__dtype": "float64"},
     "GrassmannClassifier": {"batch_size": 512},  # one batch, also of repeated samples
 }

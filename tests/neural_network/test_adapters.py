@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="needs the extra torch")
 
 from torch import nn  # noqa: E402
 
+from sklr._torch._modules import mlp  # noqa: E402
 from sklr.neural_network import AdapterClassifier  # noqa: E402
 from sklr.neural_network._adapters import RATES  # noqa: E402
 from sklr.neural_network._perceptron import PerceptronClassifier  # noqa: E402
@@ -27,7 +28,7 @@ KINDS = [kind for kind in RATES if kind not in ("head", "full")]
 
 @pytest.fixture(scope="module")
 def trained():
-    base = PerceptronClassifier(hidden_layer_sizes=(32, 32), max_iter=12, learning_rate=0.01)
+    base = PerceptronClassifier(lambda n: mlp(n, (32, 32), 10), max_iter=12, learning_rate=0.01)
     return base.set_params(random_state=0).fit(X[:900], Y[:900]).module_
 
 

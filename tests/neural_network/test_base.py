@@ -24,7 +24,6 @@ from sklr.neural_network import Checkpoint, GrassmannClassifier, ProgressPrinter
 from sklr.neural_network._base import TorchEstimator, training_constraints  # noqa: E402
 from sklr.neural_network._classifier import TorchClassifierMixin  # noqa: E402
 from sklr.neural_network._loop import TrainState, batches, shuffled  # noqa: E402
-from sklr.neural_network._perceptron import PerceptronClassifier  # noqa: E402
 from sklr.neural_network._transformer import TorchTransformerMixin  # noqa: E402
 
 X, Y = make_classification(120, 6, n_informative=4, n_classes=3, random_state=0)
@@ -581,7 +580,7 @@ def test_fits_where_the_caller_has_gradients_off(mode):
 def test_units_that_a_default_network_cannot_learn_from_are_told(change, what):
     X = np.random.default_rng(0).standard_normal((40, 4))
     y = np.arange(40) % 2
-    classifier = PerceptronClassifier(max_iter=1, random_state=0)
+    classifier = GrassmannClassifier(1, hidden_layer_sizes=(), max_iter=1, random_state=0)
     with pytest.warns(UserWarning, match=what + ".*StandardScaler"):
         classifier.fit(change(X), y)
     with warnings.catch_warnings():

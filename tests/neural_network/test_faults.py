@@ -115,7 +115,7 @@ def test_units_out_of_reach_are_said(scale):
 def test_units_far_from_one_are_warned_of_at_the_callers_line():
     for scale in (1e-6, 1e6):
         with pytest.warns(UserWarning, match=r"scale them first \(StandardScaler\)") as caught:
-            GrassmannClassifier(2, max_iter=1, random_state=0).fit(scale * X, Y)
+            MMCR(4, batch_size=8, max_iter=1, random_state=0).fit(scale * X)
         assert {warning.filename for warning in caught} == {__file__}
 
 
