@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from numbers import Integral
@@ -192,6 +193,30 @@ def probe(
     return output
 
 
+def output_shape(
+    module: nn.Module, n_in: int | tuple[int, ...], evaluate: Callable[..., Tensor] = evaluated
+) -> tuple[int, ...]:
+    """Return the shape of what a network makes of one sample of numbers, or of token ids.
+
+    Raises
+    ------
+    ValueError
+        The network takes neither.
+    """
+    import torch
+
+    shape = (n_in,) if isinstance(n_in, int) else tuple(n_in)
+    dtype = next((p.dtype for p in module.parameters()), torch.float32)
+    try:
+        return tuple(evaluate(module, torch.zeros(2, *shape, dtype=dtype)).shape[1:])
+    except ValueError:
+        try:
+            return tuple(evaluate(module, torch.zeros(2, *shape, dtype=torch.long)).shape[1:])
+        except ValueError:
+            pass
+        raise
+
+
 def output_width(module: nn.Module, n_in: int | tuple[int, ...], *, what: str = "module") -> int:
     """Return the number of features that a network makes of samples, or of token ids.
 
@@ -200,15 +225,4 @@ def output_width(module: nn.Module, n_in: int | tuple[int, ...], *, what: str = 
     ValueError
         The network takes neither, or its output is no table.
     """
-    import torch
-
-    shape = (n_in,) if isinstance(n_in, int) else tuple(n_in)
-    dtype = next((p.dtype for p in module.parameters()), torch.float32)
-    try:
-        return probe(module, torch.zeros(2, *shape, dtype=dtype), what=what).shape[1]
-    except ValueError:
-        try:
-            return probe(module, torch.zeros(2, *shape, dtype=torch.long), what=what).shape[1]
-        except ValueError:
-            pass
-        raise
+    return output_shape(module, n_in, functools.partial(probe, what=what))[0]

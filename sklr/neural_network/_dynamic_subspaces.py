@@ -371,12 +371,10 @@ class DynamicSubspaceEmbedding(TorchSupervisedTransformerMixin, LearnerTraining)
                 f"{len(lone)} of {len(self.classes_)} classes have a single sample "
                 f"({', '.join(map(str, lone[:5]))}{', ...' if len(lone) > 5 else ''}): it is kept "
                 "away from other classes, and brought near to nothing",
-                UserWarning,
             )
         if len(X) > 1 and (X == X[:1]).all():
             warn_user(
                 "all samples of X are equal, and so will be their embeddings, whatever the class",
-                UserWarning,
             )
 
     # Network and loss.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sklr._torch._modules import evaluated, mlp, own_module
+from sklr._torch._modules import mlp, output_shape, own_module
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,7 +39,7 @@ def embedding_network(
         scale, backbone = Standardize(n_in), mlp(n_in, hidden_layer_sizes)
     else:
         scale, backbone = Standardize(n_in[0]), image_backbone(n_in)
-    shape = _shape_of_features(backbone, n_in)
+    shape = output_shape(backbone, n_in)
     if len(shape) not in (1, 3):
         raise ValueError(
             f"module makes features of shape {shape} for a sample; it must make a table of shape "
@@ -72,19 +72,3 @@ def image_backbone(shape: tuple[int, ...]) -> nn.Sequential:
             size = [side // 2 for side in size]
         width = wanted
     return nn.Sequential(*layers)
-
-
-def _shape_of_features(backbone: nn.Module, n_in: Any) -> tuple[int, ...]:
-    import torch
-
-    shape = (n_in,) if isinstance(n_in, int) else tuple(n_in)
-    dtype = next((p.dtype for p in backbone.parameters()), torch.float32)
-    try:
-        return tuple(evaluated(backbone, torch.zeros(2, *shape, dtype=dtype)).shape[1:])
-    except ValueError:
-        try:  # token ids
-            found = evaluated(backbone, torch.zeros(2, *shape, dtype=torch.long))
-            return tuple(found.shape[1:])
-        except ValueError:
-            pass
-        raise

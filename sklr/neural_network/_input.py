@@ -130,7 +130,6 @@ class NetworkInput(StoredNetwork):
             warn_user(
                 f"{fault}: the network of {type(self).__name__} learns little from such features; "
                 "scale them first (StandardScaler)",
-                UserWarning,
             )
 
     def _structure(self) -> dict[str, Any]:

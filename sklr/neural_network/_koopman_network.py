@@ -93,7 +93,6 @@ class TrainedForm(ClosedForms):
                 f"window={self.window} is shortened to {shortest - 1}: the shortest trajectory "
                 f"(number {which} of those trained on) has {shortest} states; leave short ones "
                 "out, or lower window",
-                UserWarning,
             )
             length = shortest
         self._coherent = self.alpha > 0 and length > 2 * self.n_neighbors
@@ -101,7 +100,6 @@ class TrainedForm(ClosedForms):
             warn_user(
                 f"windows of {length} states have none with n_neighbors={self.n_neighbors} on "
                 "both sides: the coherence in time is left out, as with alpha=0",
-                UserWarning,
             )
         return length
 

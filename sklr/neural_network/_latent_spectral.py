@@ -491,7 +491,6 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
                 f"y has {form.shape[0]} columns and X {grid[0]}: these are taken for "
                 f"{form.shape[0]} numbers of each field, not for a field on its grid (n_dims=1 "
                 "refuses them)",
-                UserWarning,
             )
         if self.n_rollout_steps > 1:
             if not form.is_field or form.n_channels % self.n_rollout_steps:

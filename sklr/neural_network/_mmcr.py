@@ -227,7 +227,6 @@ class MMCR(TorchTransformerMixin, TorchEstimator):
                 warn_user(
                     f"batch_size={self.batch_size} is lowered to the {n_things} "
                     f"{'samples' if codes is None else 'groups'} that there are",
-                    UserWarning,
                 )
             self._fit_network(X, codes)
             self._finish(X, n_things)

@@ -100,7 +100,6 @@ class SamplesInRange(_Base):
             f"X has values from {least:.4g} to {most:.4g}, {found} the range of the training "
             f"samples, {self.data_min_:.4g} to {self.data_max_:.4g}, to which they are clipped: "
             "are they on the same scale?",
-            UserWarning,
         )
 
 

@@ -129,5 +129,4 @@ class QuantizationTraining(SamplesInRange):
                 f"all {len(some)} samples looked at have one code, so that transform returns one "
                 f"and the same sample after n_iter_={self.n_iter_} epochs: raise max_iter, "
                 "recon_weight or n_bits",
-                UserWarning,
             )

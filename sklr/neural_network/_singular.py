@@ -302,7 +302,6 @@ class PerturbedGenerativeModel(
         if n_samples < 10:
             warn_user(
                 f"n_samples={n_samples} is very little for a distribution: give 10 or more",
-                UserWarning,
             )
         quadrature = self.likelihood == "quadrature" or (self.likelihood == "auto" and d <= 2)
         self.likelihood_ = "quadrature" if quadrature else "iwae"
@@ -337,7 +336,6 @@ class PerturbedGenerativeModel(
                 f"features have standard deviations from {varied.min():.3g} to {varied.max():.3g}: "
                 "the small ones count for nothing; bring them to like units, or set "
                 "standardize=True",
-                UserWarning,
             )
 
     def _unit(self) -> float:

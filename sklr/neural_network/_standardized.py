@@ -52,7 +52,6 @@ class StandardizedInput(_Base):
                 f"{int(far.sum())} of {X.shape[1]} features are so far from 0 that float32 leaves "
                 "little of how they vary: subtract their means first (StandardScaler), or set "
                 'dtype="float64"',
-                UserWarning,
             )
 
     def _begin(self, module: Any, step: TrainState) -> None:

@@ -69,9 +69,7 @@ class BaseEstimator(sklearn.base.BaseEstimator):
         state = dict(state)
         written_by = state.pop("_sklr_version", "of an unknown version")
         if written_by != sklr.__version__:
-            warn_user(
-                PickledByAnotherVersionWarning(type(self).__name__, written_by),
-            )
+            warn_user(PickledByAnotherVersionWarning(type(self).__name__, written_by))
         super().__setstate__(state)
 
 
