@@ -35,9 +35,15 @@ def spd(N, n, seed=0):
 
 
 def layer():
-    """CPU milliseconds of a training step of one layer, batches of 30."""
+    """CPU milliseconds of a training step of one layer, batches of 30, steps taken in turn.
+
+    `floor` is what the fused layer's two decompositions of the batch and its matrix products (as
+    many as torch counts, in units of one of the batch) take by themselves, measured in turn with
+    the rest; `limit` is the step by step's time over that.
+    """
     import torch
     from _bw_stepwise import StepwiseBW
+    from torch.utils.flop_counter import FlopCounterMode
 
     from sklr.nn import BiMap, LogEig, SPDBatchNormAI, SPDBatchNormBW
 
@@ -69,11 +75,12 @@ def layer():
     for n in (12, 30, 60):
         X = torch.tensor(spd(30, n)).requires_grad_()
         G = torch.tensor(np.random.default_rng(1).standard_normal((30, n, n)))
-        row = {"n": n, "eigh": 1e3 * cpu(lambda: torch.linalg.eigh(X.detach()), 15)[0]}
+        white = X.detach()
+        calls = {"eigh": lambda X=white: torch.linalg.eigh(X), "product": lambda X=white: X @ X}
         for name, make in makes.items():
             module = make(n)
 
-            def step(module=module):
+            def step(module=module, X=X, G=G):
                 module.zero_grad()
                 X.grad = None
                 out = module(X)
@@ -81,8 +88,16 @@ def layer():
                 (out * weights).sum().backward()
 
             step()
-            row[name] = 1e3 * cpu(step, 15)[0]
+            calls[name] = step
+        with FlopCounterMode(display=False) as counter:
+            calls["fused, gbw"]()
+        products = counter.get_total_flops() / (2 * 30 * n**3)
+        times = [[cpu(call)[0] for call in calls.values()] for _ in range(15)]
+        row = {"n": n, **dict(zip(calls, 1e3 * np.median(times, axis=0)))}
+        row["products"] = products
+        row["floor"] = 2 * row["eigh"] + products * row["product"]
         row["ratio"] = row["step by step"] / row["fused, gbw"]
+        row["limit"] = row["step by step"] / row["floor"]
         rows.append(row)
         print({k: round(v, 2) for k, v in row.items()})
     return rows

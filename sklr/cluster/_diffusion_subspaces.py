@@ -24,7 +24,7 @@ from sklr.cluster._subspace_choice import (
     weighted_rows,
 )
 from sklr.cluster._subspace_fit import fit_partition
-from sklr.cluster._subspace_rows import bounded, distinct, offset_share
+from sklr.cluster._subspace_rows import bounded, distinct, nonzero
 from sklr.cluster._subspaces import (
     denoising_descent,
     energies,
@@ -425,7 +425,7 @@ class DiffusionSubspaceClustering(
         else:
             self.center_, found = self._chosen(X, weights, rng)
         if found.means is None:
-            share = offset_share(found.rows)
+            share = found.offset
             if not self.center_ and self.n_clusters > 1 and share > _OFFSET:
                 warn_user(
                     f"{share:.0%} of the energy of X is that of its mean, and subspaces go through "
@@ -439,7 +439,7 @@ class DiffusionSubspaceClustering(
         first = self._through_one_point(X, weights, False, rng)
         if self.n_clusters == 1 or self.orthogonal or self.solver == "sgd":
             return False, first
-        offset = offset_share(first.rows) > _OFFSET
+        offset = first.offset > _OFFSET
         if not offset and is_clear(first):
             return False, first
         found = {False: first, "clusters": self._around_means(X, weights, rng)}
@@ -461,7 +461,7 @@ class DiffusionSubspaceClustering(
         """Find subspaces that all go through the origin, or through the mean."""
         mean = np.average(X, axis=0, weights=weights) if centred else np.zeros(X.shape[1])
         Y = X - mean if centred else X
-        inside = (Y != 0).any(axis=1)
+        inside = nonzero(Y)
         n_zero = int((~inside).sum())
         if n_zero:
             if len(X) - n_zero < self.n_clusters:
@@ -470,7 +470,7 @@ class DiffusionSubspaceClustering(
                     f"the others are fewer than n_clusters={self.n_clusters}."
                 )
             Y, weights = Y[inside], None if weights is None else weights[inside]
-        Y = bounded(Y, self.max_norm, weights)
+        Y, total = bounded(Y, self.max_norm, weights)
         part, name, penalty = fit_partition(
             weighted_rows(Y, weights),
             self.n_clusters,
@@ -483,14 +483,17 @@ class DiffusionSubspaceClustering(
             weights=weights,
             **self._settings(),
         )
-        return Found(part, Y, weights, inside, mean, name, penalty)
+        found = Found(part, Y, weights, inside, mean, name, penalty)
+        if total is not None:
+            found.total = total if weights is None else total * weights
+        return found
 
     def _around_means(self, X, weights, rng):
         """Find means, and a subspace around each."""
         center = np.median(X, axis=0)
         Y = X - center
-        away = (Y != 0).any(axis=1)
-        Y[away] = bounded(Y[away], self.max_norm, None if weights is None else weights[away])
+        away = nonzero(Y)
+        Y[away], _ = bounded(Y[away], self.max_norm, None if weights is None else weights[away])
         mean = center + np.average(Y, axis=0, weights=weights)
         Y -= mean - center
         part, means = around_means(
@@ -526,9 +529,14 @@ class DiffusionSubspaceClustering(
                 tol=self.tol,
             )
             labels = (energies(X, bases) - dim_penalty).argmax(axis=1)
-        Y = found.centred()
-        self._floor = noise_floor(Y, dims, weights)
-        within = spectra(Y, labels, bases, weights)
+        if found.means is None:
+            squares = found.squares() if bases is part.bases else None
+            Y, known = weighted_rows(X, weights), {"squares": squares, "total": found.total}
+        else:
+            Y, known = found.centred(), {}
+        energy = float(found.total.sum()) if found.means is None else None
+        self._floor = noise_floor(Y, dims, weights, energy=energy)
+        within = spectra(Y, labels, bases, weights, **known)
         mixture, noise = hard_mixture(
             within,
             self._floor,

@@ -1,12 +1,21 @@
 """Whether clusters are subspaces through one origin, or places with a subspace around each mean."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from sklearn.cluster import KMeans
 
 from sklr.cluster._subspace_fit import cluster_dims
-from sklr.cluster._subspaces import Partition, energies, leading_rows, noise_floor, spectra
+from sklr.cluster._subspace_rows import offset_share
+from sklr.cluster._subspaces import (
+    Partition,
+    by_subspace,
+    leading_rows,
+    noise_floor,
+    spectra,
+    squared_coordinates,
+)
 
 # Subspaces are taken as found where labels are so certain on average, and where no two subspaces
 # share more than this part of their directions (mean squared cosine).
@@ -29,6 +38,26 @@ class Found:
     init: str
     penalty: float = 0.0
     means: np.ndarray | None = None
+
+    @cached_property
+    def total(self):
+        """Squared lengths of the rows, times their weights."""
+        total = np.einsum("ij,ij->i", self.rows, self.rows)
+        return total if self.weights is None else total * self.weights
+
+    @cached_property
+    def offset(self):
+        """Share of the mean in the energy of the rows."""
+        energy = float(self.total.sum()) if self.weights is None else None
+        return offset_share(self.rows, energy)
+
+    def squares(self):
+        """Squared coordinates of the rows, times their weights, in the bases of the partition."""
+        if self.part.squares is None:
+            self.part.squares = squared_coordinates(
+                weighted_rows(self.rows, self.weights), self.part.bases
+            )
+        return self.part.squares
 
     def labels(self):
         """Return labels of all rows: those that are zero go to the first cluster."""
@@ -72,18 +101,21 @@ def around_means(X, weights, n_clusters, rule, *, n_init, max_iter, seed):
 
 def is_clear(found):
     """Whether subspaces are apart, and labels certain by the noise that is left outside them."""
-    X, bases = weighted_rows(found.rows, found.weights), found.part.bases
+    bases, weights, p = found.part.bases, found.weights, found.rows.shape[1]
     for k, basis in enumerate(bases):
         for other in bases[:k]:
             shared = float(((basis @ other.T) ** 2).sum())
             if shared > _SHARED * min(len(basis), len(other)):
                 return False
-    E, weights = energies(found.rows, bases), found.weights
+    E = by_subspace(found.squares(), bases)
     own = np.take_along_axis(E, found.part.labels[:, None], axis=1)[:, 0]
+    if weights is not None:
+        E = E / weights[:, None]
     sizes = np.bincount(found.part.labels, weights, minlength=len(bases))
-    outside = np.vdot(X, X) - (own.sum() if weights is None else weights @ own)
-    free = float(sizes @ [X.shape[1] - len(basis) for basis in bases])
-    noise = max(outside / free, noise_floor(X, [len(b) for b in bases], weights))
+    energy = float(found.total.sum())
+    free = float(sizes @ [p - len(basis) for basis in bases])
+    floor = noise_floor(found.rows, [len(b) for b in bases], weights, energy=energy)
+    noise = max((energy - own.sum()) / free, floor)
     best = np.sort(E, axis=1)[:, -2:]
     certain = 1 / (1 + np.exp(np.clip(best[:, 0] - best[:, 1], -1e300, 0.0) / (2 * noise)))
     return bool(np.average(certain, weights=found.weights) >= _CERTAIN)

@@ -107,7 +107,7 @@ def _penalty(X, labels, bases, weights=None):
     return float(noise * (signal + noise) / signal * np.log1p(signal / noise))
 
 
-def _reachable(X, energy, dims, gram):
+def _reachable(X, energy, dims, gram, bases):
     """Return the objective at which no partition can gain more than noise.
 
     All subspaces together have rank r, the sum of the dimensions, so that none captures more
@@ -122,7 +122,7 @@ def _reachable(X, energy, dims, gram):
     if gram is None:
         bound = float(squared_singular_values(X)[:rank].sum())
     else:
-        bound = float(leading_eigenvectors(gram, rank, 1e-6)[0].sum())
+        bound = float(leading_eigenvectors(gram, rank, 1e-6, np.concatenate(bases))[0].sum())
     noise = max(energy - bound, 0.0) / (p - rank)
     return bound - 1.02 * noise * (rank - dim) - 1e-12 * energy
 
@@ -277,9 +277,16 @@ def fit_partition(
             if best is None:
                 # Where all is clear a few rounds are enough, and leading directions cost more.
                 few = k_subspaces(
-                    X, labels, dims, penalty=0.0, **{**settings, "max_iter": min(3, max_iter)}
+                    X,
+                    labels,
+                    dims,
+                    penalty=0.0,
+                    near=None if some is X else bases,
+                    **{**settings, "max_iter": min(3, max_iter)},
                 )
-                if few.converged and few.objective >= _reachable(X, energy, dims, few.gram):
+                if few.converged and few.objective >= _reachable(
+                    X, energy, dims, few.gram, few.bases
+                ):
                     best, winner = (few, 0.0), name
                     break
                 labels = few.labels
@@ -291,7 +298,7 @@ def fit_partition(
         merit = _merit(X, found[0], rule, weights)
         if best is None or merit > best_merit + 1e-9 * abs(best_merit):
             best, best_merit, winner = found, merit, name
-        if plain and best[0].objective >= _reachable(X, energy, dims, best[0].gram):
+        if plain and best[0].objective >= _reachable(X, energy, dims, best[0].gram, best[0].bases):
             break
     if waiting:  # starts were compared in the leading directions
         _, winner, labels = max(waiting, key=lambda start: start[0])
@@ -304,5 +311,5 @@ def fit_partition(
             X, part.labels, n_clusters, n_random=n_init, rng=rng, max_iter=max_iter
         )
         part.bases = [leading_rows(X[labels == k], d) for k, d in enumerate(dims)]
-        part.labels = labels
+        part.labels, part.squares = labels, None
     return part, winner, best[1]

@@ -6,6 +6,24 @@ import numpy as np
 _MANY = 20
 
 
+def nonzero(X):
+    """Return which rows are not zero."""
+    found = X[:, 0] != 0  # mostly all of them
+    others = np.flatnonzero(~found)
+    found[others] = (X[others] != 0).any(axis=1)
+    return found
+
+
+def _all_differ(X):
+    """Whether no two rows are equal, without sorting them."""
+    if any(len(np.unique(column)) == len(X) for column in X.T[:3]):
+        return True
+    if X.shape[1] < 8:  # a row's hash costs more than its place in the order
+        return False
+    # Rows of equal hashes are looked at by the caller; -0. + 0. is 0.
+    return len({hash((row + 0.0).tobytes()) for row in X}) == len(X)
+
+
 def distinct(X, weights, enough):
     """Return rows of positive weight, their weights, and the row of each sample (-1: none).
 
@@ -14,7 +32,7 @@ def distinct(X, weights, enough):
     and no index returned. Fewer than `enough` distinct rows stay as they are.
     """
     if weights is None:
-        if any(len(np.unique(column)) == len(X) for column in X.T[:3]):
+        if _all_differ(X):
             return X, None, None
         positive, given = np.arange(len(X)), np.ones(len(X))
     else:
@@ -44,27 +62,30 @@ def bounded(X, max_norm, weights=None):
     """Return rows of which none is longer than `max_norm` times the median; others are that long.
 
     Squared energies would let a few gross errors decide over the subspaces. Where a row is nearest
-    does not depend on its length.
+    does not depend on its length. Squared lengths come with the rows, or None.
     """
     if max_norm is None:
-        return X
+        return X, None
     with np.errstate(over="ignore", under="ignore"):
-        norms = np.sqrt(np.einsum("ij,ij->i", X, X))
+        total = np.einsum("ij,ij->i", X, X)
+    norms = np.sqrt(total)
     if not (norms.min() > 1e-150 and norms.max() < np.inf):  # squares of all, or none
         largest = np.abs(X).max(axis=1)
-        norms = largest * np.sqrt(((X / largest[:, None]) ** 2).sum(axis=1))
+        norms, total = largest * np.sqrt(((X / largest[:, None]) ** 2).sum(axis=1)), None
     median = _median(norms, weights)
     long = norms > max_norm * median
     if not long.any():
-        return X
+        return X, total
     X = X.copy()
     X[long] *= (median / norms[long])[:, None]
-    return X
+    return X, None
 
 
-def offset_share(X):
-    """Return the share of the mean in the energy of the rows."""
+def offset_share(X, energy=None):
+    """Return the share of the mean in the energy of the rows, which may be at hand."""
     if len(X) < _MANY:
         return 0.0
-    energy, mean = float(np.vdot(X, X)), X.mean(axis=0)
+    if energy is None:
+        energy = float(np.vdot(X, X))
+    mean = X.mean(axis=0)
     return len(X) * float(mean @ mean) / energy if 1e-290 < energy < np.inf else 0.0

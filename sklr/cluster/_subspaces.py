@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import eigh
+from scipy.linalg.lapack import dgeqrf, dorgqr
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
@@ -16,6 +17,7 @@ from sklr.cluster._low_rank_mixture import LowRankMixture
 _P_POWER = 32
 # From so many on, eigenvectors of a symmetric matrix are tried by subspace iteration.
 _N_ITERATED = 128
+_N_STEPS = 12
 # Directions with less than this share of a cluster's largest variance are rounding.
 _RANK_TOL = 1e-13
 
@@ -31,6 +33,14 @@ class Partition:
     converged: bool
     n_empty: int = 0
     gram: np.ndarray | None = None  # X^T X, where it fell out
+    squares: np.ndarray | None = None  # squared coordinates in `bases` of the rows it was made from
+
+
+def orthonormal(A):
+    """Return an orthonormal basis of the columns of A, as columns: the Q of its QR factors."""
+    # NumPy's qr spends half of its time on a triangle that nobody reads.
+    packed, tau, _, _ = dgeqrf(A, overwrite_a=False)
+    return dorgqr(packed[:, : len(tau)], tau)[0]
 
 
 def _completed(rows, dim):
@@ -42,50 +52,79 @@ def _completed(rows, dim):
     extra = np.eye(rows.shape[1])[free]
     for _ in range(2):
         extra = extra - (extra @ rows.T) @ rows
-        extra = np.linalg.qr(extra.T)[0].T
+        extra = orthonormal(extra.T).T
     return np.concatenate([rows, extra])
 
 
-def leading_eigenvectors(S, dim, tol=1e-11):
+def _iterated(product, start, dim, tol):
+    """Leading eigenpairs by subspace iteration from the columns of `start`; None if too slow."""
+    basis, before = orthonormal(start), np.inf
+    for left in reversed(range(_N_STEPS)):
+        image = product(basis)
+        values, rotation = np.linalg.eigh(basis.T @ image)
+        values, rotation = values[::-1], rotation[:, ::-1]
+        image = image @ rotation
+        rest = np.linalg.norm((image - (basis @ rotation) * values)[:, :dim])
+        if rest <= tol * values[0]:
+            return values[:dim], (basis @ rotation)[:, :dim]
+        # The rate does not get better: what it does not reach is given up.
+        if rest * (rest / before) ** left > tol * values[0]:
+            return None
+        before = rest
+        basis = orthonormal(image)
+    return None
+
+
+def _columns(n, dim):
+    """Columns from which subspace iteration starts; None where it is not tried."""
+    if n >= _N_ITERATED and dim + 4 <= n // 12:
+        return np.linspace(0, n - 1, dim + 4).astype(int)
+    return None
+
+
+def leading_eigenvectors(S, dim, tol=1e-11, near=None):
     """Return the `dim` largest eigenvalues of a positive semi-definite matrix, and vectors.
 
-    Large matrices are tried by subspace iteration, which is exact to `tol` or not taken.
+    Large matrices are tried by subspace iteration, which is exact to `tol` or not taken. It is
+    quicker from rows `near` the vectors.
     """
     n = len(S)
-    if n >= _N_ITERATED and dim + 4 <= n // 12:
-        start = np.linspace(0, n - 1, dim + 4).astype(int)
-        basis = np.linalg.qr(S[:, start])[0]
-        for _ in range(12):
-            image = S @ basis
-            values, rotation = np.linalg.eigh(basis.T @ image)
-            values, rotation = values[::-1], rotation[:, ::-1]
-            image = image @ rotation
-            rest = (image - (basis @ rotation) * values)[:, :dim]
-            if np.sqrt((rest**2).sum()) <= tol * values[0]:
-                return values[:dim], (basis @ rotation)[:, :dim]
-            basis = np.linalg.qr(image)[0]
+    columns = _columns(n, dim)
+    if columns is not None:
+        start = S[:, columns]
+        if near is not None:
+            start[:, : len(near)] = near.T
+        found = _iterated(lambda basis: S @ basis, start, dim, tol)
+        if found is not None:
+            return found
     values, vectors = eigh(S, subset_by_index=[n - dim, n - 1])
     return values[::-1], vectors[:, ::-1]
 
 
-def leading_rows(X, dim, *, rough=False, gram=None):
+def leading_rows(X, dim, *, rough=False, gram=None, near=None):
     """Return the `dim` leading right singular vectors of X as rows.
 
-    `rough` is for starts. A list `gram` gets X^T X appended where it is formed.
+    `rough` is for starts. A list `gram` gets X^T X appended where it is formed. Rows `near` them
+    make it quicker.
     """
     n, p = X.shape
     if n == 0:
         return _completed(np.zeros((0, p)), dim)
     tol = 1e-4 if rough else 1e-11
+    columns = _columns(p, dim) if rough and n >= dim + 4 else None
+    if columns is not None:  # a few steps cost less than X^T X
+        found = _iterated(lambda B: X.T @ (X @ B), X.T @ X[:, columns], dim, tol)
+        if found is not None and found[0][-1] > _RANK_TOL * found[0][0]:
+            return np.ascontiguousarray(found[1].T)
     if n < p:
         values, left = leading_eigenvectors(X @ X.T, min(dim, n), tol)
         rank = int((values > _RANK_TOL * max(values[0], 0.0)).sum())
-        rows = np.linalg.qr(X.T @ (left[:, :rank] / np.sqrt(values[:rank])))[0].T
+        rows = orthonormal(X.T @ (left[:, :rank] / np.sqrt(values[:rank]))).T
     else:
         S = X.T @ X
         if gram is not None:
             gram.append(S)
-        rows = leading_eigenvectors(S, dim, tol)[1].T
+        rows = leading_eigenvectors(S, dim, tol, near)[1].T
     return _completed(np.ascontiguousarray(rows), dim)
 
 
@@ -101,7 +140,7 @@ def _power_rows(X, basis, weights=None):
         A = X @ basis.T
         if weights is not None:
             A *= weights[:, None]
-        basis = np.linalg.qr(X.T @ A)[0].T
+        basis = orthonormal(X.T @ A).T
     return basis
 
 
@@ -141,17 +180,28 @@ def _polar(A):
 
 def energies(X, bases):
     """Return the squared length of each sample's projection on each subspace."""
+    return by_subspace(squared_coordinates(X, bases), bases)
+
+
+def squared_coordinates(X, bases):
+    """Return the squares of each sample's coordinates in all bases, one after the other."""
     A = X @ np.concatenate(bases).T
     A *= A
-    return A @ np.repeat(np.eye(len(bases)), [len(basis) for basis in bases], axis=0)
+    return A
 
 
-def k_subspaces(X, labels, dims, *, joint, penalty, max_iter, tol, weights=None):
+def by_subspace(squares, bases):
+    """Return the sums of squared coordinates over each basis."""
+    return squares @ np.repeat(np.eye(len(bases)), [len(basis) for basis in bases], axis=0)
+
+
+def k_subspaces(X, labels, dims, *, joint, penalty, max_iter, tol, weights=None, near=None):
     """Alternate bases and nearest subspaces from a partition until it is stable.
 
     `penalty` is taken from the energy for each dimension of a subspace. The objective does not
     fall, and there are finitely many partitions, so that this ends. Where samples have `weights`,
-    the rows of X are multiplied with their roots already.
+    the rows of X are multiplied with their roots already. Bases that are `near` the first ones
+    make these quicker to find.
     """
     n_clusters = len(dims)
     dim_penalty = penalty * np.asarray(dims)
@@ -166,16 +216,18 @@ def k_subspaces(X, labels, dims, *, joint, penalty, max_iter, tol, weights=None)
         else:
             # Power steps are cheaper where they pay; an exact round comes before the end.
             powers = not exact and X.shape[1] >= _P_POWER
+            known = bases or near or [None] * n_clusters
             grams = []
             bases = [
                 _power_rows(X[group], bases[k])
                 if powers and len(group) > dims[k]
-                else leading_rows(X[group], dims[k], gram=grams)
+                else leading_rows(X[group], dims[k], gram=grams, near=known[k])
                 for k, group in enumerate(groups)
             ]
             if joint:
                 bases = _joint_rows(X, groups, bases)
-        E = energies(X, bases) - dim_penalty
+        squares = squared_coordinates(X, bases)
+        E = by_subspace(squares, bases) - dim_penalty
         new = E.argmax(axis=1)
         history.append(float(E[np.arange(len(X)), new].sum()))
         stable = np.array_equal(new, labels)
@@ -193,7 +245,7 @@ def k_subspaces(X, labels, dims, *, joint, penalty, max_iter, tol, weights=None)
         exact = stable or small or X.shape[1] < _P_POWER
     n_empty = int((np.bincount(labels, minlength=n_clusters) == 0).sum())
     gram = sum(grams) if len(grams) == n_clusters else None
-    return Partition(labels, bases, history[-1], history, converged, n_empty, gram)
+    return Partition(labels, bases, history[-1], history, converged, n_empty, gram, squares)
 
 
 def _reseed(E, labels, total, k, dim):
@@ -210,14 +262,15 @@ def _reseed(E, labels, total, k, dim):
     return bool(len(worst))
 
 
-def spectra(X, labels, bases, weights=None):
+def spectra(X, labels, bases, weights=None, *, squares=None, total=None):
     """Return each cluster's variances along its basis rows, its other energy, and its size.
 
     With `weights` the size is their sum, and the rows of X are multiplied with their roots.
+    Squared coordinates in the bases, and squared lengths of the rows (`total`), may be at hand.
     """
-    A = X @ np.concatenate(bases).T
-    A *= A
-    total = np.einsum("ij,ij->i", X, X)
+    A = squared_coordinates(X, bases) if squares is None else squares
+    if total is None:
+        total = np.einsum("ij,ij->i", X, X)
     inside, outside, sizes, first = [], [], [], 0
     for k, basis in enumerate(bases):
         mine = np.flatnonzero(labels == k)
@@ -230,10 +283,12 @@ def spectra(X, labels, bases, weights=None):
     return inside, np.array(outside), np.array(sizes)
 
 
-def noise_floor(X, dims, weights=None):
+def noise_floor(X, dims, weights=None, *, energy=None):
     """Return the smallest noise variance that can be distinguished from rounding."""
     size = len(X) if weights is None else float(weights.sum())
-    return 1e-8 * max(float(np.vdot(X, X)) / (size * float(np.mean(dims))), 1e-300)
+    if energy is None:
+        energy = float(np.vdot(X, X))
+    return 1e-8 * max(energy / (size * float(np.mean(dims))), 1e-300)
 
 
 def hard_mixture(found, floor, bases, *, spectrum, noise, means=None):
@@ -392,7 +447,7 @@ def denoising_descent(X, bases, rng, *, joint, n_epochs, tol, batch_size=256, ra
                 ends = np.cumsum([len(basis) for basis in bases])[:-1]
                 bases = np.split(_polar(np.concatenate(bases)), ends)
             else:
-                bases = [np.linalg.qr(basis.T)[0].T for basis in bases]
+                bases = [orthonormal(basis.T).T for basis in bases]
         history.append(float(np.mean(losses)))
     third = max(1, len(history) // 3)
     early, late = np.mean(history[-2 * third : -third] or history), np.mean(history[-third:])

@@ -152,11 +152,12 @@ def tangent_space(X, reference, *, n_jobs=None):
     reference, eps_reference = check_matrices(reference, "reference")
     if reference.shape[-2:] != X.shape[-2:]:
         raise ValueError(f"reference has shape {reference.shape}, expected {X.shape[-2:]}.")
-    require_definite(reference, "reference", eps=eps_reference)
     with single_blas_thread():
         if reference.ndim == 2:
-            vectors = Frame(reference).vectors(X.reshape(-1, *X.shape[-2:]), n_jobs, eps)
+            frame = Frame(reference, eps=eps_reference)
+            vectors = frame.vectors(X.reshape(-1, *X.shape[-2:]), n_jobs, eps)
             return vectors.reshape(*X.shape[:-2], -1)
+        require_definite(reference, "reference", eps=eps_reference)
         shape = np.broadcast_shapes(X.shape, reference.shape)
         X = np.broadcast_to(X, shape)
         out = np.empty((*shape[:-2], shape[-1] * (shape[-1] + 1) // 2))

@@ -22,44 +22,53 @@ class Frame:
     Parameters
     ----------
     reference : ndarray of shape (n, n)
-        A positive definite matrix, checked.
+        A symmetric matrix, checked to be positive definite unless `eps` is given.
+    eps : float, default=None
+        Rounding of the numbers that came in; a matrix that is not positive definite is refused.
 
     Attributes
     ----------
     inverse : ndarray of shape (n, n)
         A with ``A reference A^T = I``.
-    factor : ndarray of shape (n, n)
-        Its inverse.
     turn : ndarray of shape (n, n) or None
         Rotation Q with ``A = Q reference^-1/2``; None where A is that root.
     smallest : float
         The smallest eigenvalue of the reference scaled to unit diagonal, or less.
     """
 
-    def __init__(self, reference):
+    def __init__(self, reference, *, eps=None):
         values, vectors = np.linalg.eigh(reference)
-        scaled, scale = unit_diagonal(reference)
         self.turn = None
         even = values[0] > _EVEN * values[-1]
         if even:
-            self.smallest = values[0] / scale.max() ** 2
+            self.smallest = values[0] / reference.diagonal().max()
         else:
+            scaled, scale = unit_diagonal(reference)
             unit = np.linalg.eigvalsh(scaled)
             self.smallest = unit[0]
             # Ill-conditioned by itself, and not by units.
             even = values[0] > 0.0 and unit[0] * values[-1] < 10 * values[0] * unit[-1]
+        if eps is not None and not self.smallest > definite_tolerance(len(values), eps):
+            require_definite(reference, "reference", eps=eps)
         if even:
             root = np.sqrt(values)
             self.inverse = (vectors / root) @ vectors.T
-            self.factor = (vectors * root) @ vectors.T
+            self._parts = vectors, root, None
             return
         # Units differ: the roots of the unit-diagonal matrix and the units keep all digits,
         # where the root of the product would lose those of the small block.
         values, vectors = np.linalg.eigh(scaled)
         root = np.sqrt(values)
         self.inverse = (vectors / root) @ vectors.T / scale
-        self.factor = scale[:, None] * ((vectors * root) @ vectors.T)
+        self._parts = vectors, root, scale
         self.turn = _polar_rotation(self.inverse)
+
+    @functools.cached_property
+    def factor(self):
+        """Inverse of `inverse`."""
+        vectors, root, scale = self._parts
+        factor = (vectors * root) @ vectors.T
+        return factor if scale is None else scale[:, None] * factor
 
     def whiten(self, X):
         """Return ``reference^-1/2 X reference^-1/2`` of each matrix, exactly symmetric."""
@@ -84,10 +93,7 @@ class Frame:
 
     def _decomposed(self, X, n_jobs, eps):
         """Logarithms of eigenvalues at the reference, and eigenvectors."""
-        # X is symmetric: all first products are one product. The decomposition reads one
-        # triangle, so that no more is needed of the second.
-        half = (X.reshape(-1, X.shape[-1]) @ self.inverse.T).reshape(X.shape)
-        values, V = _eigh(self.inverse @ half, n_jobs)
+        values, V = _eigh(sandwich(self.inverse, X), n_jobs)
         if eps is not None:
             self.require_definite(X, values, eps)
         values, V = _accurate(values, V, self.inverse, X)
@@ -163,7 +169,7 @@ def distances_to(X, points, n_jobs=None):
         columns = []
         for point in points:
             inverse = inverse_lower(np.linalg.cholesky(point))
-            W = (inverse @ X) @ inverse.T
+            W = sandwich(inverse, X)
             values = np.concatenate(_in_chunks(np.linalg.eigvalsh, W, n_jobs))
             values, _ = _accurate(values, None, inverse, X)
             columns.append(np.sqrt((np.log(values) ** 2).sum(axis=1)))
@@ -172,14 +178,27 @@ def distances_to(X, points, n_jobs=None):
 
 def congruence(A, X):
     """A X A^T for each matrix of the stack, exactly symmetric."""
-    Z = (A @ X) @ A.T
+    Z = sandwich(A, X)
     return 0.5 * (Z + Z.transpose(0, 2, 1))
 
 
-def inverse_lower(L):
-    from scipy.linalg import solve_triangular
+def sandwich(A, X):
+    """A X A^T, symmetric but for rounding: decompositions read one triangle."""
+    # The products from the right are one product.
+    return A @ (X.reshape(-1, X.shape[-1]) @ A.T).reshape(X.shape)
 
-    return solve_triangular(L, np.eye(len(L)), lower=True, check_finite=False)
+
+def inverse_lower(L):
+    """Inverse of a lower triangular matrix, each row to the digits of its own scale."""
+    inverse, _ = _dtrtri()(L.T, lower=0)  # the transpose is in LAPACK's order
+    return inverse.T
+
+
+@functools.lru_cache(maxsize=1)
+def _dtrtri():
+    from scipy.linalg.lapack import dtrtri  # an import in a function takes its microseconds
+
+    return dtrtri
 
 
 def _in_chunks(function, W, n_jobs):
@@ -208,9 +227,9 @@ def eigenlogs(W, n_jobs):
 def _require_positive(values):
     """Refuse what rounding may have made of zero, in coordinates that whiten a mean."""
     smallest, largest = values[:, 0], values[:, -1]
-    bad = ~(smallest > _ROUNDING * values.shape[1] * largest)
-    if bad.any():
-        worst = int(np.argmax(bad))
+    good = smallest > _ROUNDING * values.shape[1] * largest
+    if not good.all():
+        worst = int(np.argmin(good))
         raise ValueError(
             NOT_SPD.format(
                 what=f"Matrix {worst} (eigenvalues from {smallest[worst]:.3g} to "
@@ -225,8 +244,9 @@ def _accurate(values, V, inverse, X):
     Where a definite matrix is far from the point, as one class from the mean of another, the
     singular values of a root have twice the digits.
     """
-    far = ~(values[:, 0] > _FAR * values[:, -1])
-    if far.any():
+    near = values[:, 0] > _FAR * values[:, -1]
+    if not near.all():
+        far = ~near
         root = inverse @ np.linalg.cholesky(X[far])
         U, singular, _ = np.linalg.svd(root, full_matrices=False)
         values = values.copy()

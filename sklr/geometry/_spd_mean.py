@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from sklr.geometry._spd_frame import congruence, eigenlogs, inverse_lower, rebuild
+from sklr.geometry._spd_frame import congruence, eigenlogs, inverse_lower, rebuild, sandwich
 from sklr.utils._spd_checks import NOT_SPD, check_weights, definite_tolerance, unit_diagonal
 from sklr.utils._threads import single_blas_thread
 from sklr.utils._warnings import warn_user
@@ -21,13 +21,12 @@ def newton_mean(X, weights, *, start=None, tol=1e-8, max_iter=50, n_jobs=None):
     """Return the mean of one checked stack, with weights that sum to one."""
     with single_blas_thread():
         if start is None:
-            start = np.tensordot(weights, X, axes=1)
-            factor, Y = prewhiten(X, start)
-            first, _ = _near_mean(Y, weights)
+            factor, Y = prewhiten(X, _weighted_sum(weights, X))
+            first, inverse = _near_mean(Y, weights)
         else:
             factor, Y = prewhiten(X, start)
-            first = np.eye(len(start))
-        root, grad = _newton(Y, weights, first, tol, max_iter, n_jobs)
+            first = inverse = np.eye(len(start))
+        root, grad = _newton(Y, weights, first, inverse, tol, max_iter, n_jobs)
         half = factor @ root
     if grad > tol:
         warn_user(
@@ -88,10 +87,10 @@ def logs_at_fold_means(
     n, d, _ = X.shape
     weights = check_weights(sample_weight, n)
     with single_blas_thread():
-        _, Y = prewhiten(X, np.tensordot(weights, X, axes=1))
+        _, Y = prewhiten(X, _weighted_sum(weights, X))
         # The folds differ by more than this point from the common mean.
         common, inverse = _near_mean(Y, weights)
-        logs, V = eigenlogs(congruence(inverse, Y), None)
+        logs, V = eigenlogs(sandwich(inverse, Y), None)
         for fold in folds:
             yield _fold_logs(Y, logs, V, common, fold, weights, tol, max_iter)
 
@@ -114,16 +113,17 @@ def _fold_logs(Y, logs, V, root, fold, all_weights, tol, max_iter):
         # The next evaluation is the last one when a step from it is predicted to reach tol.
         everything = _predicted(_predicted(grad)) <= tol
         members = np.arange(n) if everything else fold
-        logs, V = eigenlogs(congruence(inverse, Y[members]), None)
+        logs, V = eigenlogs(sandwich(inverse, Y[members]), None)
         inside = fold if everything else slice(None)
         point = _Point(logs[inside], V[inside], weights[fold])
         if not point.grad_norm < grad:  # far from quadratic: the damped iteration on its own
-            root, grad = _newton(Y[fold], weights[fold], np.eye(Y.shape[1]), tol, max_iter, None)
-            logs, V = eigenlogs(congruence(np.linalg.inv(root), Y), None)
+            eye = np.eye(Y.shape[1])
+            root, grad = _newton(Y[fold], weights[fold], eye, eye, tol, max_iter, None)
+            logs, V = eigenlogs(sandwich(np.linalg.inv(root), Y), None)
             return rebuild(logs, V), grad
     if not everything:
         inverse = np.linalg.inv(root)
-        logs, V = eigenlogs(congruence(inverse, Y), None)
+        logs, V = eigenlogs(sandwich(inverse, Y), None)
         return rebuild(logs, V), point.grad_norm
     step = point.newton_step(_forcing(grad, tol))
     whole = _Point(logs, V, weights)
@@ -151,15 +151,19 @@ def prewhiten(X, start):
     return factor, congruence(inverse_lower(factor), X)
 
 
+def _weighted_sum(weights, X):
+    return (weights @ X.reshape(len(X), -1)).reshape(X.shape[1:])
+
+
 def _near_mean(Y, weights):
-    """Roots of a point near the mean, and their inverses: the matrices' mean is the identity.
+    """Root of a point near the mean, and its inverse: the matrices' mean is the identity.
 
     The geometric mean of arithmetic and harmonic mean: what their logarithms are off is opposite
     to second order. Inverses cost a fifth of eigendecompositions.
     """
     eye = np.eye(Y.shape[1])
     try:
-        inverse = np.tensordot(weights, np.linalg.inv(Y), axes=1)
+        inverse = _weighted_sum(weights, np.linalg.inv(Y))
         values, vectors = np.linalg.eigh(0.5 * (inverse + inverse.T))
     except np.linalg.LinAlgError:
         return eye, eye
@@ -190,9 +194,9 @@ def _forcing(grad, tol):
     return float(np.clip(wanted, 1e-6, 0.1))
 
 
-def _newton(Y, weights, root, tol, max_iter, n_jobs):
+def _newton(Y, weights, root, inverse, tol, max_iter, n_jobs):
     """Newton iteration from root root^T; returns a factor of the mean and the gradient norm."""
-    logs, V = eigenlogs(congruence(np.linalg.inv(root), Y), n_jobs)
+    logs, V = eigenlogs(sandwich(inverse, Y), n_jobs)
     point = _Point(logs, V, weights)
     grad, damping = point.grad_norm, 1.0
     for _ in range(max_iter):
@@ -203,7 +207,7 @@ def _newton(Y, weights, root, tol, max_iter, n_jobs):
         trial_root = root @ half
         if damping == 1.0 and _predicted(grad) <= tol:
             return trial_root, _predicted(grad)
-        logs, V = eigenlogs(congruence(np.linalg.inv(trial_root), Y), n_jobs)
+        logs, V = eigenlogs(sandwich(np.linalg.inv(trial_root), Y), n_jobs)
         trial = _Point(logs, V, weights)
         if trial.grad_norm < grad:
             root, point, grad = trial_root, trial, trial.grad_norm
@@ -289,10 +293,8 @@ class _Point:
 
 def _loewner(logs):
     """H / tanh(h) for h half the difference of each pair of logarithms."""
-    h = 0.5 * (logs[:, :, None] - logs[:, None, :])
-    small = np.abs(h) < 1e-2
-    np.copyto(h, 1.0, where=small)
-    phi = h / np.tanh(h)
-    h = 0.5 * (logs[:, :, None] - logs[:, None, :])
-    np.copyto(phi, 1.0 + h * h / 3.0, where=small)
-    return phi
+    h = np.abs(logs[:, :, None] - logs[:, None, :])
+    h *= 0.5
+    h += np.finfo(h.dtype).tiny  # where both are equal the quotient is 1
+    h /= np.tanh(h)
+    return h

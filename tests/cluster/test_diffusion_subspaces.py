@@ -19,8 +19,14 @@ from sklearn.preprocessing import StandardScaler
 from sklr.cluster import DiffusionSubspaceClustering
 from sklr.cluster._low_rank_mixture import LowRankMixture
 from sklr.cluster._subspace_init import shape_interaction_labels
+from sklr.cluster._subspace_rows import distinct
 from sklr.cluster._subspace_volume import determinant_ratios, smallest_volume
-from sklr.cluster._subspaces import denoising_gradient, k_subspaces, leading_rows
+from sklr.cluster._subspaces import (
+    denoising_gradient,
+    k_subspaces,
+    leading_eigenvectors,
+    leading_rows,
+)
 from sklr.datasets import make_molrg
 
 
@@ -720,3 +726,24 @@ def test_default_fits_two_features_and_given_sizes_do_not():
     assert_allclose(default.components_, given.components_)
     with pytest.raises(ValueError, match="n_components=2 must be less than n_features=2"):
         DiffusionSubspaceClustering(n_components=2).fit(X)
+
+
+def test_copies_are_found_where_the_first_columns_are_constant():
+    rng = np.random.default_rng(0)
+    X = np.concatenate([np.zeros((30, 5)), rng.standard_normal((30, 6))], axis=1)
+    rows, weights, index = distinct(X, None, 2)
+    assert rows is X and weights is None and index is None
+    X[7] = X[3]
+    X[7, 0] = -0.0
+    rows, weights, index = distinct(X, None, 2)
+    assert len(rows) == 29 and index[7] == index[3] and weights[index[3]] == 2
+
+
+def test_subspace_iteration_gives_up_and_agrees_where_eigenvalues_are_close():
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((400, 200))
+    near = np.linalg.qr(rng.standard_normal((200, 5)))[0].T
+    values, vectors = leading_eigenvectors(A.T @ A, 5, near=near)
+    wanted = np.linalg.eigvalsh(A.T @ A)[::-1][:5]
+    np.testing.assert_allclose(values, wanted, rtol=1e-9)
+    np.testing.assert_allclose(A.T @ (A @ vectors), vectors * values, atol=1e-6 * values[0])

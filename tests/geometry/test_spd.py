@@ -152,3 +152,15 @@ def test_bad_reference_and_init():
         tangent_space(spd(), -np.eye(6))
     with pytest.raises(ValueError, match=r"init has shape \(3, 3\)"):
         mean_riemann(spd(), init=np.eye(3))
+
+
+def test_a_reference_that_is_not_definite_is_refused_whatever_its_units():
+    units = np.diag([1.0, 1e-9, 1e6])
+    good = units @ np.array([[2.0, 0.5, 0.1], [0.5, 1.0, 0.2], [0.1, 0.2, 1.0]]) @ units
+    vectors = tangent_space(good[None], good)
+    np.testing.assert_allclose(vectors, 0.0, atol=1e-6)
+    bad = units @ np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]) @ units
+    with np.errstate(all="raise"), pytest.raises(ValueError, match="reference"):
+        tangent_space(good[None], bad)
+    with np.errstate(all="raise"), pytest.raises(ValueError, match="reference"):
+        tangent_space(good[None], -good)

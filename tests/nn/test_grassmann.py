@@ -252,6 +252,22 @@ def test_other_parameters_are_stepped_as_by_sgd():
     torch.testing.assert_close(one.weight, two.weight)
 
 
+def test_parameters_of_any_layout_are_stepped_as_by_sgd():
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(5, 7, generator=generator)
+    one = [nn.Parameter(values.mT), nn.Parameter(values.clone()[:, ::2]), nn.Parameter(values + 1)]
+    two = [nn.Parameter(part.detach().clone()) for part in one]
+    ours = RiemannianSGD(one, 0.1, 0.9, weight_decay=0.1)
+    sgd = torch.optim.SGD(two, 0.1, 0.9, weight_decay=0.1)
+    for _ in range(4):
+        for mine, theirs in zip(one, two, strict=True):
+            mine.grad = torch.randn(mine.shape, generator=generator)
+            theirs.grad = mine.grad.clone()
+        ours.step()
+        sgd.step()
+    torch.testing.assert_close(one, two)
+
+
 def test_bases_have_no_weight_decay():
     one, two = head(), head()
     train(one, RiemannianSGD(one.parameters(), 0.1, weight_decay=0.5), X, Y, 5)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -252,7 +253,7 @@ class _CrossEntropy(torch.autograd.Function):
         rows = weight.mT.reshape(-1, width)
         inward = torch.mm(features, rows.mT)
         found = features.new_empty(len(features) + 1)  # of each feature, and the loss
-        room = torch.empty(2, n_classes, dtype=torch.float64).numpy()
+        room = np.empty((2, n_classes))
         known = load_kernels().cross_entropy(
             features.numpy(), inward.numpy(), target.numpy(), scale, n_components, *room,
             found.numpy(),

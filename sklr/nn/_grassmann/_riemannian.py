@@ -181,6 +181,8 @@ class RiemannianSGD(torch.optim.Optimizer):
     def _euclidean_step(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> None:
         """Step all parameters of a group by a few calls, as many as for one."""
         gradients: Any = [parameter.grad for parameter in parameters]
+        if group["momentum"] and self._fused_step(parameters, gradients, group):
+            return
         if group["weight_decay"]:
             if any(gradient.is_sparse for gradient in gradients):
                 raise ValueError(
@@ -203,6 +205,38 @@ class RiemannianSGD(torch.optim.Optimizer):
                 torch._foreach_add_(later, theirs)
             gradients = buffers
         torch._foreach_add_(parameters, gradients, alpha=-group["lr"])
+
+    def _fused_step(self, parameters: list, gradients: list, group: dict[str, Any]) -> bool:
+        """Make the step by torch's fused kernel, from the second one on; returns whether it did.
+
+        It walks through the memory, so that all must lie there alike.
+        """
+        buffers = [self.state[parameter].get("momentum_buffer") for parameter in parameters]
+        kind = parameters[0].dtype
+        if kind not in (torch.float32, torch.float64) or not all(
+            buffer is not None
+            and gradient.layout == torch.strided
+            and parameter.is_contiguous()
+            and gradient.is_contiguous()
+            and buffer.is_contiguous()
+            and parameter.device.type == "cpu"
+            and parameter.dtype == gradient.dtype == buffer.dtype == kind
+            for parameter, gradient, buffer in zip(parameters, gradients, buffers, strict=True)
+        ):
+            return False
+        torch._fused_sgd_(
+            parameters,
+            gradients,
+            buffers,
+            weight_decay=group["weight_decay"],
+            momentum=group["momentum"],
+            lr=float(group["lr"]),
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+            is_first_step=False,
+        )
+        return True
 
     def _manifold_step(self, parameter: torch.Tensor, group: dict[str, Any]) -> None:
         assert parameter.grad is not None  # the caller has looked
