@@ -5,7 +5,7 @@ degrees, dim); the class is digit and style together, 40 of them; 1000 images to
 to test, drawn by the seed. Recall is among the test images. The peer has our default network,
 optimiser, learning rates, epochs and batches (eight of each of eight classes), its own loss and
 miner, and all 1000 images, of which ours sets a tenth aside. "One learner" is ours with
-`max_learners=1`.
+`max_learners=1`, "two", "four" and "eight learners" have them from the beginning and no more.
 
 Ordinary: five sets, a third to test; accuracy of the nearest neighbour in the training part, after
 standardising. Everything has its defaults; "perceptron" is the last hidden layer of MLPClassifier.
@@ -43,6 +43,9 @@ from sklr.metrics import recall_at_k  # noqa: E402
 from sklr.neural_network import DynamicSubspaceEmbedding  # noqa: E402
 from sklr.neural_network._embedding_networks import embedding_network  # noqa: E402
 from sklr.nn import MarginLoss  # noqa: E402
+
+# Rows with a fixed number of learners.
+FIXED = {"one learner": 1, "two learners": 2, "four learners": 4, "eight learners": 8}
 
 
 def peer():
@@ -120,9 +123,11 @@ def bench_styles(seeds, epochs, methods=None):
     for seed in seeds:
         X, y = styled(*data, seed)
         train, y_train, test, y_test = X[:1000], y[:1000], X[1000:], y[1000:]
-        ours = DynamicSubspaceEmbedding(max_iter=epochs, random_state=seed)
-        one = DynamicSubspaceEmbedding(max_iter=epochs, max_learners=1, random_state=seed)
-        models = {"dynamic": ours, "one learner": one, "NCA": None, "peer": None}
+        options = {"max_iter": epochs, "random_state": seed}
+        models = {"dynamic": DynamicSubspaceEmbedding(**options)}
+        for name, k in FIXED.items():
+            models[name] = DynamicSubspaceEmbedding(n_learners=k, max_learners=k, **options)
+        models |= {"NCA": None, "peer": None}
         for name in methods or models:
             if name == "peer" and peer() is None:
                 continue

@@ -176,7 +176,6 @@ class DynamicSubspaceEmbedding(TorchSupervisedTransformerMixin, LearnerTraining)
     }
 
     _network_parameters = ("n_components", "attention", "n_learners")
-    _units_matter = False  # the default network standardises
 
     def __init__(
         self,

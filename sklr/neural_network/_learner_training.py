@@ -14,6 +14,7 @@ from sklr._torch._errors import DivergedError
 from sklr.neural_network._base import TorchEstimator
 from sklr.neural_network._learners import BalancedRows, k_means, kept_coordinates, matched
 from sklr.neural_network._loop import TrainState
+from sklr.neural_network._standardized import StandardizedInput
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _LOOKED_AT = 2000
 
 
-class LearnerTraining(TorchEstimator):
+class LearnerTraining(StandardizedInput, TorchEstimator):
     """The hooks of the training; parameters are those of the estimator."""
 
     n_components: int
@@ -41,9 +42,7 @@ class LearnerTraining(TorchEstimator):
     growth_epochs_: list[int]
 
     def _begin(self, module: Any, step: TrainState) -> None:
-        if module.scale is not None and not module.scale.is_set:
-            by_feature = step.X.movedim(1, -1)
-            module.scale.set_from(by_feature.reshape(-1, by_feature.shape[-1]))
+        super()._begin(module, step)
         if not step.loss_curve:
             self.learner_indices_ = np.array_split(np.arange(self.n_components), self.n_learners)
             self.growth_epochs_: list[int] = []

@@ -23,7 +23,7 @@ from sklr.utils._base import fit_context
 from sklr.utils._validation import validate_data
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 class LieGroupConvClassifier(TorchClassifierMixin, TorchEstimator):
@@ -61,6 +61,11 @@ class LieGroupConvClassifier(TorchClassifierMixin, TorchEstimator):
     image_shape : tuple of int, default=None
         Height and width, or channels, height and width, of images that come as rows of a table.
         None takes rows as square images of one channel.
+    augment : callable, default=None
+        How images are changed in each training step, for changes that the plane maps leave out. It
+        is called with images of shape (n_samples, n_channels, height, width), whose background is
+        zero, and a ``torch.Generator``, and returns them changed;
+        :class:`~sklr.nn.RandomAffine2d` is such. None takes them as they are.
     learning_rate : float, default=0.01
         First learning rate of AdamW; it falls to 0 along a cosine in `max_iter` epochs.
     weight_decay : float, default=5e-4
@@ -99,8 +104,8 @@ class LieGroupConvClassifier(TorchClassifierMixin, TorchEstimator):
     See Also
     --------
     sklr.nn.GroupConv2d : The layer.
-    sklr.nn.RandomAffine2d : Augmentation of a plain network, mostly the better choice where there
-        is time to train.
+    sklr.nn.RandomAffine2d : For `augment`; and for a plain network, mostly the better choice where
+        images can be augmented.
     sklearn.neural_network.MLPClassifier : Where images are always upright.
 
     Notes
@@ -141,6 +146,7 @@ class LieGroupConvClassifier(TorchClassifierMixin, TorchEstimator):
         "pool": [StrOptions({"max", "mean"})],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "image_shape": ["array-like", None],
+        "augment": [callable, None],
         **training_constraints(
             "learning_rate",
             "weight_decay",
@@ -186,6 +192,7 @@ class LieGroupConvClassifier(TorchClassifierMixin, TorchEstimator):
         pool: str = "max",
         dropout: float = 0.0,
         image_shape: Any = None,
+        augment: Any = None,
         learning_rate: float = 1e-2,
         weight_decay: float = 5e-4,
         max_iter: int = 30,
@@ -211,6 +218,7 @@ class LieGroupConvClassifier(TorchClassifierMixin, TorchEstimator):
         self.pool = pool
         self.dropout = dropout
         self.image_shape = image_shape
+        self.augment = augment
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.max_iter = max_iter
@@ -451,6 +459,17 @@ width)
             pool=self.pool,
             dropout=self.dropout,
         )
+
+    def _loss(self, module: nn.Module, xb: Tensor, yb: Tensor, step: TrainState) -> Tensor:
+        if self.augment is not None and module.training:
+            images = xb.reshape(-1, *_of(module).image_shape)
+            xb = self.augment(images, step.generator)
+            if getattr(xb, "shape", None) != images.shape:
+                raise ValueError(
+                    f"augment must return images of the shape {tuple(images.shape)} that it is "
+                    f"given, got {tuple(getattr(xb, 'shape', ())) or type(xb).__name__}"
+                )
+        return super()._loss(module, xb, yb, step)
 
     def _optimizers(self, module: nn.Module) -> Any:
         t = self._training

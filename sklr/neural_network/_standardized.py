@@ -24,9 +24,10 @@ else:
 class StandardizedInput(_Base):
     """The default network standardises its features; a given one sees them as they are.
 
-    ``_build`` makes the default network of the parts ``_standardized`` returns. Means and standard
-    deviations are those of the first samples that are trained on, with their weights: buffers of
-    the network, which stay as they are in every further epoch.
+    ``_build`` makes the default network of the parts ``_standardized`` returns, or places a
+    ``Standardize`` of its own. Means and standard deviations are those of the first samples that
+    are trained on, with their weights, over all places of images for each channel: buffers of the
+    network, which stay as they are in every further epoch.
     """
 
     module: Any
@@ -48,10 +49,10 @@ class StandardizedInput(_Base):
         size, spread = np.abs(X).max(axis=0), np.ptp(X, axis=0)
         far = (spread < 1e-5 * size) & ((spread > 0) | (spread.max() == 0))
         if X.dtype == np.float32 and far.any():
+            more = ', or set dtype="float64"' if hasattr(self, "dtype") else ""
             warn_user(
                 f"{int(far.sum())} of {X.shape[1]} features are so far from 0 that float32 leaves "
-                "little of how they vary: subtract their means first (StandardScaler), or set "
-                'dtype="float64"',
+                f"little of how they vary: subtract their means first (StandardScaler){more}",
             )
 
     def _begin(self, module: Any, step: TrainState) -> None:
@@ -62,4 +63,7 @@ class StandardizedInput(_Base):
 
         for part in module.modules():
             if isinstance(part, Standardize) and not part.is_set:
-                part.set_from(step.X, step.weights)
+                rows, weights = step.X.movedim(1, -1), step.weights
+                if weights is not None:
+                    weights = weights.repeat_interleave(rows[0, ..., 0].numel())
+                part.set_from(rows.reshape(-1, rows.shape[-1]), weights)

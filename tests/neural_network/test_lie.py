@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="needs the extra torch")
 
 from sklr.geometry import polar_log, sample_group  # noqa: E402
 from sklr.neural_network import LieGroupConvClassifier  # noqa: E402
+from sklr.nn import RandomAffine2d  # noqa: E402
 
 X, Y = load_digits(n_class=4, return_X_y=True)
 X = X.reshape(-1, 8, 8)
@@ -45,6 +46,30 @@ def test_features_are_invariant_and_scaled(fitted):
     assert features.shape == (300, 4 * 2**2)
     assert np.abs(features.mean(axis=0)).mean() < 1
     assert 0.3 < features.std() < 3
+
+
+def test_augment_sees_images_on_a_dark_ground():
+    seen = []
+
+    def remember(images, generator):
+        seen.append((tuple(images.shape), float(images.median()), generator))
+        return images
+
+    options = {**SMALL, "max_iter": 1, "batch_size": 64}
+    plain = LieGroupConvClassifier(**options).fit(X[:128], Y[:128])
+    twin = LieGroupConvClassifier(**options, augment=remember).fit(X[:128] + 7, Y[:128])
+    assert [shape for shape, _, _ in seen] == [(64, 1, 8, 8)] * 2
+    assert abs(seen[0][1]) < 1 and isinstance(seen[0][2], torch.Generator)
+    found = twin.predict_proba(X[128:160] + 7)  # which is not augmented
+    assert len(seen) == 2
+    assert_allclose(found, plain.predict_proba(X[128:160]), atol=1e-4)
+    views = RandomAffine2d(30)
+    fits = [clone(twin).set_params(augment=views).fit(X[:128], Y[:128]) for _ in range(2)]
+    first, again = (fit.predict_proba(X[128:160]) for fit in fits)
+    assert_array_equal(first, again)
+    assert np.abs(first - found).max() > 1e-4
+    with pytest.raises(ValueError, match=r"shape \(64, 1, 8, 8\)"):
+        clone(twin).set_params(augment=lambda x, _: x[:1]).fit(X[:128], Y[:128])
 
 
 def test_attributes(fitted):

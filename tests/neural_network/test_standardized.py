@@ -17,6 +17,7 @@ from sklr._torch._modules import mlp  # noqa: E402
 from sklr.neural_network import (  # noqa: E402
     AdapterClassifier,
     CompressedClassifier,
+    DynamicSubspaceEmbedding,
     GrassmannClassifier,
     MaestroClassifier,
     MorphableClassifier,
@@ -138,3 +139,22 @@ def test_what_standardises_is_no_layer_and_has_no_parameters():
     assert [row["name"] for row in small.compressor_.report_] == ["network.0", "network.2"]
     (scale,), (before,) = scales(small.module_), scales(small.estimator_.module_)
     assert torch.equal(scale.mean, before.mean) and torch.equal(scale.scale, before.scale)
+
+
+def test_channels_of_images_are_standardised_over_their_places():
+    rng = np.random.default_rng(0)
+    images = rng.normal([[[[3.0]], [[-500.0]]]], [[[[1.0]], [[100.0]]]], (40, 2, 4, 4))
+    labels = np.arange(40) % 4
+    embedding = DynamicSubspaceEmbedding(4, max_iter=1, random_state=0)
+    embedding.fit(images, labels, X_val=images, y_val=labels)
+    (scale,) = scales(embedding.module_)
+    assert_allclose(scale.mean, images.mean(axis=(0, 2, 3)), rtol=1e-5)
+    assert_allclose(scale.scale, images.std(axis=(0, 2, 3)), rtol=1e-5)
+
+
+def test_a_warning_names_no_parameter_that_there_is_not():
+    far = X + 1e9
+    with pytest.warns(UserWarning, match=r"so far from 0 .*\(StandardScaler\)$"):
+        DynamicSubspaceEmbedding(4, max_iter=1, random_state=0).fit(far, Y)
+    with pytest.warns(UserWarning, match=r"so far from 0 .* or set dtype"):
+        GrassmannClassifier(2, **QUICK).fit(far, Y)
