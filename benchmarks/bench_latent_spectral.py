@@ -272,9 +272,7 @@ PARTS = {
 
 def options(parser):
     """Further options."""
-    parser.add_argument(
-        "--epochs", type=int, help="epochs of all parts but defaults, film"
-    )
+    parser.add_argument("--epochs", type=int, help="epochs of all parts but defaults, film")
     parser.add_argument("--only", nargs="+", help="networks of the parts darcy and more")
 
 
