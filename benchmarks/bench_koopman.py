@@ -247,6 +247,7 @@ def bench_encoders():
 
 def bench_ablation(epochs, n_seeds, n_train, out):
     """The network with information terms, and with alpha = gamma = 0."""
+    ours(data("lifted Lorenz", 0)[0], 0, encoder="network", max_iter=1)  # loads torch
     for seed in range(n_seeds):
         train, test = data("lifted Lorenz", seed, n_train=n_train)
         for name, weights in (("information", {}), ("plain", {"alpha": 0.0, "gamma": 0.0})):

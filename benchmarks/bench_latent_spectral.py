@@ -9,6 +9,7 @@ or 300 of the input, nine widths and penalties), chosen by three folds of the tr
 darcy        fields 32 x 32, seed 0, 60 epochs of 300 samples; 100 others to test
 more         the same with 1,000 samples and as many steps (18 epochs)
 defaults     no parameter given, 200 samples, seeds of their own: Darcy on 16 x 16, Burgers on 64
+periodic     Burgers on 64 points, as in grids, for networks that are told of the circle
 grids        trained on one grid, asked on another: Darcy 16 to 31, Burgers 64 to 128 and 65
 film         a stirred fluid 32 x 32: three frames to the next four, rolled out inside the loss
 time         CPU seconds of a training step over that of the plain U-Net; of 1,000 predictions
@@ -194,6 +195,21 @@ def bench_defaults(out):
     return out
 
 
+def bench_periodic(out, epochs=None):
+    """Waves on a circle, and networks that know it."""
+    options = {"max_iter": epochs or 30, "n_dims": 1}
+    further = {
+        f"on {size}": split(make_burgers(300, size=size, random_state=4), 200)[1]
+        for size in (128, 65)
+    }
+    known = networks(**options, periodic=True)
+    del known["FNO"]  # knows it anyway
+    models = {f"{name}, periodic": model for name, model in known.items()}
+    models["FNO"] = FourierRegressor(random_state=0, **options)
+    data = split(make_burgers(300, size=64, random_state=4), 200)
+    return compare(models, *data, out, further)
+
+
 def bench_grids(out, epochs=None):
     """Another grid when asked than when trained."""
     options = {"max_iter": epochs or 30, "n_dims": 1}
@@ -247,6 +263,7 @@ PARTS = {
     "darcy": bench_darcy,
     "more": bench_more,
     "defaults": bench_defaults,
+    "periodic": bench_periodic,
     "grids": bench_grids,
     "film": bench_film,
     "time": bench_time,
@@ -255,7 +272,7 @@ PARTS = {
 
 def options(parser):
     """Further options."""
-    parser.add_argument("--epochs", type=int, help="epochs of the parts darcy, more, grids")
+    parser.add_argument("--epochs", type=int, help="epochs of all parts but defaults, film")
     parser.add_argument("--only", nargs="+", help="networks of the parts darcy and more")
 
 

@@ -15,6 +15,12 @@ roll        a Swiss roll with uniform angle (size / 10) in three dimensions, two
             noise 0, .02, .05, .1, at half the steps; seeds 0 to 2
 high        a uniform circle in 20 dimensions, "iwae", n = 500, three latents: noise 0, .05, .1, .2,
             seeds 0 to 2
+levels      noise_scale="auto" beside "rate", the default, and the fixed levels: the laws circle,
+            roll and high, seed 0; energy distance of 2,000 drawn to 2,000 fresh samples
+ordinary    the default, two latents (circle and moons one), beside GaussianMixture (1 to 15
+            components by BIC) and the training samples drawn again: circle, two moons, Swiss
+            roll, 10 principal components of digits, iris; half to fit (300 at most), the energy
+            distance of 2,000 drawn to the other half, in units of the scale; seeds 0 and 1
 time        CPU seconds of a fit (one noise level, the law of the circle) and of 500 samples
 """
 
@@ -23,11 +29,13 @@ from _common import cpu, one_blas_thread, run_parts
 
 one_blas_thread()
 
+from sklearn.datasets import load_digits, load_iris, make_moons, make_swiss_roll  # noqa: E402
+from sklearn.decomposition import PCA  # noqa: E402
 from sklearn.mixture import GaussianMixture  # noqa: E402
 from sklearn.model_selection import GridSearchCV  # noqa: E402
 from sklearn.neighbors import KernelDensity  # noqa: E402
 
-from sklr.metrics import wasserstein_distance_nd  # noqa: E402
+from sklr.metrics import energy_distance, wasserstein_distance_nd  # noqa: E402
 from sklr.neural_network import PerturbedGenerativeModel  # noqa: E402
 
 LEVELS = (0.0, 0.02, 0.05, 0.1, 0.2)
@@ -159,6 +167,67 @@ def bench_high(out):
     )
 
 
+def bench_levels():
+    """What "auto" and "rate" take, beside the fixed levels."""
+    out = {}
+    for name, law, n, options in (
+        ("circle", circle, N, {"n_components": 1}),
+        ("roll", roll, N, {"n_components": 2, "max_iter": 600}),
+        ("high", high, 500, {"n_components": 3}),
+    ):
+        X, fresh = law(np.random.default_rng(0), n), law(np.random.default_rng(1), 2000)
+        unit, row = scale_of(X), {}
+        for level in ("auto", "rate", *LEVELS):
+            noise = level if isinstance(level, str) else level * unit
+            fit = model(X, 0, noise, **options)
+            found = energy_distance(fit.sample(2000, random_state=0) / unit, fresh / unit)
+            row[str(level)] = {"distance": found, "level": fit.noise_scale_ / unit}
+            print(name, level, {k: round(v, 4) for k, v in row[str(level)].items()}, flush=True)
+        out[name] = row
+    return out
+
+
+def ordinary(name, seed):
+    """Samples to fit and samples set aside."""
+    rng = np.random.default_rng(seed)
+    if name == "circle":
+        angle = rng.uniform(0, 2 * np.pi, 600)
+        X = np.column_stack([np.cos(angle), np.sin(angle)]) + 0.05 * rng.normal(size=(600, 2))
+    elif name == "moons":
+        X = make_moons(600, noise=0.05, random_state=seed)[0]
+    elif name == "Swiss roll":
+        X = make_swiss_roll(600, noise=0.5, random_state=seed)[0]
+    elif name == "digits":
+        X = PCA(10, random_state=0).fit_transform(load_digits().data)
+    else:
+        X = load_iris().data
+    X = rng.permutation(X)
+    n = min(300, len(X) // 2)
+    return X[:n], X[n : 2 * n]
+
+
+def bench_ordinary(out):
+    """The default beside a mixture, on ordinary data."""
+    for name in ("circle", "moons", "Swiss roll", "digits", "iris"):
+        row = out.setdefault(name, {})
+        for seed in (0, 1):
+            X, held = ordinary(name, seed)
+            unit = scale_of(X)
+            fit = model(X, seed, "rate", 1 if name in ("circle", "moons") else 2)
+            mixtures = [GaussianMixture(k, random_state=seed).fit(X) for k in range(1, 16)]
+            mixture = min(mixtures, key=lambda m: m.bic(X))  # noqa: B023
+            drawn = {
+                "model": fit.sample(2000, random_state=seed),
+                "model with its noise": fit.sample(2000, noise=True, random_state=seed),
+                "mixture": mixture.set_params(random_state=seed).sample(2000)[0],
+                "samples": again(X)(2000, seed),
+            }
+            for who, sample in drawn.items():
+                row.setdefault(who, []).append(energy_distance(sample / unit, held / unit))
+            print(name, seed, {who: round(v[-1], 4) for who, v in row.items()}, flush=True)
+    return out
+
+
 def bench_time():
     """CPU seconds of a fit and of 500 samples."""
     X = circle(np.random.default_rng(0), N)
@@ -187,6 +256,8 @@ if __name__ == "__main__":
             "auto": bench_auto,
             "roll": bench_roll,
             "high": bench_high,
+            "levels": bench_levels,
+            "ordinary": bench_ordinary,
             "time": bench_time,
         },
         add_options=add_options,

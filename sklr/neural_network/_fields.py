@@ -166,15 +166,23 @@ def _mean_and_spread(values: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndar
     return mean, np.where(constant | (largest == 0), 0.0, spread)
 
 
-def resampled(fields: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
-    """Return fields (n, ..., channels) on another grid between the same corners, linearly."""
+def resampled(fields: np.ndarray, grid: tuple[int, ...], *, periodic: bool = False) -> np.ndarray:
+    """Return fields (n, ..., channels) on another grid, by linear interpolation.
+
+    Both grids have the same corners; or begin at the same point of circles, if `periodic`.
+    """
     for axis, size in enumerate(grid, start=1):
         there = fields.shape[axis]
         if there == size:
             continue
-        at = np.linspace(0, there - 1, size)
-        before = np.minimum(at.astype(int), max(there - 2, 0))
-        after = np.minimum(before + 1, there - 1)
+        if periodic:
+            at = np.arange(size) * (there / size)
+            before = np.minimum(at.astype(int), there - 1)
+            after = (before + 1) % there
+        else:
+            at = np.linspace(0, there - 1, size)
+            before = np.minimum(at.astype(int), max(there - 2, 0))
+            after = np.minimum(before + 1, there - 1)
         share = (at - before).reshape(-1, *[1] * (fields.ndim - axis - 1))
         low, high = fields.take(before, axis=axis), fields.take(after, axis=axis)
         fields = low * (1 - share) + high * share

@@ -8,7 +8,7 @@ from sklearn.model_selection import GridSearchCV
 
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 
-from sklr.datasets import make_darcy  # noqa: E402
+from sklr.datasets import make_burgers, make_darcy  # noqa: E402
 from sklr.neural_network import LatentSpectralRegressor  # noqa: E402
 from sklr.neural_network._fields import relative_errors, resampled  # noqa: E402
 
@@ -147,6 +147,35 @@ def test_resampling_is_exact_for_lines():
     finer = np.linspace(-1, 3, 12)[None, :, None, None] + 2 * np.linspace(0, 1, 5)[:, None]
     assert_allclose(resampled(line, (12, 5)), finer, atol=1e-12)
     assert resampled(line[:, :1], (3, 4)).shape == (1, 3, 4, 1)
+
+
+def test_resampling_of_circles_goes_around():
+    angle, finer = (2 * np.pi * np.arange(n) / n for n in (40, 64))
+    wave = np.sin(angle)[None, :, None]
+    found = resampled(wave, (64,), periodic=True)
+    assert_allclose(found[0, :, 0], np.sin(finer), atol=0.004)
+    assert_allclose(resampled(wave, (80,), periodic=True)[:, ::2], wave, atol=1e-12)
+    assert resampled(wave[:, :1], (3,), periodic=True).shape == (1, 3, 1)
+
+
+def test_periodic_fields_and_another_grid():
+    X, y = make_burgers(24, size=16, random_state=0)
+    model = regressor(n_dims=1, periodic=True, max_iter=10).fit(X, y)
+    fine, _ = make_burgers(24, size=32, random_state=0)
+    assert_allclose(model.predict(fine)[:, ::2], model.predict(fine[:, ::2]), atol=1e-9)
+    assert model.module_.periodic
+    with pytest.raises(ValueError, match="periodic"):
+        model.set_params(periodic=False).partial_fit(X, y)
+
+
+def test_the_network_that_is_asked_is_the_trained_one(darcy, fitted):
+    X, _ = darcy
+    fields = fitted._validate(X, reset=False)
+    with torch.no_grad():
+        made = fitted.module_(torch.tensor(fitted._scaled_fields(fields)).float()).double().numpy()
+    wanted = fitted._units.unscaled(np.moveaxis(made, 1, -1))[..., 0]
+    assert_allclose(fitted.predict(X), wanted, atol=1e-5 * np.abs(wanted).max())
+    assert any(isinstance(part, torch.nn.BatchNorm2d) for part in fitted.module_.modules())
 
 
 def test_another_grid_of_one_dimension_needs_n_dims():

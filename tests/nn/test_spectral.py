@@ -121,6 +121,35 @@ def test_samples_do_not_see_each_other():
     torch.testing.assert_close(model(x[order]), model(x)[order])
 
 
+@pytest.mark.parametrize("grid", [(7,), (5, 9), (4, 5, 9), (3, 17)])
+def test_any_grid_of_circles_comes_back(grid):
+    model = LatentSpectralModel(
+        len(grid), 2, 3, width=4, n_levels=2, patch_size=2, n_heads=2, periodic=True
+    ).eval()
+    assert model(torch.zeros(2, 2, *grid)).shape == (2, 3, *grid)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_on_circles_nothing_depends_on_where_they_were_cut(dim):
+    torch.manual_seed(0)
+    model = LatentSpectralModel(dim, width=4, n_heads=2, n_levels=1, patch_size=2, periodic=True)
+    model = model.double().eval()
+    with torch.no_grad():
+        model.lift.weight[:, 1:] = 0  # what tells where a cell is
+    x = normal(2, 1, *(8,) * dim)
+    turned = x.roll([4] * dim, dims=[*range(2, 2 + dim)])  # whole patches of the coarsest grid
+    found = model(turned).roll([-4] * dim, dims=[*range(2, 2 + dim)])
+    torch.testing.assert_close(found, model(x), rtol=1e-12, atol=1e-12)
+
+
+def test_a_wave_on_a_circle_is_doubled_around_its_seam():
+    model = LatentSpectralModel(1, width=4, n_heads=2, periodic=True)
+    angle = 2 * math.pi * (torch.arange(32, dtype=torch.float64) + 0.5) / 32
+    finer = 2 * math.pi * (torch.arange(64, dtype=torch.float64) + 0.5) / 64
+    found = model._doubled(angle.sin()[None, None])[0, 0]
+    torch.testing.assert_close(found, finer.sin(), rtol=0, atol=0.005)
+
+
 def test_a_plain_unet_has_no_blocks():
     model = LatentSpectralModel(1, width=4, n_heads=3, spectral=False)
     assert not [m for m in model.modules() if isinstance(m, NeuralSpectralBlock)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +24,10 @@ _HEAD = 128
 class LatentSpectralModel(nn.Module):
     """Fields on a grid to fields on the same grid: a U-Net with neural spectral blocks.
 
-    Coordinates between 0 and 1 are added to the channels. An encoder halves the grid `n_levels`
-    times, each scale goes through a :class:`~sklr.nn.NeuralSpectralBlock`, and a decoder joins the
-    scales again. Any grid that holds a patch is taken: it is padded with zeros at the end of each
-    axis to a multiple of ``patch_size * 2 ** n_levels``, and the result is cut off.
+    Coordinates are added to the channels. An encoder halves the grid `n_levels` times, each scale
+    goes through a :class:`~sklr.nn.NeuralSpectralBlock`, and a decoder joins the scales again. Any
+    grid that holds a patch is taken: it is padded at the end of each axis to a multiple of
+    ``patch_size * 2 ** n_levels``, and the result is cut off.
 
     Parameters
     ----------
@@ -50,6 +51,10 @@ class LatentSpectralModel(nn.Module):
         Heads of the attention; they divide `width`.
     spectral : bool, default=True
         Whether there are spectral blocks; a plain U-Net otherwise.
+    periodic : bool, default=False
+        Whether each axis is a circle, whose first cell follows on its last one. Convolutions,
+        interpolation and padding then go around, and coordinates are sines and cosines; otherwise
+        there are zeros beyond the grid, and coordinates go from 0 to 1.
 
     Raises
     ------
@@ -64,8 +69,9 @@ class LatentSpectralModel(nn.Module):
 
     Notes
     -----
-    Costs O(cells * width * (width + n_tokens)). The decoder interpolates between the corner points
-    of its grids, so what a network has learnt on one grid holds on others approximately.
+    Costs O(cells * width * (width + n_tokens)). Without `periodic` the decoder interpolates between
+    the corner points of its grids, so what a network has learnt on one grid holds on others
+    approximately.
 
     References
     ----------
@@ -94,6 +100,7 @@ class LatentSpectralModel(nn.Module):
         n_tokens: int = 4,
         n_heads: int = 8,
         spectral: bool = True,
+        periodic: bool = False,
     ) -> None:
         super().__init__()
         check_counts(
@@ -107,13 +114,16 @@ class LatentSpectralModel(nn.Module):
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.n_levels = n_levels
+        self.periodic = periodic
         self.patch_size = sides(patch_size, dim)
         widths = [width * 2**level for level in range(n_levels)]
         widths.append(widths[-1])
         conv = _CONVOLUTIONS[dim]
-        self.lift = conv(in_channels + dim, width, 1)
-        self.first = _double_convolution(dim, width, width, width)
-        self.down = nn.ModuleList(_double_convolution(dim, a, b, b) for a, b in pairwise(widths))
+        self.lift = conv(in_channels + dim * (2 if periodic else 1), width, 1)
+        self.first = _double_convolution(dim, width, width, width, periodic)
+        self.down = nn.ModuleList(
+            _double_convolution(dim, a, b, b, periodic) for a, b in pairwise(widths)
+        )
         self.blocks = nn.ModuleList(
             NeuralSpectralBlock(dim, w, self.patch_size, n_basis, n_tokens, n_heads)
             if spectral
@@ -122,7 +132,8 @@ class LatentSpectralModel(nn.Module):
         )
         above = [width, *widths[:-2]]  # what each scale hands to the next finer one
         self.up = nn.ModuleList(
-            _double_convolution(dim, 2 * skip, skip, out) for skip, out in zip(widths[:-1], above)
+            _double_convolution(dim, 2 * skip, skip, out, periodic)
+            for skip, out in zip(widths[:-1], above)
         )
         self.mix = conv(width, width, 1)
         self.head = nn.Sequential(conv(width, _HEAD, 1), nn.GELU(), conv(_HEAD, out_channels, 1))
@@ -151,37 +162,57 @@ class LatentSpectralModel(nn.Module):
                 raise ValueError(
                     f"a grid of {tuple(grid)} cells is smaller than a patch, {self.patch_size}"
                 )
-        x = self.lift(torch.cat([input, _coordinates(input)], dim=1))
-        x = self.first(F.pad(x, self._padding(grid)))
+        coordinates = _angles(input) if self.periodic else _coordinates(input)
+        x = self.first(self._padded(self.lift(torch.cat([input, coordinates], dim=1))))
         skips = [x]
         for level in self.down:
             x = level(_POOLS[self.dim](x, 2))
             skips.append(x)
         x = self.blocks[-1](skips[-1])
         for skip, block, level in list(zip(skips[:-1], self.blocks, self.up))[::-1]:
-            above = F.interpolate(
-                x, size=skip.shape[2:], mode=_INTERPOLATION[self.dim], align_corners=True
-            )
-            x = level(torch.cat([block(skip), above], dim=1))
+            x = level(torch.cat([block(skip), self._doubled(x)], dim=1))
         x = self.mix(x)
         for axis, size in enumerate(grid, start=2):
             x = x.narrow(axis, 0, size)
         return self.head(x)
 
-    def _padding(self, grid: Sequence[int]) -> list[int]:
-        """Return what ``torch.nn.functional.pad`` wants: the last axis first."""
+    def _padded(self, x: Tensor) -> Tensor:
+        """Return fields on a grid that can be halved and cut into patches."""
         amounts = []
-        for size, side in zip(grid, self.patch_size):
+        for size, side in zip(x.shape[2:], self.patch_size):
             step = side * 2**self.n_levels
             amounts.append(math.ceil(size / step) * step - size)
-        return [number for amount in amounts[::-1] for number in (0, amount)]
+        if not self.periodic:
+            # torch wants the last axis first
+            return F.pad(x, [number for amount in amounts[::-1] for number in (0, amount)])
+        for axis, amount in enumerate(amounts, start=2):
+            if amount:  # torch's own goes around once only
+                size = x.shape[axis]
+                around = torch.arange(size + amount, device=x.device) % size
+                x = x.index_select(axis, around)
+        return x
+
+    def _doubled(self, x: Tensor) -> Tensor:
+        """Return fields on a grid of twice as many cells along each axis."""
+        mode = _INTERPOLATION[self.dim]
+        if not self.periodic:
+            size = [2 * n for n in x.shape[2:]]
+            return F.interpolate(x, size=size, mode=mode, align_corners=True)
+        made = F.pad(x, [1, 1] * self.dim, mode="circular")
+        made = F.interpolate(made, scale_factor=2.0, mode=mode, align_corners=False)
+        for axis, cells in enumerate(x.shape[2:], start=2):
+            made = made.narrow(axis, 2, 2 * cells)
+        return made
 
 
-def _double_convolution(dim: int, n_in: int, n_mid: int, n_out: int) -> nn.Sequential:
+def _double_convolution(
+    dim: int, n_in: int, n_mid: int, n_out: int, periodic: bool
+) -> nn.Sequential:
+    around: Any = "circular" if periodic else "zeros"
     layers: list[nn.Module] = []
     for a, b in ((n_in, n_mid), (n_mid, n_out)):
         layers += [
-            _CONVOLUTIONS[dim](a, b, 3, padding=1, bias=False),
+            _CONVOLUTIONS[dim](a, b, 3, padding=1, bias=False, padding_mode=around),
             _NORMS[dim](b),
             nn.ReLU(inplace=True),
         ]
@@ -190,7 +221,25 @@ def _double_convolution(dim: int, n_in: int, n_mid: int, n_out: int) -> nn.Seque
 
 def _coordinates(input: Tensor) -> Tensor:
     """Return the coordinates of each cell, between 0 and 1, as channels."""
-    grid = input.shape[2:]
-    axes = [torch.linspace(0, 1, size, dtype=input.dtype, device=input.device) for size in grid]
+    return _at_each_cell(
+        [
+            torch.linspace(0, 1, size, dtype=input.dtype, device=input.device)
+            for size in input.shape[2:]
+        ],
+        input,
+    )
+
+
+def _angles(input: Tensor) -> Tensor:
+    """Return sines and cosines of where each cell is on the circle of each axis, as channels."""
+    turns = [
+        torch.arange(size, dtype=input.dtype, device=input.device) * (2 * math.pi / size)
+        for size in input.shape[2:]
+    ]
+    made = [_at_each_cell([wave(turn) for turn in turns], input) for wave in (torch.sin, torch.cos)]
+    return torch.cat(made, dim=1)
+
+
+def _at_each_cell(axes: Sequence[Tensor], like: Tensor) -> Tensor:
     made = torch.stack(torch.meshgrid(*axes, indexing="ij"))
-    return made.expand(len(input), *made.shape)
+    return made.expand(len(like), *made.shape)
