@@ -448,37 +448,42 @@ def block_cycle(
     On the coarsest level forward and backward sweeps alternate, which keeps the cycle symmetric.
     `b`, `e` and `row` are room for coarse rows and one row.
     """
-    n, width = X.shape
+    n = len(X)
     last = len(offsets) - 2
-    # One list of sweeps, down and up, so that each function is called (and compiled) in one place.
-    for step in range(2 * last + n_coarse_sweeps):
-        down, up = step < last, step >= last + n_coarse_sweeps
-        level = last
-        backward = (step - last) % 2 == 1
-        if down:
-            level, backward = step, False
-        elif up:
-            level, backward = 2 * last + n_coarse_sweeps - 1 - step, True
-        # Where the level begins and ends; the fine one has arrays of its own.
-        shift, begin, end, below = 0, 0, n, 0
-        ptr, cols, values, places, right, out = indptr, indices, data, diagonal, B, X
-        if level > 0:
-            shift, begin, end = n, offsets[level] - n, offsets[level + 1] - n
-            below = end
-            ptr, cols, values, places, right, out = c_indptr, c_indices, c_data, c_diagonal, b, e
-        if up:
-            _prolong_block(shift, begin, end, below, aggregate, entry, e, out)
-        elif step == last:
-            for r in range(begin, end):
-                for c in range(width):
-                    out[r, c] = 0.0
-        _block_sweep(begin, end, backward, down, ptr, cols, values, places, right, out, row)
-        if down:
-            size = offsets[level + 2] - offsets[level + 1]
-            _restrict_block(
-                shift, begin, end, below, size, ptr, cols, values, places, aggregate, entry, out,
-                b, row,
-            )  # fmt: skip
+    # Variables: for constants the functions called would be compiled again.
+    no, yes, zero = np.int64(0), np.int64(1), np.int64(0)
+    if last == 0:  # the fine matrix is the coarsest
+        for i in range(n):
+            for c in range(X.shape[1]):
+                X[i, c] = 0.0
+        for sweep in range(n_coarse_sweeps):
+            _block_sweep(zero, n, sweep % 2, no, indptr, indices, data, diagonal, B, X, row)
+        return
+    size = offsets[2] - offsets[1]
+    _block_sweep(zero, n, no, yes, indptr, indices, data, diagonal, B, X, row)
+    _restrict_block(
+        zero, zero, n, zero, size, indptr, indices, data, diagonal, aggregate, entry, X, b, row
+    )
+    for level in range(1, last):
+        begin, end = offsets[level] - n, offsets[level + 1] - n
+        size = offsets[level + 2] - offsets[level + 1]
+        _block_sweep(begin, end, no, yes, c_indptr, c_indices, c_data, c_diagonal, b, e, row)
+        _restrict_block(
+            n, begin, end, end, size, c_indptr, c_indices, c_data, c_diagonal, aggregate, entry,
+            e, b, row,
+        )  # fmt: skip
+    begin, end = offsets[last] - n, offsets[last + 1] - n
+    for r in range(begin, end):
+        for c in range(X.shape[1]):
+            e[r, c] = 0.0
+    for sweep in range(n_coarse_sweeps):
+        _block_sweep(begin, end, sweep % 2, no, c_indptr, c_indices, c_data, c_diagonal, b, e, row)
+    for level in range(last - 1, 0, -1):
+        begin, end = offsets[level] - n, offsets[level + 1] - n
+        _prolong_block(n, begin, end, end, aggregate, entry, e, e)
+        _block_sweep(begin, end, yes, no, c_indptr, c_indices, c_data, c_diagonal, b, e, row)
+    _prolong_block(zero, zero, n, zero, aggregate, entry, e, X)
+    _block_sweep(zero, n, yes, no, indptr, indices, data, diagonal, B, X, row)
 
 
 def _warm_up():
