@@ -108,7 +108,7 @@ CASES = {
     ),
     "RandomSubspace": (
         "from sklr.geometry import RandomSubspace as E",
-        "E(5, 1000, projection='fastfood', random_state=0).forward(np.ones(5))",
+        "E(1000, 5, projection='fastfood', random_state=0).forward(np.ones(5))",
     ),
     "FunctionalTuckerRegressor": (
         REGRESSION + "from sklr.decomposition import FunctionalTuckerRegressor as E",
@@ -144,7 +144,7 @@ CASES = {
     ),
     "EntropicTransport": (
         CLOUDS + "from sklr.transport import EntropicTransport as E",
-        "E().fit(X, Y)",
+        "E().fit(X, X_target=Y)",
     ),
     "AugmentedCovariance": (
         TRIALS + "from sklr.covariance import AugmentedCovariance as E",

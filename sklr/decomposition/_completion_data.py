@@ -127,8 +127,7 @@ class Model:
 class RowRegressions(NamedTuple):
     """What the regressions of all rows on the factors `F` of the other side have in common.
 
-    Kernels take it as it is. Numba's cache does not see a change of the order of its fields: touch
-    the kernel file then.
+    Kernels take its fields one by one, in this order.
     """
 
     mean: np.floating

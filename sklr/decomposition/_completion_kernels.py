@@ -27,7 +27,9 @@ def residual_product(start, stop, entries, mean, bias, offset, low, high, scale,
             out[i, c] = zero
         for e in range(indptr[i], indptr[i + 1]):
             j = indices[e]
-            r = min(max(values[e] - mean - bias[i] - offset[j], low), high)
+            r = values[e] - mean - bias[i] - offset[j]
+            r = low if r < low else r
+            r = high if r > high else r
             if len(weights) > 0:
                 r *= weights[e]
             r *= scale[i]
@@ -82,17 +84,9 @@ def _weight(r, delta, cut, one):
 @inner()
 def _rho(r, delta, cut):
     """Huber's loss of a residual, r ** 2 up to delta, and constant above cut."""
-    size = min(abs(r), cut)
+    size = abs(r)
+    size = size if size < cut else cut
     return r * r if size <= delta else delta * (size + size - delta)
-
-
-@inner()
-def _longest(start, stop, indptr):
-    """Largest number of entries of a row."""
-    longest = 0
-    for i in range(start, stop):
-        longest = max(longest, indptr[i + 1] - indptr[i])
-    return longest
 
 
 @inner()
@@ -105,24 +99,21 @@ def _row_ridge(i, alpha, bias_alpha, extra, scale, k, ridge):
 
 
 @inner(fastmath=_FAST)
-def _evaluate_row(i, entries, problem, bias, x, w, g):
-    """Residuals of row i at x and bias: weights into w, gradient into g.
+def _pass(
+    first, last, indices, F, x, xb, fresh, w, g, values, shift, offset, weights, robust, delta, cut
+):  # fmt: skip
+    """Add the product of a row's weighted Gram matrix with `x` and `xb` (the bias) to g.
 
-    Returns the loss, the sum of the weights, and the bias's gradient.
+    Where `fresh`, the gradient at `x` in place of it, and the entries' weights are written to w.
+    Returns the loss, the sum of the weights (both where fresh), and what belongs to the bias.
     """
-    indices, values, weights = entries.indices, entries.values, entries.weights
-    start, stop = entries.indptr[i], entries.indptr[i + 1]
-    offset, F, robust = problem.offset, problem.F, problem.robust
-    delta, cut, shift = problem.delta, problem.cut, problem.mean + bias
     k = F.shape[1]
     zero, one = F.dtype.type(0), F.dtype.type(1)
     total, mass, gb = 0.0, 0.0, 0.0
-    for c in range(k):
-        g[c] = 0
     # Four entries at a time: one pass over x and one over g serve them all.
-    full = stop - (stop - start & 3)
-    for e in range(start, full, 4):
-        o = e - start
+    full = last - (last - first & 3)
+    for e in range(first, full, 4):
+        o = e - first
         j0, j1, j2, j3 = indices[e], indices[e + 1], indices[e + 2], indices[e + 3]
         t0, t1, t2, t3 = zero, zero, zero, zero
         for c in range(k):
@@ -131,24 +122,31 @@ def _evaluate_row(i, entries, problem, bias, x, w, g):
             t1 += F[j1, c] * xc
             t2 += F[j2, c] * xc
             t3 += F[j3, c] * xc
-        t0 = values[e] - shift - offset[j0] - t0
-        t1 = values[e + 1] - shift - offset[j1] - t1
-        t2 = values[e + 2] - shift - offset[j2] - t2
-        t3 = values[e + 3] - shift - offset[j3] - t3
-        w0, w1, w2, w3 = one, one, one, one
-        if len(weights) > 0:
-            w0, w1, w2, w3 = weights[e], weights[e + 1], weights[e + 2], weights[e + 3]
-        if not robust:
-            total += (w0 * t0 * t0 + w1 * t1 * t1) + (w2 * t2 * t2 + w3 * t3 * t3)
+        if fresh:
+            t0 = values[e] - shift - offset[j0] - t0
+            t1 = values[e + 1] - shift - offset[j1] - t1
+            t2 = values[e + 2] - shift - offset[j2] - t2
+            t3 = values[e + 3] - shift - offset[j3] - t3
+            w0, w1, w2, w3 = one, one, one, one
+            if len(weights) > 0:
+                w0, w1, w2, w3 = weights[e], weights[e + 1], weights[e + 2], weights[e + 3]
+            if not robust:
+                total += (w0 * t0 * t0 + w1 * t1 * t1) + (w2 * t2 * t2 + w3 * t3 * t3)
+            else:
+                total += w0 * _rho(t0, delta, cut) + w1 * _rho(t1, delta, cut)
+                total += w2 * _rho(t2, delta, cut) + w3 * _rho(t3, delta, cut)
+                w0 *= _weight(t0, delta, cut, one)
+                w1 *= _weight(t1, delta, cut, one)
+                w2 *= _weight(t2, delta, cut, one)
+                w3 *= _weight(t3, delta, cut, one)
+            w[o], w[o + 1], w[o + 2], w[o + 3] = w0, w1, w2, w3
+            mass += (w0 + w1) + (w2 + w3)
         else:
-            total += w0 * _rho(t0, delta, cut) + w1 * _rho(t1, delta, cut)
-            total += w2 * _rho(t2, delta, cut) + w3 * _rho(t3, delta, cut)
-            w0 *= _weight(t0, delta, cut, one)
-            w1 *= _weight(t1, delta, cut, one)
-            w2 *= _weight(t2, delta, cut, one)
-            w3 *= _weight(t3, delta, cut, one)
-        w[o], w[o + 1], w[o + 2], w[o + 3] = w0, w1, w2, w3
-        mass += (w0 + w1) + (w2 + w3)
+            w0, w1, w2, w3 = w[o], w[o + 1], w[o + 2], w[o + 3]
+            t0 += xb
+            t1 += xb
+            t2 += xb
+            t3 += xb
         t0 *= w0
         t1 *= w1
         t2 *= w2
@@ -156,20 +154,22 @@ def _evaluate_row(i, entries, problem, bias, x, w, g):
         gb += (t0 + t1) + (t2 + t3)
         for c in range(k):
             g[c] += (t0 * F[j0, c] + t1 * F[j1, c]) + (t2 * F[j2, c] + t3 * F[j3, c])
-    for e in range(full, stop):
+    for e in range(full, last):
         j = indices[e]
         t = zero
         for c in range(k):
             t += F[j, c] * x[c]
-        t = values[e] - shift - offset[j] - t
-        we = weights[e] if len(weights) > 0 else one
-        if not robust:
-            total += we * t * t
+        if fresh:
+            t = values[e] - shift - offset[j] - t
+            we = weights[e] if len(weights) > 0 else one
+            total += we * (_rho(t, delta, cut) if robust else t * t)
+            if robust:
+                we *= _weight(t, delta, cut, one)
+            w[e - first] = we
+            mass += we
         else:
-            total += we * _rho(t, delta, cut)
-            we *= _weight(t, delta, cut, one)
-        w[e - start] = we
-        mass += we
+            we = w[e - first]
+            t += xb
         t *= we
         gb += t
         for c in range(k):
@@ -177,7 +177,11 @@ def _evaluate_row(i, entries, problem, bias, x, w, g):
     return total, mass, gb
 
 
-@njit(fastmath=_FAST)
+def _longest(start, stop, entries):
+    """Largest number of entries of a row."""
+    return int(np.diff(entries.indptr[start : stop + 1]).max(initial=0))
+
+
 def cg_rows(start, stop, entries, problem, spectrum, means, n_steps, tol, X, bias, out):
     """Few steps of conjugate gradients for each row, from where it stands.
 
@@ -187,34 +191,35 @@ def cg_rows(start, stop, entries, problem, spectrum, means, n_steps, tol, X, bia
 
     `out` (n_rows, 2) gets the loss before, and by how much the row's objective fell.
     """
-    indptr, indices, F = entries.indptr, entries.indices, problem.F
-    k, fit_bias = F.shape[1], problem.fit_bias
-    n_longest = _longest(start, stop, indptr)
-    w = np.empty(n_longest, F.dtype)
-    x = np.empty(k, F.dtype)
-    g = np.empty(k, F.dtype)
-    z = np.empty(k, F.dtype)
-    p = np.zeros(k, F.dtype)
-    q = np.empty(k, F.dtype)
-    inverse = np.empty(k, F.dtype)
-    ridge = np.empty(k, F.dtype)
+    F = problem.F
+    w, room = np.empty(_longest(start, stop, entries), F.dtype), np.zeros((7, F.shape[1]), F.dtype)
+    _cg_rows(start, stop, *entries, *problem, spectrum, means, n_steps, tol, X, bias, out, w, *room)
+
+
+@njit(fastmath=_FAST)
+def _cg_rows(
+    start, stop, indptr, indices, values, weights, mean, offset, F, alpha, bias_alpha, power,
+    fit_bias, robust, delta, cut, extra, spectrum, means, n_steps, tol, X, bias, out,
+    w, x, g, z, p, q, inverse, ridge,
+):  # fmt: skip
+    """Do what `cg_rows` does; behind `out` is room. `p` comes as zeros."""
+    k = F.shape[1]
     zero = F.dtype.type(0)
     tiny = F.dtype.type(1e-30)
-    alpha, bias_alpha, extra = problem.alpha, problem.bias_alpha, problem.extra_ridge
-    power = problem.power
+    # Variables: for constants `_pass` would be compiled once more for each.
+    yes, no = fit_bias | True, fit_bias & False
     for i in range(start, stop):
         first, last = indptr[i], indptr[i + 1]
         out[i, 0] = 0.0
         out[i, 1] = 0.0
-        if first == last:
-            for c in range(k):
-                X[i, c] = zero
-            bias[i] = zero
-            continue
         xb = bias[i]
         for c in range(k):
             x[c] = X[i, c]
-        total, mass, gb0 = _evaluate_row(i, entries, problem, xb, x, w, g)
+            g[c] = zero
+        total, mass, gb0 = _pass(
+            first, last, indices, F, x, zero, yes, w, g, values, mean + xb, offset, weights,
+            robust, delta, cut,
+        )  # fmt: skip
         out[i, 0] = total
         if mass <= 0:
             for c in range(k):
@@ -223,12 +228,15 @@ def cg_rows(start, stop, entries, problem, spectrum, means, n_steps, tol, X, bia
             continue
         lam, lam_b = _row_ridge(i, alpha, bias_alpha, extra, mass**power, k, ridge)
         floor = mass * spectrum[k - 1] * 1e-7 + lam
+        floor = floor if floor > tiny else tiny
         schur = mass + lam_b
         for c in range(k):
             g[c] -= ridge[c] * x[c]
-            inverse[c] = 1.0 / max(mass * spectrum[c] + ridge[c], floor, tiny)
+            diagonal = mass * spectrum[c] + ridge[c]
+            inverse[c] = 1.0 / (diagonal if diagonal > floor else floor)
             schur -= (mass * means[c]) ** 2 * inverse[c]
-        schur = max(schur, 1e-7 * (mass + lam_b))
+        least = 1e-7 * (mass + lam_b)
+        schur = schur if schur > least else least
         gb = zero
         if fit_bias:
             gb = F.dtype.type(gb0 - lam_b * xb)
@@ -251,41 +259,17 @@ def cg_rows(start, stop, entries, problem, spectrum, means, n_steps, tol, X, bia
             if not rz > tol * rz_first or not rz > 1e-300:
                 break
             ratio = F.dtype.type(rz / rz_before) if step > 0 else zero
-            for c in range(k):
-                p[c] = z[c] + ratio * p[c]
             pb = zb + ratio * pb
             rz_before = rz
-            # q = (sum_e w_e f_e f_e' + ridge) p, matrix-free, four entries at a time.
+            # q = (sum_e w_e f_e f_e' + ridge) p, matrix-free.
             for c in range(k):
+                p[c] = z[c] + ratio * p[c]
                 q[c] = ridge[c] * p[c]
-            qb = lam_b * pb
-            full = last - (last - first & 3)
-            for e in range(first, full, 4):
-                j0, j1, j2, j3 = indices[e], indices[e + 1], indices[e + 2], indices[e + 3]
-                t0, t1, t2, t3 = zero, zero, zero, zero
-                for c in range(k):
-                    pc = p[c]
-                    t0 += F[j0, c] * pc
-                    t1 += F[j1, c] * pc
-                    t2 += F[j2, c] * pc
-                    t3 += F[j3, c] * pc
-                o = e - first
-                t0 = w[o] * (t0 + pb)
-                t1 = w[o + 1] * (t1 + pb)
-                t2 = w[o + 2] * (t2 + pb)
-                t3 = w[o + 3] * (t3 + pb)
-                qb += (t0 + t1) + (t2 + t3)
-                for c in range(k):
-                    q[c] += (t0 * F[j0, c] + t1 * F[j1, c]) + (t2 * F[j2, c] + t3 * F[j3, c])
-            for e in range(full, last):
-                j = indices[e]
-                t = zero
-                for c in range(k):
-                    t += F[j, c] * p[c]
-                t = w[e - first] * (t + pb)
-                qb += t
-                for c in range(k):
-                    q[c] += t * F[j, c]
+            _, _, qb = _pass(
+                first, last, indices, F, p, pb, no, w, q, values, zero, offset, weights,
+                robust, delta, cut,
+            )  # fmt: skip
+            qb += lam_b * pb
             curvature = pb * qb if fit_bias else 0.0
             for c in range(k):
                 curvature += p[c] * q[c]
@@ -342,20 +326,25 @@ def _substitute(L, b):
 
 
 @inner()
-def _normal_matrix(A, B, n, ridge, H, L):
-    """Factor ``A' B + ridge`` into L, with a trace of ridge where it is singular."""
+def _factor_normal_matrix(n, weighted, w, A, B, ridge, H, L):
+    """Factor a row's normal matrix, with weights w and its ridge, into L.
+
+    With a trace of ridge where it is singular; False where that does not help.
+    """
     k = H.shape[0]
-    np.dot(A[:n].T, B[:n], H)
+    if weighted:
+        for e in range(n):
+            for c in range(k):
+                B[e, c] = w[e] * A[e, c]
+    np.dot(A[:n].T, (B if weighted else A)[:n], H)
     trace = 0.0
     least = ridge[0]
     for c in range(k):
         H[c, c] += ridge[c]
         trace += H[c, c]
-        least = min(least, ridge[c])
-    extra = 0.0
+        least = ridge[c] if ridge[c] < least else least
     trial = trace / k * (1e-10 if H.itemsize == 8 else 1e-6)
-    if n < k and least <= 0:
-        extra = trial
+    extra = trial if n < k and least <= 0 else 0.0
     for _ in range(8):
         for a in range(k):
             for b in range(a + 1):
@@ -363,7 +352,7 @@ def _normal_matrix(A, B, n, ridge, H, L):
             L[a, a] += extra
         if _factor(L):
             return True
-        extra = max(trial, 10 * extra)
+        extra = 10 * extra if 10 * extra > trial else trial
     return False
 
 
@@ -379,55 +368,54 @@ def _regressors(first, last, indices, F, fit_bias, A):
             A[e, k] = 1
 
 
-@inner()
-def _factor_normal_matrix(n, weighted, w, A, B, ridge, H, L):
-    """Factor a row's normal matrix, with weights w and its ridge, into L."""
-    size = A.shape[1]
-    right = A
-    if weighted:
-        right = B
-        for e in range(n):
-            for c in range(size):
-                B[e, c] = w[e] * A[e, c]
-    return _normal_matrix(A, right, n, ridge, H, L)
+def _room(start, stop, entries, problem):
+    """Return room for the weights, twice the regressors, two square matrices and four vectors."""
+    dtype, size = problem.F.dtype, problem.F.shape[1] + bool(problem.fit_bias)
+    n = _longest(start, stop, entries)
+    tables, squares = np.empty((2, n, size), dtype), np.empty((2, size, size), dtype)
+    weighted = bool(problem.robust or len(entries.weights) > 0)
+    return weighted, np.empty(n, dtype), *tables, *squares, *np.empty((4, size), dtype)
 
 
-@njit(fastmath=_FAST)
 def cholesky_rows(start, stop, entries, problem, n_steps, tol, X, bias, out):
     """Exact solution of each row's (re-weighted) normal equations, as a correction to X.
 
     More than one step re-weights again, until the objective falls by less than `tol` of it.
     """
-    dtype, k, fit_bias = problem.F.dtype, problem.F.shape[1], problem.fit_bias
-    size = k + 1 if fit_bias else k
-    n_longest = _longest(start, stop, entries.indptr)
-    w, x, g = np.empty(n_longest, dtype), np.empty(k, dtype), np.empty(k, dtype)
-    A, B = np.empty((n_longest, size), dtype), np.empty((n_longest, size), dtype)
-    H, L = np.empty((size, size), dtype), np.empty((size, size), dtype)
-    change, ridge = np.empty(size, dtype), np.empty(size, dtype)
-    weighted = problem.robust or len(entries.weights) > 0
-    alpha, bias_alpha, extra = problem.alpha, problem.bias_alpha, problem.extra_ridge
-    power, indptr, indices, F = problem.power, entries.indptr, entries.indices, problem.F
+    room = _room(start, stop, entries, problem)
+    _cholesky_rows(start, stop, *entries, *problem, n_steps, tol, X, bias, out, *room)
+
+
+@njit(fastmath=_FAST)
+def _cholesky_rows(
+    start, stop, indptr, indices, values, weights, mean, offset, F, alpha, bias_alpha, power,
+    fit_bias, robust, delta, cut, extra, n_steps, tol, X, bias, out,
+    weighted, w, A, B, H, L, x, g, change, ridge,
+):  # fmt: skip
+    """Do what `cholesky_rows` does; behind `out` is room."""
+    k = F.shape[1]
+    zero, yes = F.dtype.type(0), fit_bias | True
     for i in range(start, stop):
+        first, last = indptr[i], indptr[i + 1]
+        n = last - first
         out[i, 0] = 0.0
         out[i, 1] = 0.0
-        n = indptr[i + 1] - indptr[i]
-        _regressors(indptr[i], indptr[i + 1], indices, F, fit_bias, A)
-        if n == 0:
-            for c in range(k):
-                X[i, c] = 0
-            bias[i] = 0
-            continue
+        _regressors(first, last, indices, F, fit_bias, A)
         for c in range(k):
             x[c] = X[i, c]
         for step in range(n_steps):
-            total, mass, gb = _evaluate_row(i, entries, problem, bias[i], x, w, g)
+            for c in range(k):
+                g[c] = zero
+            total, mass, gb = _pass(
+                first, last, indices, F, x, zero, yes, w, g, values, mean + bias[i], offset,
+                weights, robust, delta, cut,
+            )  # fmt: skip
             if step == 0:
                 out[i, 0] = total
             if mass <= 0:
                 for c in range(k):
-                    x[c] = 0
-                bias[i] = 0
+                    x[c] = zero
+                bias[i] = zero
                 break
             _, lam_b = _row_ridge(i, alpha, bias_alpha, extra, mass**power, k, ridge)
             if fit_bias:
@@ -455,38 +443,44 @@ def cholesky_rows(start, stop, entries, problem, n_steps, tol, X, bias, out):
             X[i, c] = x[c]
 
 
-@njit
 def leave_one_out_rows(start, stop, entries, problem, X, bias, out):
     """Sum over each row's entries of squared and absolute leave-one-out residuals, at X, bias."""
-    dtype, k = problem.F.dtype, problem.F.shape[1]
-    size = k + 1 if problem.fit_bias else k
-    n_longest = _longest(start, stop, entries.indptr)
-    w, g = np.empty(n_longest, dtype), np.empty(k, dtype)
-    A, B = np.empty((n_longest, size), dtype), np.empty((n_longest, size), dtype)
-    H, L = np.empty((size, size), dtype), np.empty((size, size), dtype)
-    v, ridge = np.empty(size, dtype), np.empty(size, dtype)
-    weighted = problem.robust or len(entries.weights) > 0
-    alpha, bias_alpha, extra = problem.alpha, problem.bias_alpha, problem.extra_ridge
-    power, indptr, indices, F = problem.power, entries.indptr, entries.indices, problem.F
-    values, offset, mean, fit_bias = entries.values, problem.offset, problem.mean, problem.fit_bias
+    room = _room(start, stop, entries, problem)
+    _leave_one_out_rows(start, stop, *entries, *problem, X, bias, out, *room)
+
+
+@njit
+def _leave_one_out_rows(
+    start, stop, indptr, indices, values, weights, mean, offset, F, alpha, bias_alpha, power,
+    fit_bias, robust, delta, cut, extra, X, bias, out,
+    weighted, w, A, B, H, L, x, g, v, ridge,
+):  # fmt: skip
+    """Do what `leave_one_out_rows` does; behind `out` is room."""
+    k, size = F.shape[1], v.shape[0]
+    zero, yes = F.dtype.type(0), fit_bias | True
     for i in range(start, stop):
+        first, last = indptr[i], indptr[i + 1]
+        n = last - first
         out[i, 0] = 0.0
         out[i, 1] = 0.0
-        n = indptr[i + 1] - indptr[i]
-        _regressors(indptr[i], indptr[i + 1], indices, F, fit_bias, A)
         if n == 0:
             continue
-        _, mass, _ = _evaluate_row(i, entries, problem, bias[i], X[i], w, g)
+        _regressors(first, last, indices, F, fit_bias, A)
+        for c in range(k):
+            x[c] = X[i, c]
+        _, mass, _ = _pass(
+            first, last, indices, F, x, zero, yes, w, g, values, mean + bias[i], offset, weights,
+            robust, delta, cut,
+        )  # fmt: skip
         _, lam_b = _row_ridge(i, alpha, bias_alpha, extra, mass**power, k, ridge)
         if fit_bias:
             ridge[k] = lam_b
         solved = _factor_normal_matrix(n, weighted, w, A, B, ridge, H, L)
         for e in range(n):
-            place = indptr[i] + e
-            r = values[place] - mean - bias[i]
-            r -= offset[indices[place]]
+            r = values[first + e] - mean - bias[i]
+            r -= offset[indices[first + e]]
             for c in range(k):
-                r -= X[i, c] * A[e, c]
+                r -= x[c] * A[e, c]
             if solved:
                 leverage = 0.0
                 for c in range(size):
@@ -494,7 +488,8 @@ def leave_one_out_rows(start, stop, entries, problem, X, bias, out):
                 _substitute(L, v)
                 for c in range(size):
                     leverage += v[c] * A[e, c]
-                r /= max(1.0 - w[e] * leverage, 1e-9)
+                left = 1.0 - w[e] * leverage
+                r /= left if left > 1e-9 else 1e-9
             out[i, 0] += r * r
             out[i, 1] += abs(r)
 

@@ -105,7 +105,7 @@ def sparse_entries(key, first, n_rows, log_keep, places, rows, signs):
     fill = rows.shape[0] > 0
     for c in range(places.shape[0]):
         row = -1
-        found = 0
+        found = np.int64(0)  # as a constant it would be compiled apart
         while True:
             a, b, sign, _ = _words(key, first + c, found)
             # The gap is bounded before it becomes an integer.
@@ -190,7 +190,6 @@ def _merge(row, factor, total, i, fresh):
 # One power from the one before, dense.
 
 
-@njit
 def dense_rows(
     first, last, indptr, indices, data, unit, scale, source, ahead, new, keep,
     weight, normalize, total, mode, source_factor, factor,
@@ -229,11 +228,27 @@ def dense_rows(
     factor : ndarray of shape (n_rows,) or (0,)
         If not empty, what the new rows are multiplied by in the sum is kept here.
     """
+    _dense_rows(
+        first, last, indptr, indices, data, unit, scale, source, ahead, new, keep,
+        weight, normalize, total, mode, source_factor, factor, _room(source, not keep),
+    )  # fmt: skip
+
+
+def _room(like, wanted):
+    """Return room for a row. What makes arrays in kernels compiles some tenths of a second."""
+    return np.zeros(like.shape[-1] if wanted else 0, like.dtype)
+
+
+@njit
+def _dense_rows(
+    first, last, indptr, indices, data, unit, scale, source, ahead, new, keep,
+    weight, normalize, total, mode, source_factor, factor, spare,
+):  # fmt: skip
+    """Do what `dense_rows` does."""
     d = source.shape[1]
     weighted = data.shape[0] > 0
     end = indptr[last]
     line = 64 // source.itemsize
-    spare = np.empty(d, source.dtype)
     for i in range(first, last):
         row = new[i] if keep else spare
         for c in range(d):
@@ -307,16 +322,22 @@ def _scatter(i, indptr, indices, data, unit, starts, stops, columns, values, row
     return found > 0
 
 
-@njit
-def sparse_rows(
-    first, last, indptr, indices, data, unit, scale, starts, stops, columns, values, new, keep,
-    weight, normalize, total, mode,
-):  # fmt: skip
+def sparse_rows(first, last, *args):
     """Write rows of the product of a graph with a sparse matrix; see `dense_rows`.
 
-    Row j of the sparse matrix has its entries at ``starts[j] .. stops[j] - 1``.
+    Arguments are `indptr` to `scale`, the sparse matrix, and `new` to `mode` as there. Row j of the
+    sparse matrix has its entries at ``starts[j] .. stops[j] - 1`` of `columns` and `values`.
     """
-    spare = np.empty(new.shape[1], new.dtype)
+    new, keep = args[9:11]
+    _sparse_rows(first, last, *args, _room(new, not keep))
+
+
+@njit
+def _sparse_rows(
+    first, last, indptr, indices, data, unit, scale, starts, stops, columns, values, new, keep,
+    weight, normalize, total, mode, spare,
+):  # fmt: skip
+    """Do what `sparse_rows` does."""
     for i in range(first, last):
         row = new[i] if keep else spare
         for c in range(row.shape[0]):
@@ -340,18 +361,28 @@ def count_product(first, last, indptr, indices, starts, stops, n_columns, sizes)
         sizes[i] = min(size, n_columns)
 
 
-@njit
 def fill_product(
     first, last, indptr, indices, data, unit, scale, starts, stops, columns, values, n_columns,
     new_starts, new_stops, new_columns, new_values,
 ):  # fmt: skip
     """Write rows of the product with a sparse matrix as sparse rows, columns ascending."""
-    row = np.zeros(n_columns, new_values.dtype)
+    _fill_product(
+        first, last, indptr, indices, data, unit, scale, starts, stops, columns, values,
+        new_starts, new_stops, new_columns, new_values, np.zeros(n_columns, new_values.dtype),
+    )  # fmt: skip
+
+
+@njit
+def _fill_product(
+    first, last, indptr, indices, data, unit, scale, starts, stops, columns, values,
+    new_starts, new_stops, new_columns, new_values, row,
+):  # fmt: skip
+    """Do what `fill_product` does; `row` comes as zeros."""
     for i in range(first, last):
         at = new_starts[i]
         if _scatter(i, indptr, indices, data, unit, starts, stops, columns, values, row):
             multiple = scale[i]
-            for c in range(n_columns):
+            for c in range(row.shape[0]):
                 value = row[c]
                 if value != 0:
                     new_columns[at] = c

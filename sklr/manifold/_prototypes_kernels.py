@@ -5,7 +5,6 @@ import numpy as np
 from sklr.utils._compile import njit
 
 
-@njit
 def smallest_of_rows(products, half_norms, indices):
     """Write the columns of the k smallest entries of half_norms - products of each row.
 
@@ -18,17 +17,21 @@ def smallest_of_rows(products, half_norms, indices):
     indices : ndarray of shape (n, k)
         Result, nearest first.
     """
+    _smallest_of_rows(products, half_norms, indices, np.empty(indices.shape[1], products.dtype))
+
+
+@njit
+def _smallest_of_rows(products, half_norms, indices, best):
+    """Do what `smallest_of_rows` does; `best` (k,) is room."""
     n, m = products.shape
     k = indices.shape[1]
-    best = np.empty(k, dtype=products.dtype)
     for i in range(n):
-        row = products[i]
         for a in range(k):
             best[a] = np.inf
             indices[i, a] = 0
         worst = best[k - 1]
         for j in range(m):
-            value = half_norms[j] - row[j]
+            value = half_norms[j] - products[i, j]
             if value < worst:
                 a = k - 1
                 while a > 0 and best[a - 1] > value:
@@ -51,7 +54,6 @@ def average_by_label(X, labels, sums, counts):
             sums[label, c] += X[i, c]
 
 
-@njit
 def interpolate(X, prototypes, positions, indices, ridge, out):
     """Place points by barycentric weights of their nearest prototypes.
 
@@ -74,12 +76,17 @@ def interpolate(X, prototypes, positions, indices, ridge, out):
     out : ndarray of shape (n, n_components)
         Result.
     """
+    k, p = indices.shape[1], X.shape[1]
+    room = np.empty((k, p)), np.empty((k, k)), np.empty(k)
+    _interpolate(X, prototypes, positions, indices, ridge, out, *room)
+
+
+@njit
+def _interpolate(X, prototypes, positions, indices, ridge, out, gaps, G, w):
+    """Do what `interpolate` does; behind `out` is room."""
     n, k = indices.shape
     p = X.shape[1]
     dim = positions.shape[1]
-    gaps = np.empty((k, p))
-    G = np.empty((k, k))
-    w = np.empty(k)
     for i in range(n):
         nearest = np.inf
         hit = 0
@@ -112,7 +119,7 @@ def interpolate(X, prototypes, positions, indices, ridge, out):
                 for c in range(b):
                     total -= G[a, c] * G[b, c]
                 if a == b:
-                    G[a, a] = np.sqrt(max(total, 1e-300))
+                    G[a, a] = np.sqrt(total if total > 1e-300 else 1e-300)
                 else:
                     G[a, b] = total / G[b, b]
         for a in range(k):

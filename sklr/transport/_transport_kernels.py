@@ -194,7 +194,8 @@ def plan_entries(
         n_kept, place, low = 0, places[i], low_row[i]
         if not fill:
             for j in range(C.shape[1]):
-                n_kept += v[j] - C[i, j] * inv_reg + u[i] >= min(low, low_column[j])
+                x = v[j] - C[i, j] * inv_reg + u[i]
+                n_kept += (x >= low) | (x >= low_column[j])
             places[i] = n_kept
             continue
         # Every entry is written, and the place moves on behind those that are kept: no branch.
@@ -202,7 +203,7 @@ def plan_entries(
             x = v[j] - C[i, j] * inv_reg + u[i]
             columns[n_kept] = j
             exponents[n_kept] = x
-            n_kept += x >= min(low, low_column[j])
+            n_kept += (x >= low) | (x >= low_column[j])
         for k in range(n_kept):
             indices[place + k] = columns[k]
         for k in range(n_kept):
@@ -326,7 +327,8 @@ def tile_row_update(
                 for t in range(n_tiles):
                     if bounds[t] > best:
                         _tile_costs(X[i], tiles[t], metric, costs)
-                        best = max(best, _highest(costs, inv_reg, v[t]))
+                        highest = _highest(costs, inv_reg, v[t])
+                        best = highest if highest > best else best
                 shift, cut = -best, floor
             total, n_kept = 0.0, 0
             for t in range(n_tiles):
@@ -353,9 +355,9 @@ def tile_entries(
     n_tiles, _, width = tiles.shape
     for i in range(X.shape[0]):
         _bounds(X[i], low, high, metric, inv_reg, v_max, bounds)
-        n_kept, place = 0, places[i]
+        n_kept, place, least = 0, places[i], low_row[i]
         for t in range(n_tiles):
-            if bounds[t] + u[i] < min(low_row[i], low_tile[t]):
+            if bounds[t] + u[i] < least and bounds[t] + u[i] < low_tile[t]:
                 continue
             _tile_costs(X[i], tiles[t], metric, row)
             if fill:
@@ -365,7 +367,7 @@ def tile_entries(
                     x = v[t, j] - row[j] * inv_reg + u[i]
                     exponents[n_kept] = x
                     columns[n_kept] = t * width + j
-                    n_kept += x >= min(low_row[i], low_column[t, j])
+                    n_kept += (x >= least) | (x >= low_column[t, j])
                 for k in range(n_kept):
                     indices[place + k] = columns[k]
                 for k in range(n_kept):
@@ -374,7 +376,7 @@ def tile_entries(
             else:
                 for j in range(width):
                     x = v[t, j] - row[j] * inv_reg + u[i]
-                    n_kept += x >= min(low_row[i], low_column[t, j])
+                    n_kept += (x >= least) | (x >= low_column[t, j])
         if not fill:
             places[i] = n_kept
 

@@ -1,5 +1,6 @@
 """Kernels are compiled where nothing can be cached, and a long first call is announced."""
 
+import gc
 import logging
 import time
 import types
@@ -80,3 +81,27 @@ def test_kernels_of_others_and_quick_ones_are_not_announced(impatient, monkeypat
     watch.notify(types.SimpleNamespace(data=outer.data, is_start=False, is_end=True))
     timer.join(10)
     assert watch._timer is None and not timer.is_alive() and not watch._said
+
+
+def test_no_garbage_is_looked_for_while_kernels_compile():
+    pause = _compile._Pause()
+    outer, inner = event("start", "sklr.a.b"), event("start", "sklr.a.b", "g")
+    ends = [
+        types.SimpleNamespace(data=start.data, is_start=False, is_end=True)
+        for start in (inner, outer)
+    ]
+    pause.notify(event("start", "somebody._kernels"))
+    assert gc.isenabled()
+    pause.notify(outer)
+    pause.notify(inner)
+    pause.notify(ends[0])
+    assert not gc.isenabled()
+    pause.notify(ends[1])
+    assert gc.isenabled()
+    gc.disable()  # somebody's wish is kept
+    try:
+        pause.notify(outer)
+        pause.notify(ends[1])
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
