@@ -121,6 +121,8 @@ def _held_locks():
     thread.join()
     assert locks
     return held
+
+
 MOMENTS = int(os.environ.get("SKLR_EXAMPLES", "8"))
 
 
