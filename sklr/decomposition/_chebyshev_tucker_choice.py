@@ -3,8 +3,8 @@
 The evidence that chooses the ridge is that of functions of any rank. A core with about as many
 entries as there are rows, under the small ridge of exact data, fits those rows in many ways, and
 most of them may be wrong between the rows; where the ridge leaves little more than a linear model
-(columns whose effects add up need large ranks) they are right. So the evidence's choice is compared with smaller ranks and
-other ridges on rows that the fits have not seen.
+(columns whose effects add up need large ranks) they are right. So the evidence's choice is compared
+with smaller ranks and other ridges on rows that the fits have not seen.
 """
 
 from dataclasses import dataclass

@@ -159,9 +159,9 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
     ridges by five folds (one of five from a thousand rows). It leaves them only for errors smaller
     by more than a standard error, and takes the smallest ranks within a standard error of the
     least. Under small ridges, cores of more than 729 entries and half the rows are taken only where
-    the target is close to linear. Where no choice is better than the mean on held-out rows, the fit is all
-    but the mean, with a warning.
-    With five rows for each unknown of a noisy target nothing is compared.
+    the target is close to linear. Where no choice is better than the mean on held-out rows, the fit
+    is all but the mean, with a warning. With five rows for each unknown of a noisy target nothing
+    is compared.
 
     References
     ----------
