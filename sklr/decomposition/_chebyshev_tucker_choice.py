@@ -2,8 +2,9 @@
 
 The evidence that chooses the ridge is that of functions of any rank. A core with about as many
 entries as there are rows, under the small ridge of exact data, fits those rows in many ways, and
-most of them are wrong between the rows. So the evidence's choice is compared with smaller ranks and
-other ridges on rows that the fits have not seen.
+most of them may be wrong between the rows; where the ridge leaves little more than a linear model
+(columns whose effects add up need large ranks) they are right. So the evidence's choice is compared
+with smaller ranks and other ridges on rows that the fits have not seen.
 """
 
 from dataclasses import dataclass
@@ -23,12 +24,14 @@ _PLENTY = 5
 _FOLDS, _ONE_FOLD = 5, 1000
 # Sweeps of fits that are only compared.
 _SWEEPS = 15
-# Under a smaller ridge a core is at most this share of the rows.
-_SMALL_RIDGE, _SHARE = 1e-2, 0.5
 # Under a larger ridge a constant more in the format makes no difference.
 _SHIFTED = 1e-4
 # A relative error that no other rank needs to be tried for.
 _EXACT = 1e-5
+# Larger cores take long, and are at most this share of the rows under a small ridge. Not so where
+# the penalty of degrees leaves little more than a linear model: a sum needs ranks of two in all
+# columns, and little else is in its core.
+_LARGE_CORE, _SMALL_RIDGE, _SHARE, _NEARLY_LINEAR = 729, 1e-2, 0.5, 16.0
 # Steps of the ridge, its limits, and how often ranks and ridge are chosen in turn.
 _STEP, SMALLEST_RIDGE, LARGEST_RIDGE, _ROUNDS = 30.0, 1e-12, 1e4, 2
 # A fit whose residual is so many times that of the others' has stalled.
@@ -202,10 +205,12 @@ def choose(held, ranks, alpha, shifts, search_ridge):
     """
     sizes = [*smaller_ranks(ranks), tuple(ranks)]
     full = tuple(held.degrees)
-    n = len(held.y)
+    largest = max(_LARGE_CORE, _SHARE * len(held.y))
 
     def fits(size, alpha):
-        return alpha > _SMALL_RIDGE or size == full or np.prod(size, dtype=float) <= _SHARE * n
+        if alpha > _SMALL_RIDGE or size == full or held.degree_penalty >= _NEARLY_LINEAR:
+            return True
+        return np.prod(size, dtype=float) <= largest
 
     def at(size, alpha):
         """Return the better of the shifts."""

@@ -158,9 +158,10 @@ class ChebyshevTuckerRegressor(RegressorMixin, BaseEstimator):
     ``rank="auto"`` compares the largest ranks and the evidence's ridge with smaller ranks and other
     ridges by five folds (one of five from a thousand rows). It leaves them only for errors smaller
     by more than a standard error, and takes the smallest ranks within a standard error of the
-    least. Under small ridges, cores of more entries than half the rows are not taken. Where no
-    choice is better than the mean on held-out rows, the fit is all but the mean, with a warning.
-    With five rows for each unknown of a noisy target nothing is compared.
+    least. Under small ridges, cores of more than 729 entries and half the rows are taken only where
+    the target is close to linear. Where no choice is better than the mean on held-out rows, the fit
+    is all but the mean, with a warning. With five rows for each unknown of a noisy target nothing
+    is compared.
 
     References
     ----------

@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose
 from scipy.stats import multivariate_normal
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -427,6 +428,22 @@ def test_a_core_of_as_many_entries_as_rows_is_not_taken(n, d):
         error = model.predict(fresh) - np.cos(2 * fresh.sum(axis=1))
     assert model.rank_ == (2,) * d
     assert np.sqrt(np.mean(error**2)) < 1e-4
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_effects_that_add_up_are_found_from_fewer_rows_than_entries(noise):
+    """A sum over eight columns has ranks of two, a core of 256 entries, and little else in it."""
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((260, 8))
+    y = X @ np.arange(1.0, 9.0)
+    y += noise * y.std() * rng.standard_normal(len(y))
+    model = ChebyshevTuckerRegressor(degree=3, random_state=0).fit(X[:160], y[:160])
+    linear = LinearRegression().fit(X[:160], y[:160])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of rows outside the box
+        inside = ((model.bounds_[:, 0] <= X[160:]) & (X[160:] <= model.bounds_[:, 1])).all(axis=1)
+        score = model.score(X[160:][inside], y[160:][inside])
+    assert score > linear.score(X[160:][inside], y[160:][inside]) - 0.02
 
 
 def test_noise_in_as_many_rows_as_entries_is_not_fitted():
