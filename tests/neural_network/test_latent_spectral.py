@@ -200,7 +200,9 @@ def test_constant_input_gives_the_mean():
     with pytest.warns(UserWarning, match="all fields of X are equal"):
         model = regressor(max_iter=20).fit(np.ones((30, 10)), y)
     found = model.predict(np.ones((2, 10)))
-    assert np.isfinite(found).all() and np.ptp(found, axis=0).max() == 0
+    assert np.isfinite(found).all()
+    # The places of a batch are added in another order on some processors.
+    assert_allclose(found[0], found[1], rtol=0, atol=2e-6 * y.std())
 
 
 def test_a_film_goes_on_by_itself():
