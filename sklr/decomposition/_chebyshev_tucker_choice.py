@@ -30,7 +30,7 @@ _SHIFTED = 1e-4
 _EXACT = 1e-5
 # Larger cores take long, and are at most this share of the rows under a small ridge. Not so where
 # the penalty of degrees leaves little more than a linear model: a sum needs ranks of two in all
-# columns, and little else is in its core.
+# columns, and little else is in its core. Then one ridge is tried, that of the evidence.
 _LARGE_CORE, _SMALL_RIDGE, _SHARE, _NEARLY_LINEAR = 729, 1e-2, 0.5, 16.0
 # Steps of the ridge, its limits, and how often ranks and ridge are chosen in turn.
 _STEP, SMALLEST_RIDGE, LARGEST_RIDGE, _ROUNDS = 30.0, 1e-12, 1e4, 2
@@ -207,14 +207,15 @@ def choose(held, ranks, alpha, shifts, search_ridge):
     full = tuple(held.degrees)
     largest = max(_LARGE_CORE, _SHARE * len(held.y))
 
-    def fits(size, alpha):
-        if alpha > _SMALL_RIDGE or size == full or held.degree_penalty >= _NEARLY_LINEAR:
+    def fits(size, alpha, first=True):
+        if alpha > _SMALL_RIDGE or size == full or np.prod(size, dtype=float) <= largest:
             return True
-        return np.prod(size, dtype=float) <= largest
+        return first and held.degree_penalty >= _NEARLY_LINEAR
 
     def at(size, alpha):
-        """Return the better of the shifts."""
-        return min((Candidate(size, alpha, s) for s in shifts(alpha, size)), key=held.error)
+        """Return the better of the shifts; large cores are not fitted twice."""
+        tried = shifts(alpha, size)[: None if np.prod(size, dtype=float) <= largest else 1]
+        return min((Candidate(size, alpha, s) for s in tried), key=held.error)
 
     def over_ranks(alpha, least=0):
         tried = []
@@ -230,7 +231,7 @@ def choose(held, ranks, alpha, shifts, search_ridge):
         """Go on from ridge to ridge until two of them were no better."""
         tried, ridge, since = [best], best.alpha * step, 0
         while since < 2 and SMALLEST_RIDGE <= ridge <= LARGEST_RIDGE:
-            if not fits(best.ranks, ridge):
+            if not fits(best.ranks, ridge, first=False):
                 break
             if best.alpha < _SHIFTED:  # the shift is chosen
                 tried.append(Candidate(best.ranks, ridge, best.shift if ridge < _SHIFTED else 0.0))
