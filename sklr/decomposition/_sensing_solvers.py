@@ -186,6 +186,9 @@ def gradient_descent(
                 length = _barzilai_borwein(old, (F, G, dF, dG), eta)
             old = (F, G, dF, dG)
         F, G = F - length * dF, G - length * dG
+    # Below the floor the gradient is rounding: on some processors it never falls to tol.
+    if out.curve and out.curve[-1] <= floor and out.gradient <= floor:
+        out.converged = True
     if validation is not None and validation.factors is not None:
         out.F, out.G = validation.factors
     return out
