@@ -31,7 +31,7 @@ MODELS = {
         CLASSES == "a",
     ),
     "labels": (
-        MLPClassifier((3, 2), "tanh", solver="lbfgs", random_state=0, **TIGHT),
+        MLPClassifier((3, 2), "tanh", solver="lbfgs", random_state=0, alpha=0.1, **TIGHT),
         np.c_[CLASSES == "a", CLASSES == "b"].astype(int),
     ),
     "regressor": (
