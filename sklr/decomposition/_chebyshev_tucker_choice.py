@@ -30,7 +30,7 @@ _SHIFTED = 1e-4
 _EXACT = 1e-5
 # Larger cores take long, and are at most this share of the rows under a small ridge. Not so where
 # the penalty of degrees leaves little more than a linear model: a sum needs ranks of two in all
-# columns, and little else is in its core. Then one ridge is tried, that of the evidence.
+# columns, and little else is in its core; ridges are chosen with smaller cores then.
 _LARGE_CORE, _SMALL_RIDGE, _SHARE, _NEARLY_LINEAR = 729, 1e-2, 0.5, 16.0
 # Steps of the ridge, its limits, and how often ranks and ridge are chosen in turn.
 _STEP, SMALLEST_RIDGE, LARGEST_RIDGE, _ROUNDS = 30.0, 1e-12, 1e4, 2
@@ -205,22 +205,23 @@ def choose(held, ranks, alpha, shifts, search_ridge):
     """
     sizes = [*smaller_ranks(ranks), tuple(ranks)]
     full = tuple(held.degrees)
-    largest = max(_LARGE_CORE, _SHARE * len(held.y))
+    nearly_linear = held.degree_penalty >= _NEARLY_LINEAR
 
-    def fits(size, alpha, first=True):
-        if alpha > _SMALL_RIDGE or size == full or np.prod(size, dtype=float) <= largest:
-            return True
-        return first and held.degree_penalty >= _NEARLY_LINEAR
+    def is_large(size):
+        return np.prod(size, dtype=float) > max(_LARGE_CORE, _SHARE * len(held.y))
+
+    def is_cheap(size, alpha):
+        return alpha > _SMALL_RIDGE or size == full or not is_large(size)
 
     def at(size, alpha):
         """Return the better of the shifts; large cores are not fitted twice."""
-        tried = shifts(alpha, size)[: None if np.prod(size, dtype=float) <= largest else 1]
+        tried = shifts(alpha, size)[: 1 if is_large(size) else None]
         return min((Candidate(size, alpha, s) for s in tried), key=held.error)
 
     def over_ranks(alpha, least=0):
         tried = []
         for size in sizes[max(least, 0) :]:
-            if not fits(size, alpha):
+            if not (is_cheap(size, alpha) or nearly_linear):
                 continue
             tried.append(at(size, alpha))
             if held.error(tried[-1]) < _EXACT**2:
@@ -231,7 +232,7 @@ def choose(held, ranks, alpha, shifts, search_ridge):
         """Go on from ridge to ridge until two of them were no better."""
         tried, ridge, since = [best], best.alpha * step, 0
         while since < 2 and SMALLEST_RIDGE <= ridge <= LARGEST_RIDGE:
-            if not fits(best.ranks, ridge, first=False):
+            if not is_cheap(best.ranks, ridge):
                 break
             if best.alpha < _SHIFTED:  # the shift is chosen
                 tried.append(Candidate(best.ranks, ridge, best.shift if ridge < _SHIFTED else 0.0))

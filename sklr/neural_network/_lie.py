@@ -461,13 +461,15 @@ width)
         )
 
     def _loss(self, module: nn.Module, xb: Tensor, yb: Tensor, step: TrainState) -> Tensor:
+        from sklr.nn import RandomViews
+
         if self.augment is not None and module.training:
             images = xb.reshape(-1, *_of(module).image_shape)
-            xb = self.augment(images, step.generator)
-            if getattr(xb, "shape", None) != images.shape:
+            xb = RandomViews(self.augment, n_views=1).to(images.device)(images, step.generator)
+            if xb.shape != images.shape:
                 raise ValueError(
-                    f"augment must return images of the shape {tuple(images.shape)} that it is "
-                    f"given, got {tuple(getattr(xb, 'shape', ())) or type(xb).__name__}"
+                    f"augment must keep the shape of images, {tuple(images.shape)}, got "
+                    f"{tuple(xb.shape)}"
                 )
         return super()._loss(module, xb, yb, step)
 

@@ -68,8 +68,13 @@ def test_augment_sees_images_on_a_dark_ground():
     first, again = (fit.predict_proba(X[128:160]) for fit in fits)
     assert_array_equal(first, again)
     assert np.abs(first - found).max() > 1e-4
-    with pytest.raises(ValueError, match=r"shape \(64, 1, 8, 8\)"):
-        clone(twin).set_params(augment=lambda x, _: x[:1]).fit(X[:128], Y[:128])
+    for augment, error, message in (
+        (lambda x, _: x[:1], ValueError, "keep the number of samples"),
+        (lambda x, _: x[..., :4], ValueError, r"shape of images, \(64, 1, 8, 8\)"),
+        (lambda x, _: x.numpy(), TypeError, "must return a tensor, got ndarray"),
+    ):
+        with pytest.raises(error, match=message):
+            clone(twin).set_params(augment=augment).fit(X[:128], Y[:128])
 
 
 def test_attributes(fitted):
