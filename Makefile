@@ -53,7 +53,7 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@ $(VENV)/.demo
 
 $(VENV)/.kernels: $(KERNELS) $(VENV)/.test
-	$(BIN)/python -c "from sklr.utils import warm_up; warm_up(verbose=True, all_dtypes=True)"
+	$(BIN)/python -c "from sklr.utils import warm_up; warm_up(verbose=True, all_dtypes=True, n_jobs=-1)"
 	touch $@
 
 $(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/bin/python

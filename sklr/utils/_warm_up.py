@@ -5,6 +5,8 @@ import inspect
 import pathlib
 import time
 
+from joblib import Parallel, delayed, effective_n_jobs
+
 import sklr
 
 
@@ -22,7 +24,7 @@ def kernel_modules() -> list[str]:
     )
 
 
-def warm_up(verbose: bool = False, *, all_dtypes: bool = False) -> float:
+def warm_up(verbose: bool = False, *, all_dtypes: bool = False, n_jobs: int | None = None) -> float:
     """Compile every Numba kernel of sklr once, so that later first calls are quick.
 
     Kernels are compiled at their first call (a second to some ten for an estimator) and kept on
@@ -39,6 +41,10 @@ def warm_up(verbose: bool = False, *, all_dtypes: bool = False) -> float:
         Also compile for the other precision: by default kernels are compiled for float64, and
         where single precision is the default (FastRP, the layers of torch) for float32 only.
         About half as long again; otherwise tables of float32 compile at their first call.
+    n_jobs : int or None, default=None
+        Processes that compile kernel files at the same time; -1 takes all cores. Their work
+        reaches this process, and later ones, through the cache folder: without one that can be
+        written to, more than one process gains nothing.
 
     Returns
     -------
@@ -51,15 +57,39 @@ def warm_up(verbose: bool = False, *, all_dtypes: bool = False) -> float:
     >>> warm_up() >= 0
     True
     """
+    start = time.perf_counter()
+    names = kernel_modules()
+    if effective_n_jobs(n_jobs) > 1:
+        jobs = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+        long_ones_first = sorted(names, key=_length, reverse=True)
+        for name, seconds in jobs(delayed(_compile)(name, all_dtypes) for name in long_ones_first):
+            if verbose:
+                print(f"{name}: {seconds:.2f} s")
+        verbose = False
+    for name in names:
+        _, seconds = _compile(name, all_dtypes)
+        if verbose:
+            print(f"{name}: {seconds:.2f} s")
+    return time.perf_counter() - start
+
+
+def _length(name: str) -> int:
+    return (
+        pathlib.Path(sklr.__file__)
+        .parent.parent.joinpath(*name.split("."))
+        .with_suffix(".py")
+        .stat()
+        .st_size
+    )
+
+
+def _compile(name: str, all_dtypes: bool) -> tuple[str, float]:
+    """Compile the kernels of a file, or load them; return its name and the seconds."""
     import numpy as np
 
     start = time.perf_counter()
-    for name in kernel_modules():
-        began = time.perf_counter()
-        run = importlib.import_module(name)._warm_up
-        run()
-        if all_dtypes and "dtypes" in inspect.signature(run).parameters:
-            run((np.float32, np.float64))
-        if verbose:
-            print(f"{name}: {time.perf_counter() - began:.2f} s")
-    return time.perf_counter() - start
+    run = importlib.import_module(name)._warm_up
+    run()
+    if all_dtypes and "dtypes" in inspect.signature(run).parameters:
+        run((np.float32, np.float64))
+    return name, time.perf_counter() - start

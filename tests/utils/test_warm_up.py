@@ -61,6 +61,16 @@ def test_fills_the_folder_that_the_variable_names(tmp_path):
     assert [path for path in files_in(tmp_path) if path.name.startswith("_augmented_kernels.")]
 
 
+def test_several_processes_fill_one_folder(tmp_path):
+    names = ["sklr.covariance._augmented_kernels", "sklr.transport._cost_kernels"]
+    some = f"import sklr.utils._warm_up as w; w.kernel_modules = lambda: {names}; "
+    done = run(some + "w.warm_up(True, n_jobs=2)", NUMBA_CACHE_DIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert sorted(line.partition(":")[0] for line in done.stdout.splitlines()) == names
+    compiled = {path.name.partition(".")[0] for path in files_in(tmp_path)}
+    assert compiled == {"_augmented_kernels", "_cost_kernels"}
+
+
 def test_returns_seconds_and_is_quiet(capsys):
     seconds = warm_up()
     assert isinstance(seconds, float) and 0 <= seconds
