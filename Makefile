@@ -10,7 +10,7 @@ TORCH := $(PIP) "$$(grep '^torch==' constraints.txt)"
 ARGS ?=
 # Tests of one file stay in one process; kernels are compiled once, before there are several.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --durations=25
 KERNELS := $(shell find sklr -name '*_kernels.py' 2>/dev/null)
 
 .PHONY: demo test test-slow lint docs check-docs bench clean
