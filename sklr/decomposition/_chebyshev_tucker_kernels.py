@@ -16,17 +16,15 @@ def polynomials(X, starts, T):
     Those of column k, of degree 0 and up, go to the rows from starts[k] to starts[k + 1].
     """
     block, d = X.shape
-    x = np.empty(block)
     for k in range(d):
         first, last = starts[k], starts[k + 1]
         for p in range(block):
-            x[p] = X[p, k]
             T[first, p] = 1.0
             if last > first + 1:
-                T[first + 1, p] = x[p]
+                T[first + 1, p] = X[p, k]
         for j in range(first + 2, last):
             for p in range(block):
-                T[j, p] = 2.0 * x[p] * T[j - 1, p] - T[j - 2, p]
+                T[j, p] = 2.0 * T[first + 1, p] * T[j - 1, p] - T[j - 2, p]
 
 
 @njit(fastmath={"contract"})

@@ -325,7 +325,7 @@ def _substitute(L, b):
             b[c] -= L[a, c] * t
 
 
-@inner()
+@inner(_nrt=True)  # of the views that np.dot takes
 def _factor_normal_matrix(n, weighted, w, A, B, ridge, H, L):
     """Factor a row's normal matrix, with weights w and its ridge, into L.
 
@@ -386,7 +386,7 @@ def cholesky_rows(start, stop, entries, problem, n_steps, tol, X, bias, out):
     _cholesky_rows(start, stop, *entries, *problem, n_steps, tol, X, bias, out, *room)
 
 
-@njit(fastmath=_FAST)
+@njit(fastmath=_FAST, _nrt=True)
 def _cholesky_rows(
     start, stop, indptr, indices, values, weights, mean, offset, F, alpha, bias_alpha, power,
     fit_bias, robust, delta, cut, extra, n_steps, tol, X, bias, out,
@@ -449,7 +449,7 @@ def leave_one_out_rows(start, stop, entries, problem, X, bias, out):
     _leave_one_out_rows(start, stop, *entries, *problem, X, bias, out, *room)
 
 
-@njit
+@njit(_nrt=True)
 def _leave_one_out_rows(
     start, stop, indptr, indices, values, weights, mean, offset, F, alpha, bias_alpha, power,
     fit_bias, robust, delta, cut, extra, X, bias, out,

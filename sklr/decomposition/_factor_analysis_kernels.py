@@ -5,15 +5,17 @@ import numpy as np
 from sklr.utils._compile import njit
 
 
-@njit
 def invert_in_place(A, log_det):
     """Invert positive definite matrices (k, k, n) by symmetric sweeps, n last: SIMD over them.
 
     Half of the entries are worked on, in the lower triangle; log determinants are written too.
     """
-    k, _, n = A.shape
-    column = np.empty((k, n))
-    inverse = np.empty(n)
+    _invert(A, log_det, np.empty(A.shape[1:]), np.empty(A.shape[2]))
+
+
+@njit
+def _invert(A, log_det, column, inverse):
+    k, n = column.shape
     for i in range(n):
         log_det[i] = 0.0
     for j in range(k):

@@ -389,7 +389,7 @@ or array-like of shape (n_samples, n_features)
         if not hasattr(self, "_neighbors") and not self.symmetrize:
             warn_of_dangling(operator.degrees, operator.indices)
         factors = core.node_factors(operator.degrees, operator.degrees.sum(), self.degree_exponent)
-        start = core.start_power(projection, factors)
+        start = core.start_power(projection, factors, self.n_components)
         if self.center_powers:
             start = core.centred(start, operator.degrees)
         sparse_first = sparse.issparse(projection) and core.keeps_first_power_sparse(

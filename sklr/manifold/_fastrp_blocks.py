@@ -78,7 +78,7 @@ def _make_columns(job: _Job, first: int, last: int, given: Any) -> None:
         )
     if job.self_weight != 0:
         _save_part(job, 0, first, given)
-    source: Any = core.start_power(given, factors)
+    source: Any = core.start_power(given, factors, job.n_components)
     del given, factors
     if job.center:
         source = core.centred(source, np.load(job.part("degrees")))
@@ -126,8 +126,7 @@ def _merge_window(job: _Job, first: int, last: int) -> tuple[np.ndarray, np.ndar
             started = True
     _write_rows(job, first, total)
     size = core.moment_chunk(job.n_nodes)
-    means = np.empty((-(-len(total) // size), job.n_components))
-    squares = np.empty_like(means)
+    means, squares = np.zeros((2, -(-len(total) // size), job.n_components))
     chunk_moments(0, len(means), size, total, means, squares)
     return means, squares
 

@@ -7,6 +7,8 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import check_random_state
 
+from sklr.manifold._philox import sparse_entries
+
 # Values of `mode` in the kernels (which must not be imported with this file).
 _NOTHING, _START, _ADD, _FOLD = 0, 1, 2, 3
 # Below this many multiplications a parallel launch costs more than it brings.
@@ -14,11 +16,13 @@ _SMALL = 100_000
 _CHUNK = 20_000_000
 # The first power is kept sparse when fewer of its entries than this are not zero.
 _SPARSE_BELOW = 0.1
+# Up to so many entries power 0 is dense: quicker than to compile a kernel more.
+_DENSE = 65_536
 # Rows are asked for ahead of their use when the table is larger than a cache close to a core,
 # and rows are short enough that asking does not take longer than reading.
 _AHEAD, _CACHE_BYTES, _LONG_ROW = 8, 4_000_000, 1024
-# Columns drawn, and entries standardised, at a time in double precision.
-_GAUSSIAN_COLUMNS, _STANDARDIZED = 8, 32_768
+# Columns drawn, and entries standardised, at a time in double precision; sparse entries drawn.
+_GAUSSIAN_COLUMNS, _STANDARDIZED, _DRAWN = 8, 32_768, 65_536
 _NO_FLOATS = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}
 
 
@@ -71,8 +75,6 @@ class SparseRows:
 
 def make_operator(indptr, indices, data, n_columns, *, transition, dtype):
     """Return the `Operator` of a CSR graph; `data` may be None for weights of 1."""
-    from sklr.manifold._fastrp_kernels import row_sums
-
     indptr = np.asarray(indptr, dtype=np.int64)
     counts = np.diff(indptr)
     unit = 1.0
@@ -85,8 +87,8 @@ def make_operator(indptr, indices, data, n_columns, *, transition, dtype):
     else:
         if data.dtype not in (np.float32, np.float64):
             data = data.astype(np.float64)
-        degrees = np.empty(len(counts))
-        row_sums(indptr, data, degrees)
+        graph = sparse.csr_array((data, indices, indptr), shape=(len(counts), n_columns))
+        degrees = graph @ np.ones(n_columns)
         # A power of two, so that weights of any size fit in single precision, unrounded.
         unit = 2.0 ** float(-np.frexp(float(data.max()))[1])
         sums = np.where(degrees > 0, degrees * unit, 1.0)
@@ -110,11 +112,11 @@ def draw_projection(kind, key, n_nodes, n_components, density, dtype, first=0, l
 
     A column does not depend on which others are drawn with it.
     """
-    from sklr.manifold._fastrp_kernels import fill_gaussian, sparse_entries
-
     last = n_components if last is None else last
     key = np.uint64(key)
     if kind == "gaussian":
+        from sklr.manifold._fastrp_kernels import fill_gaussian
+
         out = np.empty((n_nodes, last - first), dtype=dtype)
         for a in range(first, last, _GAUSSIAN_COLUMNS):
             b = min(a + _GAUSSIAN_COLUMNS, last)
@@ -122,17 +124,17 @@ def draw_projection(kind, key, n_nodes, n_components, density, dtype, first=0, l
             fill_gaussian(key, a, 1.0 / np.sqrt(n_components), columns)
             out[:, a - first : b - first] = columns
         return out
-    log_keep = np.log1p(-density) if density < 1 else -np.inf
-    counts = np.empty(last - first, dtype=np.int64)
     numbers = np.int32 if n_nodes < 2**31 else np.int64
-    rows, signs = np.empty(0, dtype=numbers), np.empty(0, dtype=bool)
-    sparse_entries(key, first, n_nodes, log_keep, counts, rows, signs)
-    starts = np.concatenate(([0], np.cumsum(counts)))
-    rows, signs = np.empty(starts[-1], dtype=numbers), np.empty(starts[-1], dtype=bool)
-    if len(rows):
-        sparse_entries(key, first, n_nodes, log_keep, starts[:-1], rows, signs)
     size = np.dtype(dtype).type(np.sqrt(1.0 / (density * n_components)))
-    values = np.where(signs, size, -size)
+    parts = []
+    step = max(1, int(_DRAWN / (density * n_nodes + 1)))
+    for a in range(first, last, step):
+        rows, signs, counts = sparse_entries(
+            key, np.arange(a, min(a + step, last)), n_nodes, density
+        )
+        parts.append((rows.astype(numbers), np.where(signs, size, -size), counts))
+    rows, values, counts = map(np.concatenate, zip(*parts))
+    starts = np.concatenate(([0], np.cumsum(counts)))
     return sparse.csc_array((values, rows, starts), shape=(n_nodes, last - first)).tocsr()
 
 
@@ -155,8 +157,14 @@ def node_factors(degrees, total, exponent):
     return factors
 
 
-def start_power(projection, factors):
-    """Return ``L R``, the power 0: SparseRows or a dense array."""
+def start_power(projection, factors, n_components):
+    """Return ``L R``, the power 0: SparseRows, or a dense array where that is small.
+
+    Small is what all `n_components` columns make, and not those at hand, because the order of sums
+    depends on it.
+    """
+    if sparse.issparse(projection) and len(factors) * n_components <= _DENSE:
+        projection = projection.toarray()
     if sparse.issparse(projection):
         rows = SparseRows.of(projection)
         sizes = rows.stops - rows.starts
@@ -457,8 +465,7 @@ def column_moments(rows, threads):
 
     size = moment_chunk(len(rows))
     n_chunks = -(-len(rows) // size)
-    means = np.empty((n_chunks, rows.shape[1]))
-    squares = np.empty_like(means)
+    means, squares = np.zeros((2, n_chunks, rows.shape[1]))
     bounds = even_bounds(n_chunks, threads, rows.size)
     threads.run(chunk_moments, bounds, size, rows, means, squares)
     check_range(means, rows.dtype)

@@ -384,7 +384,7 @@ or array-like of shape (n_samples, n_features)
                     transition=matrix == "transition", dtype=dtype,
                 )  # fmt: skip
                 factors = core.node_factors(operator.degrees, operator.degrees.sum(), exponent)
-                start = core.start_power(projection, factors)
+                start = core.start_power(projection, factors, self.n_components)
                 constant = 0.0
                 if isinstance(start, core.SparseRows):
                     start = start.tocsr().toarray()

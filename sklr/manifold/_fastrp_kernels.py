@@ -11,12 +11,10 @@ import numba as nb
 import numpy as np
 from numba.extending import intrinsic
 
+from sklr.manifold import _philox
 from sklr.utils._compile import inner, njit
 
-_MASK = np.uint64(0xFFFFFFFF)
-_SHIFT = np.uint64(32)
-_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
-_KEY_STEPS = (np.uint64(0x9E3779B9), np.uint64(0xBB67AE85))
+_MASK, _SHIFT = _philox.MASK, _philox.SHIFT
 
 # What a step does with a finished row: nothing, start the sum of powers, add to it, or start it
 # with the row of the power before as well (which then needs no memory of its own).
@@ -52,25 +50,9 @@ else:
         return nb.types.void(table, row, column), codegen
 
 
-# Random entries: Philox, a generator without state. Entry t of column c is a function of the
-# key, c and t alone.
-
-
-@njit
-def philox(c0, c1, c2, c3, k0, k1):
-    """Return four 32-bit words of Philox4x32-10 for a counter and a key (all uint64)."""
-    for _ in range(10):
-        left = _MULTIPLIERS[0] * c0
-        right = _MULTIPLIERS[1] * c2
-        c0, c1, c2, c3 = (
-            (right >> _SHIFT) ^ c1 ^ k0,
-            right & _MASK,
-            (left >> _SHIFT) ^ c3 ^ k1,
-            left & _MASK,
-        )
-        k0 = (k0 + _KEY_STEPS[0]) & _MASK
-        k1 = (k1 + _KEY_STEPS[1]) & _MASK
-    return c0, c1, c2, c3
+# Numba's cache does not see changes in another file; there are none to expect in a standard.
+philox = inner()(_philox.philox)
+_uniform = inner()(_philox.uniform)
 
 
 @inner()
@@ -84,40 +66,6 @@ def _words(key, column, index):
         key & _MASK,
         key >> _SHIFT,
     )
-
-
-@inner()
-def _uniform(high, low):
-    """Return a double in (0, 1] of 53 random bits."""
-    whole = (high >> np.uint64(5)) * np.uint64(67108864) + (low >> np.uint64(6))
-    return (np.float64(whole) + 1.0) / 9007199254740992.0
-
-
-@njit
-def sparse_entries(key, first, n_rows, log_keep, places, rows, signs):
-    """Count the non-zero entries of columns ``first``, ``first + 1``, ..., or write them.
-
-    Gaps between entries are geometric, so each entry is there with the wanted probability,
-    independently of all others. `log_keep` is log(1 - density). Counts go to `places` (n_columns,)
-    where `rows` is empty; else `places` has the first place of each column in `rows`, which gets
-    the row numbers, and `signs`, which gets whether the entry is positive.
-    """
-    fill = rows.shape[0] > 0
-    for c in range(places.shape[0]):
-        row = -1
-        found = np.int64(0)  # as a constant it would be compiled apart
-        while True:
-            a, b, sign, _ = _words(key, first + c, found)
-            # The gap is bounded before it becomes an integer.
-            row += 1 + int(min(math.log(_uniform(a, b)) / log_keep, 2.0 * n_rows))
-            if row >= n_rows:
-                break
-            if fill:
-                rows[places[c] + found] = row
-                signs[places[c] + found] = sign & np.uint64(1)
-            found += 1
-        if not fill:
-            places[c] = found
 
 
 @njit
@@ -138,16 +86,6 @@ def fill_gaussian(key, first, size, out):
 
 
 # Rows of a product: shared parts.
-
-
-@njit
-def row_sums(indptr, data, out):
-    """Write the sum of each row's weights into `out`, in double precision."""
-    for i in range(indptr.shape[0] - 1):
-        total = 0.0
-        for k in range(indptr[i], indptr[i + 1]):
-            total += data[k]
-        out[i] = total
 
 
 @inner()
@@ -406,15 +344,12 @@ def merge_rows(first, last, source, weight, normalize, total, mode):
 def chunk_moments(first, last, size, rows, means, squares):
     """Write mean, and sum of squares about it, of the columns in chunks ``first .. last - 1``.
 
-    Chunk k has the rows from ``k * size``.
+    Chunk k has the rows from ``k * size``. What is written to comes as zeros.
     """
     d = rows.shape[1]
     for chunk in range(first, last):
         begin = chunk * size
-        end = min(begin + size, rows.shape[0])
-        for c in range(d):
-            means[chunk, c] = 0.0
-            squares[chunk, c] = 0.0
+        end = begin + size if begin + size < rows.shape[0] else rows.shape[0]
         for i in range(begin, end):
             for c in range(d):
                 means[chunk, c] += rows[i, c]
@@ -430,11 +365,7 @@ def _warm_up(dtypes=(np.float32,)):
     key = np.uint64(1)
     indptr, indices = np.array([0, 1, 2]), np.array([1, 0], dtype=np.int32)
     starts, stops = indptr[:-1], indptr[1:]
-    counts = np.empty(2, dtype=np.int64)
-    rows, signs = np.empty(0, dtype=np.int32), np.empty(0, dtype=bool)
-    sparse_entries(key, 0, 2, -1.0, counts, rows, signs)
     fill_gaussian(key, 0, 1.0, np.empty((2, 2)))
-    row_sums(indptr, np.ones(2), np.empty(2))
     for dtype in dtypes:
         table, none = np.ones((2, 2), dtype), np.empty(0, dtype)
         scale, values, columns = np.ones(2, dtype), np.ones(2, dtype), indices
@@ -447,4 +378,4 @@ def _warm_up(dtypes=(np.float32,)):
         places = (starts, np.empty_like(starts), indices.copy(), np.empty(2, dtype))
         fill_product(0, 2, *graph, *sparse, 2, *places)
         merge_rows(0, 2, table, 1.0, True, table, ADD)
-        chunk_moments(0, 1, 2, table, np.empty((1, 2)), np.empty((1, 2)))
+        chunk_moments(0, 1, 2, table, np.zeros((1, 2)), np.zeros((1, 2)))

@@ -52,7 +52,6 @@ def stress_descent(D, weights, weighted, order, shifts, step, Y):
                 Y[j, c] += part
 
 
-@njit(fastmath={"contract"})
 def place(D, weights, weighted, anchors, max_iter, tol, Y):
     """Move each point to where its distances to the anchors fit best; `Y` is changed.
 
@@ -75,10 +74,14 @@ def place(D, weights, weighted, anchors, max_iter, tol, Y):
     Y : ndarray of shape (n, n_components)
         Start, and result.
     """
+    _place(D, weights, weighted, anchors, max_iter, tol, Y, np.empty(Y.shape[1]))
+
+
+@njit(fastmath={"contract"})
+def _place(D, weights, weighted, anchors, max_iter, tol, Y, new):
     n, dim = Y.shape
     m = len(anchors)
     for i in range(n):
-        new = np.empty(dim)
         for _ in range(max_iter):
             for c in range(dim):
                 new[c] = 0.0

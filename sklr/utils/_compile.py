@@ -12,6 +12,8 @@ from sklr.utils._warnings import warn_user
 _logger = logging.getLogger("sklr")
 # A first call that takes longer than this says so, once in a process.
 _PATIENCE = 1.0
+# What makes less to compile.
+_LEAN: dict[str, Any] = {"no_cfunc_wrapper": True, "error_model": "numpy", "_nrt": False}
 
 
 def njit(function: Callable | None = None, **options: Any) -> Any:
@@ -27,7 +29,8 @@ def njit(function: Callable | None = None, **options: Any) -> Any:
     **options : dict
         Further options of ``numba.njit``: ``fastmath``, ``error_model``. The latter is "numpy": a
         division by zero gives infinity or NaN, and the test that each division would have else
-        is a good part of what there is to compile.
+        is a good part of what there is to compile. So is the counting of references, which is
+        left out: a kernel that makes arrays, or calls what does, needs ``_nrt=True``.
 
     Returns
     -------
@@ -39,7 +42,7 @@ def njit(function: Callable | None = None, **options: Any) -> Any:
     if function is None:
         return functools.partial(njit, **options)
     _watch()
-    options = {"nogil": True, "no_cfunc_wrapper": True, "error_model": "numpy", **options}
+    options = {"nogil": True} | _LEAN | options
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError as exc:
@@ -66,12 +69,7 @@ def inner(**options: Any) -> Any:
     """
     import numba
 
-    options = {
-        "no_cpython_wrapper": True,
-        "no_cfunc_wrapper": True,
-        "error_model": "numpy",
-    } | options
-    return numba.njit(**options)
+    return numba.njit(**({"no_cpython_wrapper": True} | _LEAN | options))
 
 
 @functools.cache

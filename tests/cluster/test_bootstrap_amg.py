@@ -18,8 +18,7 @@ from sklearn.metrics import normalized_mutual_info_score as nmi
 from sklearn.model_selection import GridSearchCV
 
 from sklr.cluster import BootstrapAMGClustering, augment_graph
-from sklr.cluster._block_kmeans import BlockData
-from sklr.cluster._block_kmeans_kernels import lloyd, plus_plus
+from sklr.cluster._block_kmeans import BlockData, lloyd, plus_plus
 from sklr.cluster._node_terms import Categories
 from sklr.cluster._refine import refine_labels
 from sklr.datasets import make_attributed_sbm
@@ -130,25 +129,34 @@ def test_block_distances_are_those_of_the_concatenated_table(blocks):
     centers = np.random.default_rng(1).standard_normal((6, 3, 5))
     wanted = cdist(one_table(blocks), centers.reshape(6, -1), "sqeuclidean")
     for k in range(6):  # without updates: distances to the nearest of the centres, here one
-        _, inertia, _ = lloyd(*blocks.arrays, centers[k : k + 1].copy(), 0)
-        assert_allclose(inertia, wanted[:, k].sum(), rtol=1e-12)
-    labels, inertia, _ = lloyd(*blocks.arrays, centers, 0)
-    assert_array_equal(labels, wanted.argmin(axis=1))
-    assert_allclose(inertia, wanted.min(axis=1).sum(), rtol=1e-12)
+        _, inertia, _ = lloyd(*blocks.arrays, centers[None, k : k + 1], 0)
+        assert_allclose(inertia, [wanted[:, k].sum()], rtol=1e-12)
+    labels, inertia, _ = lloyd(*blocks.arrays, centers[None], 0)
+    assert_array_equal(labels[0], wanted.argmin(axis=1))
+    assert_allclose(inertia, [wanted.min(axis=1).sum()], rtol=1e-12)
 
 
 def test_labels_are_those_of_kmeans_from_the_same_centres(blocks):
     table = one_table(blocks)
-    for seed in range(5):
-        start = blocks.centers_of(np.random.default_rng(seed).choice(200, 4, replace=False))
+    starts = np.stack(
+        [
+            blocks.centers_of(np.random.default_rng(seed).choice(200, 4, replace=False))
+            for seed in range(5)
+        ]
+    )
+    labels, inertia, n_iter = lloyd(*blocks.arrays, starts.copy(), 100)
+    for k, start in enumerate(starts):
         peer = KMeans(4, init=start.reshape(4, -1), n_init=1, max_iter=100, tol=0).fit(table)
-        labels, inertia, _ = lloyd(*blocks.arrays, start, 100)
-        assert_array_equal(labels, peer.labels_)
-        assert_allclose(inertia, peer.inertia_)
+        assert_array_equal(labels[k], peer.labels_)
+        assert_allclose(inertia[k], peer.inertia_)
+        alone = lloyd(*blocks.arrays, start[None].copy(), 100)
+        assert_array_equal(alone[0][0], labels[k])
+        assert alone[2] == n_iter[k]
 
 
 def test_equal_first_centres_leave_no_cluster_empty(blocks):
-    labels, inertia, _ = lloyd(*blocks.arrays, blocks.centers_of(np.zeros(5, dtype=int)), 50)
+    start = blocks.centers_of(np.zeros(5, dtype=int))[None]
+    labels, inertia, _ = lloyd(*blocks.arrays, start, 50)
     assert len(np.unique(labels)) == 5 and np.isfinite(inertia)
 
 

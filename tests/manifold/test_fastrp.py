@@ -108,6 +108,17 @@ def test_normalised_sum_equals_definition(projection, weights, self_weight, stor
     assert hasattr(rp, "powers_") == store_powers
 
 
+@pytest.mark.parametrize("weights", [(0.0, 0.0, 1.0, 6.0), (1.0, 2.0)])
+def test_a_small_start_may_be_sparse_too(monkeypatch, weights):
+    A = random_graph()
+    dense = estimator(weights=weights, store_powers=True).fit(A)
+    monkeypatch.setattr(core, "_DENSE", 0)
+    other = estimator(weights=weights, store_powers=True).fit(A)
+    assert isinstance(dense.powers_[0], np.ndarray) and sparse.issparse(other.powers_[0])
+    assert_array_equal(dense.powers_[0], other.powers_[0].toarray())
+    assert_allclose(dense.embedding_, other.embedding_, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("weights", [(0.0, 0.0, 1.0, 6.0), (1.0, 2.0, 0.0, 3.0)])
 @pytest.mark.parametrize("store_powers", [False, True])
 @pytest.mark.parametrize("n_jobs", [None, 2])
@@ -356,7 +367,7 @@ def test_int64_indices_reach_the_kernels():
     with ChunkThreads(None) as threads:
         one, other = (
             core.powers_and_sum(
-                op, core.start_power(R, np.ones(100)), np.array([1.0, 2.0]), projection=R,
+                op, core.start_power(R, np.ones(100), 10**6), np.array([1.0, 2.0]), projection=R,
                 self_weight=0.0, normalize=True, sparse_first=False, store=False, threads=threads,
             )[0]
             for op in (wide, narrow)
@@ -393,7 +404,7 @@ def test_gaussian_projection_is_normal():
 
 def test_philox_known_answers():
     """The vectors that come with the generator's definition (Random123)."""
-    from sklr.manifold._fastrp_kernels import philox
+    from sklr.manifold._philox import philox
 
     full = 0xFFFFFFFF
     for counter, key, wanted in [

@@ -1,5 +1,6 @@
 """Bootstrap algebraic multigrid: hierarchies that learn the smooth vectors of a matrix."""
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,11 @@ class FineMatrix:
         indptr = matrix.indptr.astype(np.int64)
         indices = matrix.indices.astype(np.int32, copy=False)
         self.arrays = (indptr, indices, matrix.data, diagonal_positions(indptr, indices))
+
+    @functools.cached_property
+    def upper(self) -> sparse.csr_array:
+        """The strict upper triangle."""
+        return sparse.triu(self.matrix, 1, format="csr")
 
     def norm(self, x: np.ndarray) -> float:
         """Return the energy norm of a vector."""
@@ -269,13 +275,10 @@ def _relax(fine, hierarchies, x, n_iter, composition):
     The iteration is linear: the vector is scaled to norm 1 after each cycle, so that a fast
     composite does not underflow.
     """
-    from sklr.manifold._amg._hierarchy_kernels import upper_product
-
     rows = max(h.n_coarse_rows for h in hierarchies)
     work = np.empty(max(rows, 1)), np.empty(max(rows, 1))
-    upper = np.empty_like(x)
+    upper = fine.upper @ x
     diagonal = fine.matrix.data[fine.arrays[3]]
-    upper_product(*fine.arrays, x, upper)
     norm = fine.norm(x)
     rate = 1.0
     if norm > 0:
@@ -298,14 +301,12 @@ def _relax(fine, hierarchies, x, n_iter, composition):
 
 def composite_cycle(fine, hierarchies, x, upper, work, composition):
     """Apply one cycle of every hierarchy to ``A x = 0``, in place."""
-    from sklr.manifold._amg._hierarchy_kernels import homogeneous_cycle
-
     if composition == "additive":
         start, start_upper = x.copy(), upper.copy()
         total, total_upper = np.zeros_like(x), np.zeros_like(x)
         for hierarchy in hierarchies:
             x[:], upper[:] = start, start_upper
-            homogeneous_cycle(*fine.arrays, *hierarchy.arrays, COARSE_SWEEPS, x, upper, *work)
+            _cycle(fine, hierarchy, x, upper, work)
             total += x
             total_upper += upper
         np.divide(total, len(hierarchies), out=x)
@@ -313,7 +314,15 @@ def composite_cycle(fine, hierarchies, x, upper, work, composition):
         return
     order = hierarchies if composition == "multiplicative" else [*hierarchies, *hierarchies[::-1]]
     for hierarchy in order:
-        homogeneous_cycle(*fine.arrays, *hierarchy.arrays, COARSE_SWEEPS, x, upper, *work)
+        _cycle(fine, hierarchy, x, upper, work)
+
+
+def _cycle(fine, hierarchy, x, upper, work):
+    from sklr.manifold._amg._hierarchy_kernels import homogeneous_cycle
+
+    homogeneous_cycle(*fine.arrays, *hierarchy.arrays, COARSE_SWEEPS, x, upper, *work)
+    if hierarchy.n_levels == 1:
+        upper[:] = fine.upper @ x
 
 
 def as_multilevel_solver(matrix: sparse.csr_array, hierarchy: Hierarchy) -> Any:

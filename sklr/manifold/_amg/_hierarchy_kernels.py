@@ -1,4 +1,4 @@
-"""Matching, coarsening and cycles of the bootstrap multigrid (Numba).
+"""Matching, coarsening and cycles of the bootstrap multigrid: NumPy, SciPy, and three kernels.
 
 Matrices are symmetric CSR with sorted indices and a stored diagonal. Coarse levels of a hierarchy
 lie one behind the other in one CSR: rows of all levels in a row, columns counted from the level's
@@ -6,8 +6,9 @@ own first row.
 """
 
 import numpy as np
+from scipy import sparse
 
-from sklr.utils._compile import inner, njit
+from sklr.utils._compile import njit
 
 _EPS = 2.220446049250313e-16
 
@@ -16,31 +17,13 @@ def diagonal_positions(indptr, indices):
     """Return where the diagonal of each row is stored; -1 where it is not."""
     n = len(indptr) - 1
     out = np.full(n, -1, dtype=np.int64)
-    places = np.flatnonzero(
-        indices == np.repeat(np.arange(n, dtype=indices.dtype), np.diff(indptr))
-    )
+    places = np.flatnonzero(indices == _row_numbers(indptr))
     out[indices[places]] = places
     return out
 
 
-@njit
-def _edge_cosines(indptr, indices, data, diagonal, w, energy, out):
-    """Write the |c| of `edge_weights` of each edge; return the smallest."""
-    n = len(indptr) - 1
-    for i in range(n):
-        energy[i] = data[diagonal[i]] * (w[i] * w[i])
-    smallest = np.inf
-    for i in range(n):
-        for k in range(indptr[i], indptr[i + 1]):
-            j = indices[k]
-            if j == i:
-                continue
-            total = energy[i] + energy[j]
-            c = abs(1.0 - 2.0 * data[k] * (w[i] * w[j]) / total) if total >= _EPS else _EPS
-            c = max(c, _EPS)
-            out[k] = c
-            smallest = min(smallest, c)
-    return smallest
+def _row_numbers(indptr):
+    return np.repeat(np.arange(len(indptr) - 1, dtype=np.int32), np.diff(indptr))
 
 
 def edge_weights(indptr, indices, data, diagonal, w):
@@ -49,8 +32,22 @@ def edge_weights(indptr, indices, data, diagonal, w):
     ``c = 1 - 2 a_ij w_i w_j / (a_ii w_i^2 + a_jj w_j^2)``, then ``log(|c| / (0.999 min |c|))``.
     Both ends of an edge get the same number to the last bit.
     """
-    out = np.empty(len(data))
-    smallest = _edge_cosines(indptr, indices, data, diagonal, w, np.empty(len(w)), out)
+    counts = np.diff(indptr)
+    energy = data[diagonal] * (w * w)
+    total = np.repeat(energy, counts)
+    total += energy[indices]
+    out = np.repeat(w, counts)
+    out *= w[indices]
+    out *= data
+    out *= -2.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        out /= total
+    out += 1.0
+    np.abs(out, out=out)
+    np.maximum(out, _EPS, out=out)
+    out[~(total >= _EPS)] = _EPS
+    out[diagonal] = np.inf
+    smallest = out.min(initial=np.inf)
     out[diagonal] = 1.0
     np.log(out, out=out)
     out -= np.log(0.999 * smallest)
@@ -58,43 +55,21 @@ def edge_weights(indptr, indices, data, diagonal, w):
     return out
 
 
-@inner()
-def _comes_first(weight, i, j, other, k, l):  # noqa: E741
-    """Whether edge (i, j) goes before edge (k, l): heavier, or as heavy and of higher numbers."""
-    if weight != other:
-        return weight > other
-    first, second = max(i, j), max(k, l)
-    if first != second:
-        return first > second
-    return min(i, j) > min(k, l)
-
-
 @njit
-def _propose(indptr, indices, weights, mate, ordered, suitor, offer):
-    """One run of Suitor among vertices without a mate; those who choose each other get it."""
+def _propose(indptr, indices, weights, mate, suitor, offer):
+    """One run of Suitor among vertices without a mate; those who choose each other get it.
+
+    `suitor` comes as -1, `offer` as zeros.
+    """
     n = len(mate)
-    for i in range(n):
-        suitor[i] = -1
-        offer[i] = 0.0
     for start in range(n):
         current = start if mate[start] < 0 else -1
         while current >= 0:
-            best, best_weight = np.int64(-1), 0.0
+            best, best_weight = -1, 0.0
             for k in range(indptr[current], indptr[current + 1]):
                 j, weight = np.int64(indices[k]), weights[k]
-                if j == current or weight < offer[j] or weight < best_weight or mate[j] >= 0:
-                    continue
-                if weight == offer[j] and (
-                    not ordered
-                    or suitor[j] < 0
-                    or not _comes_first(weight, current, j, offer[j], suitor[j], j)
-                ):
-                    continue
-                if weight == best_weight and (
-                    not ordered or not _comes_first(weight, current, j, weight, current, best)
-                ):
-                    continue
-                best, best_weight = j, weight
+                if weight > best_weight and weight > offer[j] and mate[j] < 0 and j != current:
+                    best, best_weight = j, weight
             if best < 0:
                 break
             displaced = suitor[best]
@@ -116,135 +91,51 @@ def suitor_matching(indptr, indices, weights):
     """
     n = len(indptr) - 1
     mate = np.full(n, -1, dtype=np.int64)
-    suitor, offer = np.empty(n, dtype=np.int64), np.empty(n)
-    _propose(indptr, indices, weights, mate, False, suitor, offer)
+    suitor = np.full(n, -1, dtype=np.int64)
+    _propose(indptr, indices, weights, mate, suitor, np.zeros(n))
     if np.any((suitor >= 0) & (mate < 0)):
-        _propose(indptr, indices, weights, mate, True, suitor, offer)
+        # The edges that are left weigh their rank, the same at both ends.
+        rows = _row_numbers(indptr)
+        left = np.flatnonzero((mate[rows] < 0) & (mate[indices] < 0) & (rows != indices))
+        i, j = rows[left], indices[left]
+        order = np.lexsort((np.minimum(i, j), np.maximum(i, j), weights[left]))
+        weights = weights.copy()
+        weights[left[order]] = 1 + np.arange(len(left)) // 2
+        suitor[:] = -1
+        _propose(indptr, indices, weights, mate, suitor, np.zeros(n))
     return mate
 
 
 def pair_aggregates(mate, w):
     """Aggregate of each vertex (-1: none), its entry of the prolongator, number of aggregates."""
-    aggregate, entry = np.empty(len(mate), dtype=np.int32), np.empty(len(mate))
-    return aggregate, entry, _pair(mate, w, aggregate, entry)
-
-
-@njit
-def _pair(mate, w, aggregate, entry):
-    """Write what `pair_aggregates` returns; return how many there are."""
-    n = len(mate)
-    for i in range(n):
-        aggregate[i] = -1
-        entry[i] = 0.0
-    count = 0
-    for i in range(n):
-        j = mate[i]
-        if j >= 0:
-            if j < i:
-                continue
-            r = np.hypot(w[i], w[j])
-            if r > 0.0:
-                aggregate[i] = aggregate[j] = count
-                entry[i], entry[j] = w[i] / r, w[j] / r
-                count += 1
-        elif abs(w[i]) > _EPS:
-            aggregate[i] = count
-            entry[i] = 1.0 if w[i] > 0 else -1.0
-            count += 1
-    return count
+    number = np.arange(len(mate))
+    partner = np.where(mate < 0, number, mate)
+    alone = partner == number
+    size = np.where(alone, np.abs(w), np.hypot(w, w[partner]))
+    kept = np.where(alone, size > _EPS, size > 0.0)
+    first = kept & (number <= partner)
+    aggregate = np.full(len(mate), -1, dtype=np.int32)
+    aggregate[first] = np.arange(np.count_nonzero(first))
+    aggregate[kept] = aggregate[np.minimum(number, partner)[kept]]
+    entry = np.divide(w, size, out=np.zeros(len(w)), where=kept)
+    return aggregate, entry, np.count_nonzero(first)
 
 
 def galerkin(indptr, indices, data, aggregate, entry, n_coarse):
     """Return ``P^T A P`` in CSR, exactly symmetric, without stored zeros."""
-    pointers = np.zeros((4, n_coarse + 1), dtype=np.int64)
-    columns = np.empty((2, len(indices)), dtype=np.int32)
-    values = np.empty((2, len(indices)))
-    rows = np.empty(len(aggregate), dtype=np.int32)
-    _galerkin(indptr, indices, data, aggregate, entry, *pointers, rows, *columns, *values)
-    kept = pointers[0, -1]
-    return pointers[0], columns[1, :kept].copy(), values[1, :kept].copy()
-
-
-@njit
-def _galerkin(
-    indptr, indices, data, aggregate, entry, coarse_ptr, first, starts, fill, rows,
-    columns, out_columns, values, out_values,
-):  # fmt: skip
-    """Write the matrix that `galerkin` returns: `coarse_ptr`, `out_columns`, `out_values`.
-
-    `coarse_ptr`, `first` and `starts` come as zeros.
-    """
-    n = len(indptr) - 1
-    n_coarse = len(coarse_ptr) - 1
-    # Rows of each aggregate.
-    for i in range(n):
-        if aggregate[i] >= 0:
-            first[aggregate[i] + 1] += 1
-    for c in range(n_coarse):
-        first[c + 1] += first[c]
-    for c in range(n_coarse):
-        fill[c] = first[c]
-    for i in range(n):
-        c = aggregate[i]
-        if c >= 0:
-            rows[fill[c]] = i
-            fill[c] += 1
-    # Row by row, columns in order of appearance.
-    place = fill
-    for c in range(n_coarse):
-        place[c] = -1
-    count = 0
-    for c in range(n_coarse):
-        begin = count
-        for s in range(first[c], first[c + 1]):
-            i = rows[s]
-            for k in range(indptr[i], indptr[i + 1]):
-                to = aggregate[indices[k]]
-                if to < 0:
-                    continue
-                value = entry[i] * data[k] * entry[indices[k]]
-                at = place[to]
-                if at >= begin:
-                    values[at] += value
-                else:
-                    place[to] = count
-                    columns[count] = to
-                    values[count] = value
-                    count += 1
-        coarse_ptr[c + 1] = count
-    # The transpose has sorted rows, and is the same matrix up to rounding.
-    for k in range(count):
-        starts[columns[k] + 1] += 1
-    for c in range(n_coarse):
-        starts[c + 1] += starts[c]
-    for c in range(n_coarse):
-        fill[c] = starts[c]
-    for c in range(n_coarse):
-        for k in range(coarse_ptr[c], coarse_ptr[c + 1]):
-            at = fill[columns[k]]
-            out_columns[at] = c
-            out_values[at] = values[k]
-            fill[columns[k]] += 1
-    # The upper triangle is copied to the lower one: both ends of an edge weigh the same.
-    for c in range(n_coarse):
-        fill[c] = starts[c]
-    for c in range(n_coarse):
-        for k in range(starts[c], starts[c + 1]):
-            j = out_columns[k]
-            if j > c:
-                out_values[fill[j]] = out_values[k]
-                fill[j] += 1
-    # Zeros are dropped in place.
-    kept = 0
-    for c in range(n_coarse):
-        begin = kept
-        for k in range(starts[c], starts[c + 1]):
-            if out_values[k] != 0.0:
-                out_columns[kept] = out_columns[k]
-                out_values[kept] = out_values[k]
-                kept += 1
-        coarse_ptr[c] = begin
-    coarse_ptr[n_coarse] = kept
+    counts = np.diff(indptr)
+    i, j = np.repeat(aggregate, counts), aggregate[indices]
+    values = np.repeat(entry, counts)
+    values *= data
+    values *= entry[indices]
+    # The lower triangle is the upper one, turned: both ends of an edge weigh the same. Of the
+    # diagonal each has half.
+    values[i == j] *= 0.5
+    kept = np.flatnonzero((i <= j) & (i >= 0))
+    upper = sparse.coo_array((values[kept], (i[kept], j[kept])), shape=(n_coarse, n_coarse))
+    upper = upper.tocsr()
+    out = upper + upper.T.tocsr()
+    return out.indptr.astype(np.int64), out.indices.astype(np.int32, copy=False), out.data
 
 
 def restrict_vector(aggregate, entry, w, n_coarse):
@@ -261,14 +152,8 @@ def compose(aggregate, entry, aggregate_2, entry_2):
     entry[kept] *= np.where(aggregate_2[old] >= 0, entry_2[old], 0.0)
 
 
-@njit
-def upper_product(indptr, indices, data, diagonal, x, out):
-    """Write the product of the strict upper triangle with `x`."""
-    for i in range(len(indptr) - 1):
-        total = 0.0
-        for k in range(diagonal[i] + 1, indptr[i + 1]):
-            total += data[k] * x[indices[k]]
-        out[i] = total
+# In the cycles each loop stands once, for all levels: what is written twice is compiled twice.
+# Row r of the coarse CSR is row r + n of all levels; `b` and `e` are counted as its rows.
 
 
 @njit
@@ -279,162 +164,57 @@ def homogeneous_cycle(
     """One V(1,1) cycle for ``A x = 0``, in place.
 
     `upper` holds the product of the strict upper triangle with `x` before and after: a backward
-    sweep computes it on its way, and the forward sweep that follows needs it.
+    sweep computes it on its way, and the forward sweep that follows needs it. A hierarchy of one
+    level has no backward sweep: there the caller computes it.
     """
     n = len(x)
-    n_levels = len(offsets) - 1
-    if n_levels == 1:
-        # The fine matrix is the coarsest.
-        for _ in range(n_coarse_sweeps):
-            for i in range(n):
-                total = 0.0
-                for k in range(indptr[i], indptr[i + 1]):
-                    if k != diagonal[i]:
-                        total += data[k] * x[indices[k]]
-                x[i] = -total / data[diagonal[i]]
-        for i in range(n):
-            upper[i] = 0.0
-            for k in range(diagonal[i] + 1, indptr[i + 1]):
-                upper[i] += data[k] * x[indices[k]]
-        return
-    # Forward sweep: the upper part is known.
-    for i in range(n):
-        total = upper[i]
-        for k in range(indptr[i], diagonal[i]):
-            total += data[k] * x[indices[k]]
-        x[i] = -total / data[diagonal[i]]
-    # After it the residual is what the upper part has changed by.
-    for i in range(offsets[2] - n):
-        b[i] = 0.0
-    for i in range(n):
-        if aggregate[i] >= 0:
-            total = upper[i]
-            for k in range(diagonal[i] + 1, indptr[i + 1]):
-                total -= data[k] * x[indices[k]]
-            b[aggregate[i]] += entry[i] * total
-    _coarse_levels(
-        n, offsets, c_indptr, c_indices, c_data, c_diagonal, aggregate, entry, n_coarse_sweeps, b, e
-    )
-    for i in range(n):
-        if aggregate[i] >= 0:
-            x[i] += entry[i] * e[aggregate[i]]
-    for i in range(n - 1, -1, -1):
-        above = 0.0
-        for k in range(diagonal[i] + 1, indptr[i + 1]):
-            above += data[k] * x[indices[k]]
-        below = 0.0
-        for k in range(indptr[i], diagonal[i]):
-            below += data[k] * x[indices[k]]
-        upper[i] = above
-        x[i] = -(above + below) / data[diagonal[i]]
-
-
-@inner()
-def _coarse_levels(
-    n, offsets, indptr, indices, data, diagonal, aggregate, entry, n_coarse_sweeps, b, e
-):
-    """Solve the coarse equation for the right-hand side in `b`, approximately, into `e`.
-
-    Row r of the coarse CSR is row ``r + n`` of all levels; `b` and `e` are counted as its rows.
-    """
     last = len(offsets) - 2
-    for level in range(1, last):
-        begin, end = offsets[level] - n, offsets[level + 1] - n
-        size_below = offsets[level + 2] - offsets[level + 1]
-        # Forward sweep from zero: only the lower part counts; the residual is minus the upper.
-        for r in range(begin, end):
-            total = b[r]
-            for k in range(indptr[r], diagonal[r]):
-                total -= data[k] * e[begin + indices[k]]
-            e[r] = total / data[diagonal[r]]
-        for r in range(end, end + size_below):
-            b[r] = 0.0
-        for r in range(begin, end):
-            to = aggregate[n + r]
-            if to >= 0:
-                total = 0.0
-                for k in range(diagonal[r] + 1, indptr[r + 1]):
-                    total -= data[k] * e[begin + indices[k]]
-                b[end + to] += entry[n + r] * total
-    begin, end = offsets[last] - n, offsets[last + 1] - n
-    for r in range(begin, end):
-        e[r] = 0.0
-    for _ in range(n_coarse_sweeps):
-        for r in range(begin, end):
-            total = b[r]
-            for k in range(indptr[r], indptr[r + 1]):
-                if k != diagonal[r]:
-                    total -= data[k] * e[begin + indices[k]]
-            e[r] = total / data[diagonal[r]]
-    for level in range(last - 1, 0, -1):
-        begin, end = offsets[level] - n, offsets[level + 1] - n
-        for r in range(begin, end):
-            to = aggregate[n + r]
-            if to >= 0:
-                e[r] += entry[n + r] * e[end + to]
-        for r in range(end - 1, begin - 1, -1):
-            total = b[r]
-            for k in range(indptr[r], indptr[r + 1]):
-                if k != diagonal[r]:
-                    total -= data[k] * e[begin + indices[k]]
-            e[r] = total / data[diagonal[r]]
-
-
-@inner()
-def _block_sweep(begin, end, backward, from_zero, indptr, indices, data, diagonal, B, X, row):
-    """One Gauss-Seidel sweep over rows begin .. end for all columns, which go on from `begin`.
-
-    Forwards from zero only what lies below the diagonal counts.
-    """
-    width = X.shape[1]
-    for step in range(end - begin):
-        r = end - 1 - step if backward else begin + step
-        for c in range(width):
-            row[c] = B[r, c]
-        at = diagonal[r]
-        for k in range(indptr[r], at if from_zero else indptr[r + 1]):
-            if k != at:
-                value, j = data[k], begin + indices[k]
-                for c in range(width):
-                    row[c] -= value * X[j, c]
-        scale = 1.0 / data[at]
-        for c in range(width):
-            X[r, c] = row[c] * scale
-
-
-@inner()
-def _restrict_block(
-    shift, begin, end, below, size, indptr, indices, data, diagonal, aggregate, entry, X, out, row
-):  # fmt: skip
-    """Write the residual after a forward sweep from zero, on the next coarser level.
-
-    That has `size` rows of `out` from `below`. Aggregates and entries are counted from `shift`.
-    """
-    width = X.shape[1]
-    for r in range(below, below + size):
-        for c in range(width):
-            out[r, c] = 0.0
-    for r in range(begin, end):
-        to = aggregate[shift + r]
-        if to >= 0:
-            for c in range(width):
-                row[c] = 0.0
-            for k in range(diagonal[r] + 1, indptr[r + 1]):
-                value, j = data[k], begin + indices[k]
-                for c in range(width):
-                    row[c] -= value * X[j, c]
-            for c in range(width):
-                out[below + to, c] += entry[shift + r] * row[c]
-
-
-@inner()
-def _prolong_block(shift, begin, end, below, aggregate, entry, e, X):
-    """Add what was found on the next coarser level, whose rows of `e` begin at `below`."""
-    for r in range(begin, end):
-        to = aggregate[shift + r]
-        if to >= 0:
-            for c in range(X.shape[1]):
-                X[r, c] += entry[shift + r] * e[below + to, c]
+    for step in range(2 * last + 1):
+        level = step if step <= last else 2 * last - step
+        fine = level == 0
+        if fine:
+            first, columns, values, middle, y = indptr, indices, data, diagonal, x
+            begin, end, shift = 0, n, 0
+        else:
+            first, columns, values, middle, y = c_indptr, c_indices, c_data, c_diagonal, e
+            begin, end, shift = offsets[level] - n, offsets[level + 1] - n, n
+        below = offsets[level + 1] - n
+        if step > last:
+            for r in range(begin, end):
+                to = aggregate[shift + r]
+                if to >= 0:
+                    y[r] += entry[shift + r] * e[below + to]
+        elif not fine:
+            for r in range(begin, end):
+                y[r] = 0.0
+        for _ in range(n_coarse_sweeps if step == last else 1):
+            for s in range(end - begin):
+                r = end - 1 - s if step > last else begin + s
+                above = 0.0
+                if step >= last:
+                    for k in range(middle[r] + 1, first[r + 1]):
+                        above += values[k] * y[begin + columns[k]]
+                elif fine:
+                    above = upper[r]
+                total = above
+                for k in range(first[r], middle[r]):
+                    total += values[k] * y[begin + columns[k]]
+                if fine:
+                    upper[r] = above
+                else:
+                    total -= b[r]
+                y[r] = -total / values[middle[r]]
+        if step < last:
+            for r in range(below, offsets[level + 2] - n):
+                b[r] = 0.0
+            # After a forward sweep the residual is what the upper part has changed by.
+            for r in range(begin, end):
+                to = aggregate[shift + r]
+                if to >= 0:
+                    total = upper[r] if fine else 0.0
+                    for k in range(middle[r] + 1, first[r + 1]):
+                        total -= values[k] * y[begin + columns[k]]
+                    b[below + to] += entry[shift + r] * total
 
 
 @njit
@@ -448,42 +228,51 @@ def block_cycle(
     On the coarsest level forward and backward sweeps alternate, which keeps the cycle symmetric.
     `b`, `e` and `row` are room for coarse rows and one row.
     """
-    n = len(X)
+    n, width = X.shape
     last = len(offsets) - 2
-    # Variables: for constants the functions called would be compiled again.
-    no, yes, zero = np.int64(0), np.int64(1), np.int64(0)
-    if last == 0:  # the fine matrix is the coarsest
-        for i in range(n):
-            for c in range(X.shape[1]):
-                X[i, c] = 0.0
-        for sweep in range(n_coarse_sweeps):
-            _block_sweep(zero, n, sweep % 2, no, indptr, indices, data, diagonal, B, X, row)
-        return
-    size = offsets[2] - offsets[1]
-    _block_sweep(zero, n, no, yes, indptr, indices, data, diagonal, B, X, row)
-    _restrict_block(
-        zero, zero, n, zero, size, indptr, indices, data, diagonal, aggregate, entry, X, b, row
-    )
-    for level in range(1, last):
-        begin, end = offsets[level] - n, offsets[level + 1] - n
-        size = offsets[level + 2] - offsets[level + 1]
-        _block_sweep(begin, end, no, yes, c_indptr, c_indices, c_data, c_diagonal, b, e, row)
-        _restrict_block(
-            n, begin, end, end, size, c_indptr, c_indices, c_data, c_diagonal, aggregate, entry,
-            e, b, row,
-        )  # fmt: skip
-    begin, end = offsets[last] - n, offsets[last + 1] - n
-    for r in range(begin, end):
-        for c in range(X.shape[1]):
-            e[r, c] = 0.0
-    for sweep in range(n_coarse_sweeps):
-        _block_sweep(begin, end, sweep % 2, no, c_indptr, c_indices, c_data, c_diagonal, b, e, row)
-    for level in range(last - 1, 0, -1):
-        begin, end = offsets[level] - n, offsets[level + 1] - n
-        _prolong_block(n, begin, end, end, aggregate, entry, e, e)
-        _block_sweep(begin, end, yes, no, c_indptr, c_indices, c_data, c_diagonal, b, e, row)
-    _prolong_block(zero, zero, n, zero, aggregate, entry, e, X)
-    _block_sweep(zero, n, yes, no, indptr, indices, data, diagonal, B, X, row)
+    for step in range(2 * last + 1):
+        level = step if step <= last else 2 * last - step
+        if level == 0:
+            first, columns, values, middle, Y, C = indptr, indices, data, diagonal, X, B
+            begin, end, shift = 0, n, 0
+        else:
+            first, columns, values, middle, Y, C = c_indptr, c_indices, c_data, c_diagonal, e, b
+            begin, end, shift = offsets[level] - n, offsets[level + 1] - n, n
+        below = offsets[level + 1] - n
+        for r in range(begin, end):
+            to = aggregate[shift + r] if step > last else -1
+            for c in range(width):
+                if to >= 0:
+                    Y[r, c] += entry[shift + r] * e[below + to, c]
+                elif step <= last:
+                    Y[r, c] = 0.0
+        for sweep in range(n_coarse_sweeps if step == last else 1):
+            backward = step > last or (sweep & 1) == 1
+            for s in range(end - begin):
+                r = end - 1 - s if backward else begin + s
+                for c in range(width):
+                    row[c] = C[r, c]
+                # Forwards from zero only what lies below the diagonal counts.
+                for k in range(first[r], middle[r] if step < last else first[r + 1]):
+                    if k != middle[r]:
+                        value, j = values[k], begin + columns[k]
+                        for c in range(width):
+                            row[c] -= value * Y[j, c]
+                scale = 1.0 / values[middle[r]]
+                for c in range(width):
+                    Y[r, c] = row[c] * scale
+        if step < last:
+            for r in range(below, offsets[level + 2] - n):
+                for c in range(width):
+                    b[r, c] = 0.0
+            for r in range(begin, end):
+                to = aggregate[shift + r]
+                if to >= 0:
+                    share = entry[shift + r]
+                    for k in range(middle[r] + 1, first[r + 1]):
+                        value, j = share * values[k], begin + columns[k]
+                        for c in range(width):
+                            b[below + to, c] -= value * Y[j, c]
 
 
 def _warm_up():
@@ -505,8 +294,7 @@ def _warm_up():
     aggregate = np.concatenate((aggregate, np.full(n_coarse, -1, np.int32)))
     entry = np.concatenate((entry, np.zeros(n_coarse)))
     hierarchy = (offsets, *coarse, diagonal_positions(*coarse[:2]), aggregate, entry)
-    x, upper, b = np.ones(n), np.empty(n), np.empty(n_coarse)
-    upper_product(indptr, indices, data, diagonal, x, upper)
+    x, upper, b = np.ones(n), np.zeros(n), np.empty(n_coarse)
     homogeneous_cycle(indptr, indices, data, diagonal, *hierarchy, 2, x, upper, b, b.copy())
     B = np.ones((n, 2), np.float32)  # the estimators precondition in single precision
     work, row = np.empty((2, n_coarse, 2), np.float32), np.empty(2, np.float32)

@@ -48,7 +48,7 @@ def smallest_eigenpairs(
     n = A.shape[0]
     width = min(n_pairs + max(2, n_pairs // 4), n)
     root = np.sqrt(b)[:, None]
-    if n <= max(5 * width, 200):
+    if n <= max(5 * width, 500):  # as quick from there on
         dense = A.toarray() / root / root.T
         values, vectors = linalg.eigh(dense, subset_by_index=[0, n_pairs - 1])
         return values, vectors / root, 0

@@ -16,7 +16,7 @@ def _gram(A, B, out, symmetric):
     k, D = A.shape
     for i in range(k):
         for j in range(i if symmetric else 0, k, 2):
-            other = min(j + 1, k - 1)
+            other = j + 1 if j + 1 < k else j
             first = A.dtype.type(0)
             second = A.dtype.type(0)
             for d in range(D):
@@ -43,29 +43,8 @@ def _product(A, B, out):
                 out[i, j] += factor * B[m, j]
 
 
-@inner(fastmath={"contract"})
-def _short_series(A, C, N, square, spare):
-    """Write both series up to the fourth power, by three products."""
-    k = A.shape[0]
-    _product(A, A, square)
-    for i in range(k):
-        for j in range(k):
-            spare[i, j] = square[i, j] * (1.0 / 40320.0) - A[i, j] * (1.0 / 720.0)
-    _product(square, spare, C)
-    for i in range(k):
-        for j in range(k):
-            C[i, j] += square[i, j] * (1.0 / 24.0) - A[i, j] * 0.5
-            spare[i, j] = square[i, j] * (1.0 / 362880.0) - A[i, j] * (1.0 / 5040.0)
-        C[i, i] += 1.0
-    _product(square, spare, N)
-    for i in range(k):
-        for j in range(k):
-            N[i, j] += square[i, j] * (1.0 / 120.0) - A[i, j] * (1.0 / 6.0)
-        N[i, i] += 1.0
-
-
 @inner()
-def _cos_sinc(A, C, N, work, spare, eps):
+def _cos_sinc(A, C, N, work, eps):
     """Write cos(sqrt(A)) and sin(sqrt(A)) / sqrt(A) of a positive semidefinite matrix.
 
     Taylor series in A, whose norm is halved until they converge in a few terms, and formulas of
@@ -95,36 +74,25 @@ def _cos_sinc(A, C, N, work, spare, eps):
     while term > eps and terms < 12:
         term *= norm / ((2 * terms - 1) * (2 * terms))
         terms += 1
-    if terms <= 6:  # what is left out after the fourth power is below eps
-        _short_series(A, C, N, work, spare)
-    else:
+    for i in range(k):
+        for j in range(k):
+            C[i, j] = N[i, j] = 1.0 if i == j else 0.0
+    # One loop for both, N before C, so that the product is compiled in one place.
+    for step in range(2 * (terms - 1 + halvings)):
+        second = step & 1
+        X = C if second else N
+        m = terms - 2 - step // 2
+        if m >= 0:  # Horner: X <- I + c A X, with what successive coefficients share out
+            left, right = A, X
+            factor, constant = -1.0 / ((2 * m + 2 - second) * (2 * m + 3 - second)), 1.0
+        else:  # double angle
+            left, right = X, C
+            factor, constant = 1.0 + second, -1.0 * second
+        _product(left, right, work)
         for i in range(k):
             for j in range(k):
-                C[i, j] = N[i, j] = 0.0
-        for m in range(terms - 1, -1, -1):
-            # Horner: C <- I c_m + A C, with the common factor of successive coefficients out.
-            if m < terms - 1:
-                _product(A, C, work)
-                factor = -1.0 / ((2 * m + 1) * (2 * m + 2))
-                for i in range(k):
-                    for j in range(k):
-                        C[i, j] = factor * work[i, j]
-                _product(A, N, work)
-                factor = -1.0 / ((2 * m + 2) * (2 * m + 3))
-                for i in range(k):
-                    for j in range(k):
-                        N[i, j] = factor * work[i, j]
-            for i in range(k):
-                C[i, i] += 1.0
-                N[i, i] += 1.0
-    for _ in range(halvings):
-        _product(N, C, work)
-        _product(C, C, A)
-        for i in range(k):
-            for j in range(k):
-                N[i, j] = work[i, j]
-                C[i, j] = 2.0 * A[i, j]
-            C[i, i] -= 1.0
+                X[i, j] = factor * work[i, j]
+            X[i, i] += constant
 
 
 @inner(fastmath={"contract"})
@@ -135,7 +103,7 @@ def _combine(St, P, Mt, Q, out):
         for d in range(D):
             out[j, d] = 0
         for i in range(0, k, 2):
-            other = min(i + 1, k - 1)
+            other = i + 1 if i + 1 < k else i
             twice = St.dtype.type(0 if other == i else 1)
             p, q = St.dtype.type(P[i, j]), St.dtype.type(Q[i, j])
             p2, q2 = twice * St.dtype.type(P[other, j]), twice * St.dtype.type(Q[other, j])
@@ -153,11 +121,11 @@ def step_classes(S, M, lr, reorthonormalise):
     # Rows of a multiple of 256 would fall on each other in the cache: some zeros behind them.
     length = D if D % 256 else D + 16
     rows = np.zeros((3, k, length), S.dtype)
-    _step_classes(S, M, lr, reorthonormalise, *rows, *np.empty((6, k, k)))
+    _step_classes(S, M, lr, reorthonormalise, *rows, *np.empty((5, k, k)))
 
 
 @njit
-def _step_classes(S, M, lr, reorthonormalise, St, Mt, R, G, A, P, Q, work, spare):
+def _step_classes(S, M, lr, reorthonormalise, St, Mt, R, G, A, P, Q, work):
     """Do what `step_classes` does. `St`, `Mt` and `R` come as zeros, at least as long as rows."""
     n_classes, k, D = S.shape
     eps = 1e-17 if S.itemsize == 8 else 1e-9
@@ -179,7 +147,7 @@ def _step_classes(S, M, lr, reorthonormalise, St, Mt, R, G, A, P, Q, work, spare
                     work[i, j] += factor * G[m, j]
             for j in range(k):
                 A[i, j] = lr * lr * (A[i, j] - work[i, j])
-        _cos_sinc(A, P, Q, work, spare, eps)
+        _cos_sinc(A, P, Q, work, eps)
         _product(G, Q, work)
         for i in range(k):
             for j in range(k):
@@ -219,7 +187,9 @@ def cross_entropy(features, projected, target, scale, k, lengths, logits, out):
         square = features.dtype.type(0)
         for d in range(D):
             square += features[i, d] * features[i, d]
-        size = max(math.sqrt(square), 1e-12)
+        size = math.sqrt(square)
+        if size < 1e-12:
+            size = 1e-12
         if not math.isfinite(size):
             size = math.nan
         factor = scale / size
@@ -230,7 +200,8 @@ def cross_entropy(features, projected, target, scale, k, lengths, logits, out):
                 square += projected[i, j] * projected[i, j]
             lengths[c] = math.sqrt(square)
             logits[c] = factor * lengths[c]
-            largest = max(largest, logits[c])
+            if logits[c] > largest:
+                largest = logits[c]
         loss += largest - logits[own]
         total = 0.0
         for c in range(n_classes):

@@ -5,11 +5,14 @@ import numpy as np
 from sklr.utils._compile import njit
 
 
-@njit
 def nearest_path(D, start, path):
     """Write the path that goes to the nearest point left, from a start; return its length."""
-    n = D.shape[0]
-    left = np.ones(n, np.bool_)
+    return _nearest(D, start, path, np.ones(len(D), np.bool_))
+
+
+@njit
+def _nearest(D, start, path, left):
+    n = len(left)
     path[0] = start
     left[start] = False
     length = 0.0
