@@ -93,7 +93,9 @@ def morphable():
     X, y = digits()
     widths = (64, 128, 128, 10)
     return (
-        lambda: MorphableClassifier(max_iter=6, warmup_iter=3, random_state=0).fit(X, y),
+        lambda: MorphableClassifier(max_iter=6, warmup_iter=3, batch_size=200, random_state=0).fit(
+            X, y
+        ),
         lambda: _loop(torch, _perceptron(torch, *widths), X, y, 6),
         _products(torch, 200, widths, 54),
         _EPOCH_PRODUCTS,
@@ -108,7 +110,9 @@ def maestro():
     X, y = digits()
     widths = (64, 128, 128, 10)
     return (
-        lambda: MaestroClassifier(max_iter=6, warmup_iter=3, random_state=0).fit(X, y),
+        lambda: MaestroClassifier(max_iter=6, warmup_iter=3, batch_size=200, random_state=0).fit(
+            X, y
+        ),
         lambda: _loop(torch, _perceptron(torch, *widths), X, y, 6),
         _products(torch, 200, widths, 54),
         _EPOCH_PRODUCTS,
@@ -455,7 +459,7 @@ def perceptron():
     X, y = digits()
     widths = (64, 128, 10)
     return (
-        lambda: PerceptronClassifier(max_iter=10, random_state=0).fit(X, y),
+        lambda: PerceptronClassifier(max_iter=10, batch_size=200, random_state=0).fit(X, y),
         lambda: _loop(torch, _perceptron(torch, *widths), X, y, 10),
         _products(torch, 200, widths, 90),
         _EPOCH_PRODUCTS,
