@@ -1,6 +1,6 @@
 """Growth of each family: CPU seconds against samples, against dimension, and on two threads.
 
-    python benchmarks/bench_growth.py [--families NAME ...] [--json FILE]
+    python benchmarks/bench_growth.py [--parts NAME ...] [--json FILE]
 
 Sizes double or quadruple from small ones; data are simulated, seed 0, one BLAS thread. Each size is
 the least of `--repeats` runs after one that compiles. Of two threads the table has what a free
@@ -150,7 +150,7 @@ def heat_geodesic(n, d):
 
     X = make_swiss_roll(n, random_state=0)[0] @ rng().standard_normal((3, d))
     return lambda n_jobs: HeatGeodesicEmbedding(
-        pruning=None, random_state=0, n_jobs=n_jobs
+        pruning=0.0, random_state=0, n_jobs=n_jobs
     ).fit_transform(X)
 
 
@@ -273,15 +273,15 @@ def on_threads(call):
     }  # fmt: skip
 
 
-def growth(out, repeats, families=None):
+def growth(name, repeats):
     """CPU seconds by samples and by dimension, and seconds of the clock on two threads."""
-    warnings.simplefilter("ignore")  # some stop before they have converged: sweeps are given
-    for name in families or FAMILIES:
-        make, sizes, dimensions, has_threads = FAMILIES[name]
-        n, d = sizes[len(sizes) // 2], dimensions[len(dimensions) // 2]
+    make, sizes, dimensions, has_threads = FAMILIES[name]
+    n, d = sizes[len(sizes) // 2], dimensions[len(dimensions) // 2]
+    found = {"what": make.__doc__}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some stop before they have converged
         make(sizes[0], dimensions[0])(1)  # compiles
         make(n, d)(1)  # other code for larger ones
-        found = out[name] = {"what": make.__doc__}
         for key, cases in (
             ("n", [(size, d) for size in sizes]),
             ("dimension", [(n, size) for size in dimensions]),
@@ -290,24 +290,22 @@ def growth(out, repeats, families=None):
                 {key: case[key != "n"], "ours": least(partial(make(*case), 1), repeats)}
                 for case in cases
             ]
-            found[f"by {key}"], found[f"exponent in {key}"] = rows, exponent(rows, key)
+            found |= {f"by {key}": rows, f"exponent in {key}": exponent(rows, key)}
             cells = ", ".join(f"{row[key]:,} {row['ours']:.3f}" for row in rows)
-            print(f"{name:22s}{key:>10}: {cells} s, exponent {found[f'exponent in {key}']:.2f}",
-                  flush=True)  # fmt: skip
+            print(f"by {key}: {cells} s, exponent {exponent(rows, key):.2f}", flush=True)
         if has_threads:
             found["threads"] = [on_threads(make(sizes[-1], d))]
             cells = ", ".join(f"{k} {value:.2f}" for k, value in found["threads"][0].items())
-            print(f"{name:22s}   threads: {cells}", flush=True)
-    return out
+            print(f"threads: {cells}", flush=True)
+    return found
 
 
 def options(parser):
-    parser.add_argument("--families", nargs="+", choices=FAMILIES)
     parser.add_argument("--repeats", type=int, default=2)
 
 
 def main(argv=None):
-    run_parts(__doc__, {"growth": growth}, argv, options)
+    run_parts(__doc__, {name: partial(growth, name) for name in FAMILIES}, argv, options)
 
 
 if __name__ == "__main__":
