@@ -1,6 +1,7 @@
 """What the benchmark scripts share: a main, a timer, trials (real or simulated), the machine."""
 
 import argparse
+import functools
 import inspect
 import json
 import os
@@ -69,6 +70,56 @@ def cpu(function, repeats=1):
     return timed(function, repeats, time.process_time)
 
 
+def gather_seconds(matrix, n_columns=1, repeats=9):
+    """Least CPU seconds to read the row of each edge's other end from a table and do no more.
+
+    This is what sweeps over a graph, or its products with vectors, cannot be quicker than; the
+    rows go to a block that stays in the nearest cache.
+    """
+    import numpy as np
+
+    n, step = matrix.shape[1], max(1, 65_536 // n_columns)
+    table = np.ones((n, n_columns), np.float64 if n_columns == 1 else np.float32)
+    block = np.empty((step, n_columns), table.dtype)
+    ends = [matrix.indices[k : k + step] for k in range(0, matrix.nnz, step)]
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        for part in ends:
+            np.take(table, part, axis=0, out=block[: len(part)], mode="clip")
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+@functools.cache
+def machine_limits():
+    """What the machine does in this run, one thread: the units that rows can be measured in."""
+    import numpy as np
+
+    big, small = np.ones(8_000_000), np.random.default_rng(0).random((300, 300))
+    out, single = np.empty_like(big), small.astype(np.float32)
+    places = np.random.default_rng(0).integers(len(big), size=500_000)
+    uniform, some = np.random.default_rng(0).random(500_000), np.empty(500_000)
+    spd = np.eye(30) + np.ones((200, 30, 30))
+
+    def least(function):
+        times = []
+        for _ in range(5):
+            start = time.process_time()
+            function()
+            times.append(time.process_time() - start)
+        return max(min(times), 1e-9)
+
+    return {
+        "copy, GB/s": 16e-9 * len(big) / least(lambda: np.copyto(out, big)),
+        "gather from 64 MB, ns": 2e3 * least(lambda: np.take(big, places, out=some, mode="clip")),
+        "exponential, ns": 2e3 * least(lambda: np.exp(uniform, out=some)),
+        "product, Gflop/s": 0.054 / least(lambda: small @ small),
+        "product in float32, Gflop/s": 0.054 / least(lambda: single @ single),
+        "eigendecomposition of 30 rows, us": 5e3 * least(lambda: np.linalg.eigh(spd)),
+    }
+
+
 def machine():
     """What ran where."""
     packages = ("numpy", "scipy", "scikit-learn", "numba", "pyriemann")
@@ -77,6 +128,7 @@ def machine():
         "processor": platform.machine(),
         "cores": os.cpu_count(),
         "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS"),
+        "limits": machine_limits(),
         **{name: version(name) for name in packages},
     }
 
@@ -117,7 +169,8 @@ def run_parts(doc, parts, argv=None, add_options=None, before=None):
     before : callable, default=None
         Is called with the parsed options before any part; it may return more results.
 
-    The file is written after each part, and keeps the other parts of earlier runs.
+    The file is written after each part, and keeps the other parts of earlier runs. What the
+    machine can do is measured in each run, printed, and in the file.
     """
     head, _, rest = doc.partition("\n")
     parser = argparse.ArgumentParser(
@@ -130,6 +183,8 @@ def run_parts(doc, parts, argv=None, add_options=None, before=None):
     options = parser.parse_args(argv)
     result = saved(options.json)
     result |= (before(options) if before else None) or {}
+    for name, value in machine().get("limits", {}).items():
+        print(f"limit of the machine: {name} {value:.3g}")
     known = {name: value for name, value in vars(options).items() if value is not None}
     for name in options.parts:
         part, out = parts[name], result.get(name, {})

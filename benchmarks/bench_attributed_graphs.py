@@ -18,7 +18,7 @@ import sys
 import time
 import warnings
 
-from _common import one_blas_thread, run_parts
+from _common import gather_seconds, one_blas_thread, run_parts
 
 one_blas_thread()
 
@@ -118,6 +118,7 @@ def quality(seeds=TEST_SEEDS):
 
 
 GROWTH_SIZES = (10_000, 31_623, 100_000)
+GROWTH_METHODS = ("default", "eigen", "spectral, amg (sklearn)", "svd, 10 hierarchies")
 
 
 def one_size(n, method):
@@ -154,13 +155,17 @@ def one_size(n, method):
     labels = run()
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(seconds, cpu, nmi(truth, labels), peak)
+    gather = gather_seconds(augment_graph(adjacency, attributes)[0].tocsr())
+    print(seconds, cpu, nmi(truth, labels), peak, gather)
 
 
-def growth():
-    """Seconds, NMI and memory against size; each run in a process of its own."""
+def growth(growth_methods):
+    """Seconds, NMI and memory against size; each run in a process of its own.
+
+    Beside each time, of the same process: one gather of a number at the end of each edge.
+    """
     rows = []
-    for method in ("default", "eigen", "spectral, amg (sklearn)", "svd, 10 hierarchies"):
+    for method in growth_methods:
         for n in GROWTH_SIZES:
             done = subprocess.run(
                 [sys.executable, __file__, "--one-size", str(n), method],
@@ -169,7 +174,7 @@ def growth():
             if done.returncode:
                 print(f"{method} at {n}: failed: {done.stderr.strip().splitlines()[-1]}")
                 continue
-            seconds, cpu, value, peak = map(float, done.stdout.split())
+            seconds, cpu, value, peak, gather = map(float, done.stdout.split())
             rows.append(
                 {
                     "method": method,
@@ -178,15 +183,21 @@ def growth():
                     "cpu": cpu,
                     "nmi": value,
                     "peak_mib": peak,
+                    "gather": gather,
                 }
             )
             print(f"{method:26s} n={n:7d} {seconds:8.2f} s, CPU {cpu:8.2f} s  NMI {value:.3f}  "
-                  f"{peak:7.0f} MiB")  # fmt: skip
+                  f"{peak:7.0f} MiB, {cpu / gather:.0f} gathers of {1e3 * gather:.2f} ms",
+                  flush=True)  # fmt: skip
     for method in dict.fromkeys(row["method"] for row in rows):
         own = [row for row in rows if row["method"] == method]
-        slope = np.polyfit(np.log([r["n"] for r in own]), np.log([r["cpu"] for r in own]), 1)[0]
-        print(f"{method}: CPU time grows as n ** {slope:.2f}")
-        rows.append({"method": method, "exponent": float(slope)})
+        slope, limit = (
+            float(np.polyfit(np.log([r["n"] for r in own]), np.log([r[key] for r in own]), 1)[0])
+            for key in ("cpu", "gather")
+        )
+        print(f"{method}: CPU time grows as n ** {slope:.2f}, a gather of all edges' ends as "
+              f"n ** {limit:.2f}")  # fmt: skip
+        rows.append({"method": method, "exponent": slope, "gather_exponent": limit})
     return rows
 
 
@@ -265,6 +276,7 @@ def cora():
 
 def options(parser):
     parser.add_argument("--one-size", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--growth-methods", nargs="+", default=GROWTH_METHODS)
 
 
 def child(args):

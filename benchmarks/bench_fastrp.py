@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 
-from _common import one_blas_thread, save, saved
+from _common import gather_seconds, one_blas_thread, save, saved
 
 one_blas_thread()
 
@@ -397,24 +397,34 @@ def large(args):
 
 
 def growth(args):
-    """Time and peak memory from 1e5 to 1e7 edges, ten edges a node, d = 128."""
+    """Time and peak memory from 1e5 to 1e7 edges, ten edges a node, d = 128.
+
+    Beside each: one gather of the row of each edge's other end, and how many of it a run takes.
+    """
     import numpy as np
 
     rows = []
+    size = "edges={:9d} n={:8d} {:.3f} s, {:.0f} ns an edge, {:.0f} MiB above the input, {:.1f} {}"
     for m in (100_000, 1_000_000, 10_000_000):
         folder = graph_folder(args, m // 10, m)
         runs = [in_child("function", folder, 128, args.threads) for _ in range(args.repeats)]
         row = {"edges": m, "seconds": min(run["seconds"] for run in runs), "peak": runs[0]["peak"],
-               "own": runs[0]["peak"] - runs[0]["before"]}  # fmt: skip
+               "own": runs[0]["peak"] - runs[0]["before"],
+               "cpu": min(run["cpu"] for run in runs),
+               "gather": gather_seconds(power_law(m // 10, m), 128, repeats=3)}  # fmt: skip
         rows.append(row)
-        print(f"edges={m:9d} n={m // 10:8d} {row['seconds']:.3f} s, "
-              f"{1e9 * row['seconds'] / m:.0f} ns an edge, {row['own']:.0f} MiB above the input",
-              flush=True)  # fmt: skip
-    edges, seconds, own = (
-        np.log([row[key] for row in rows]) for key in ("edges", "seconds", "own")
+        gathers = f"gathers of {1e9 * row['gather'] / m:.0f} ns an edge (CPU)"
+        print(size.format(m, m // 10, row["seconds"], 1e9 * row["seconds"] / m, row["own"],
+                          row["cpu"] / row["gather"], gathers), flush=True)  # fmt: skip
+    edges, *columns = (
+        np.log([row[key] for row in rows]) for key in ("edges", "seconds", "own", "cpu", "gather")
     )
-    exponents = [float(np.polyfit(edges, y, 1)[0]) for y in (seconds, own)]
-    print(f"time grows as edges ** {exponents[0]:.2f}, memory as edges ** {exponents[1]:.2f}")
+    exponents = [float(np.polyfit(edges, y, 1)[0]) for y in columns]
+    print(
+        "time grows as edges ** {:.2f}, memory {:.2f}, CPU {:.2f}, a gather {:.2f}".format(
+            *exponents
+        )
+    )
     return {"rows": rows, "exponents": exponents}
 
 

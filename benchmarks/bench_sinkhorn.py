@@ -335,6 +335,65 @@ def memory():
     return rows
 
 
+def two_cores():
+    """What a second thread brings on this machine now: exponentials, each half on a thread."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    x = np.random.default_rng(0).random(4_000_000)
+    out = np.empty_like(x)
+    halves = [slice(0, 2_000_000), slice(2_000_000, None)]
+
+    def half(part):
+        for _ in range(5):
+            np.exp(x[part], out=out[part])
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(half, halves))
+        start = time.perf_counter()
+        list(map(half, halves))
+        middle = time.perf_counter()
+        list(pool.map(half, halves))
+    return (middle - start) / (time.perf_counter() - middle)
+
+
+def threads(n=5000, reg=1e-3):
+    """One and two threads beside what the second one can bring: the serial share, by CPU clocks.
+
+    Passes are shared by the workers' threads, all else runs in the caller's: its CPU time is the
+    serial part, whatever else the machine does.
+    """
+    from sklr.transport import sinkhorn_newton
+
+    rows = []
+    for kind in KINDS:
+        C = problem(kind, n)
+        ours(C[:40, :40].copy() + 1.0, 0.5)
+        seconds, cores = {1: [], 2: []}, []
+        for _ in range(2):
+            for n_jobs, times in seconds.items():
+                start, whole, own = time.perf_counter(), time.process_time(), time.thread_time()
+                result = sinkhorn_newton(None, None, C, reg, tol=TOL, n_jobs=n_jobs)
+                times.append(time.perf_counter() - start)
+            # Of the run on two threads.
+            whole, own = time.process_time() - whole, time.thread_time() - own
+            cores.append(two_cores())
+        share = own / whole
+        row = {
+            "kind": kind, "n": n, "reg": reg, "one": min(seconds[1]), "two": min(seconds[2]),
+            "gain": min(seconds[1]) / min(seconds[2]), "serial_share": share,
+            "gain_at_most": 1 / (share + (1 - share) / 2), "gain_of_exponentials": max(cores),
+            "error": result.marginal_error,
+        }  # fmt: skip
+        rows.append(row)
+        print(
+            f"{kind} n={n} reg={reg:g}: one thread {row['one']:.2f} s, two {row['two']:.2f} = "
+            f"{row['gain']:.2f} x; serial share {share:.2f}, so {row['gain_at_most']:.2f} x at "
+            f"most; exponentials alone gain {row['gain_of_exponentials']:.2f} x now",
+            flush=True,
+        )
+    return rows
+
+
 def main(argv=None):
     """Run the parts that are asked for, and add them to what the file has."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -343,7 +402,7 @@ def main(argv=None):
     parser.add_argument("--kinds", nargs="*", choices=KINDS, default=KINDS)
     parser.add_argument("--regs", nargs="*", choices=list(REGS), default=list(REGS))
     parser.add_argument("--solvers", nargs="*", choices=list(SOLVERS), help="peers; default all")
-    parser.add_argument("--parts", nargs="*", choices=["images", "large", "memory"])
+    parser.add_argument("--parts", nargs="*", choices=["images", "large", "memory", "threads"])
     args = parser.parse_args(argv)
     result = saved(args.json)
     everything = args.cells is None and args.parts is None
@@ -356,8 +415,9 @@ def main(argv=None):
                 cells[kind, n, reg] = {**found, "rows": {**old["rows"], **found["rows"]}}
                 result["cells"] = list(cells.values())
                 save(args.json, result)
-    for part in ["images", "memory", "large"] if everything else args.parts or []:
-        result[part] = {"images": images, "large": large, "memory": memory}[part]()
+    for part in ["images", "memory", "large", "threads"] if everything else args.parts or []:
+        functions = {"images": images, "large": large, "memory": memory, "threads": threads}
+        result[part] = functions[part]()
         save(args.json, result)
 
 

@@ -21,6 +21,7 @@ from _common import one_blas_thread, save, saved
 one_blas_thread()
 
 import numpy as np  # noqa: E402
+from _quick_networks import ROWS as NETWORKS  # noqa: E402
 
 COMMITTED = pathlib.Path(__file__).parent / "results" / "quick.json"
 # A ratio below this share of the committed one is a fall.
@@ -290,11 +291,12 @@ def functional_tucker():
     X = rng().uniform(size=(300, 3))
     y = np.sin(6 * X[:, 0]) * X[:, 1] + X[:, 2] + 0.1 * rng(1).standard_normal(300)
     kernel = RBF(np.ones(3)) + WhiteKernel()
+    U, G = rng(2).standard_normal((300, 2)), np.ones((2, 2, 2))
     return (
         lambda: FunctionalTuckerRegressor(2, n_init=1, max_iter=20, random_state=0).fit(X, y),
         lambda: GaussianProcessRegressor(kernel, normalize_y=True).fit(X, y),
-        None,
-        "",
+        lambda: [np.einsum("na,nb,abc->nc", U, U, G) for _ in range(60)],
+        "the other columns' factors through the core, for each of three columns in twenty sweeps",
     )
 
 
@@ -312,7 +314,13 @@ def chebyshev_tucker():
     peer = RegularGridInterpolator((grid,) * 3, values, method="cubic")
     X = rng().uniform(-1, 1, (20_000, 3))
     ours = ChebyshevTucker().fit_function(f, [(-1, 1)] * 3)
-    return lambda: ours(X), lambda: peer(X), None, ""
+    P, B = rng(1).standard_normal((20_000, 20)), rng(2).standard_normal((20, 2))
+    return (
+        lambda: ours(X),
+        lambda: peer(X),
+        lambda: [P @ B for _ in range(3)],
+        "products of twenty polynomials with two functions, for three columns",
+    )
 
 
 def matrix_sensing():
@@ -352,17 +360,156 @@ def vector_field():
 
 
 def selection():
-    """MDOP of two trials of 9 channels and 300 samples; no peer."""
+    """MDOP of two trials of 9 channels and 300 samples, against the plain version in NumPy."""
+    from bench_select_embedding import plain_mdop
+
     from sklr.covariance import select_embedding
     from sklr.datasets import make_motor_imagery
 
     X = make_motor_imagery(4, random_state=0)[0][:2, :9, :300]
     gaps = np.empty((300, 300))
+    S = X - X.mean(axis=2, keepdims=True)
+    S /= S.std(axis=2, ddof=1, keepdims=True)
+    windows = select_embedding(X, return_details=True)[2].theiler
     return (
         lambda: select_embedding(X),
-        None,
+        lambda: [plain_mdop(s, w) for s, w in zip(S, windows, strict=True)],
         lambda: [np.subtract.outer(x, x, out=gaps) for trial in X for x in trial for _ in (0, 1)],
         "differences of all pairs of times, twice a channel",
+    )
+
+
+def recentering():
+    """Sessions of 40 matrices of 20 rows moved to the identity, against pyRiemann by hand."""
+    from pyriemann.geometry.base import invsqrtm
+    from pyriemann.geometry.mean import mean_riemann
+
+    from sklr.covariance import GroupRecentering
+
+    X, sessions = spd(80, 20), np.repeat([0, 1], 40)
+
+    def peer():
+        for session in (0, 1):
+            own = X[sessions == session]
+            root = invsqrtm(mean_riemann(own))
+            root @ own @ root
+
+    return (
+        lambda: GroupRecentering().fit_transform(X, groups=sessions),
+        peer,
+        lambda: [np.linalg.eigh(X) for _ in range(3)],
+        "three eigendecompositions a matrix",
+    )
+
+
+def average_of_embeddings():
+    """The average over three embeddings of 30 trials, against one pyRiemann pipeline for each."""
+    from pyriemann.estimation import Covariances
+    from pyriemann.tangentspace import TangentSpace as Peer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.svm import SVC
+
+    from sklr.covariance import AugmentedCovarianceAverageSVC, delay_embed
+
+    X, y, cells = rng().standard_normal((30, 6, 300)), np.arange(30) % 2, ((1, 1), (2, 2), (3, 2))
+
+    def peer():
+        for order, lag in cells:
+            pipe = make_pipeline(Covariances("oas"), Peer("euclid"), SVC(kernel="linear"))
+            pipe.fit(delay_embed(X, order, lag), y)
+
+    matrices = [spd(30, 6 * order) for order, _ in cells]
+    return (
+        lambda: AugmentedCovarianceAverageSVC(cells, C=1.0).fit(X, y),
+        peer,
+        lambda: [np.linalg.eigh(part) for part in matrices],
+        "one eigendecomposition a matrix of each embedding",
+    )
+
+
+def ranking():
+    """12,000 choices of 400 x 300, 10 factors, against dense ALS in NumPy."""
+    from scipy import sparse
+
+    from sklr.decomposition import ImplicitFactorization
+
+    i, j = rng().integers(400, size=12_000), rng(1).integers(300, size=12_000)
+    R = sparse.csr_array((np.ones(12_000), (i, j)), shape=(400, 300))
+    R.sum_duplicates()
+    dense, V0 = R.toarray(), rng(2).standard_normal((300, 10))
+
+    def half(C, F):
+        A = F.T @ F + np.einsum("rc,ca,cb->rab", 3 * C, F, F, optimize=True) + 0.4 * np.eye(10)
+        b = ((C > 0) + 3 * C) @ F
+        return np.linalg.solve(A, b[:, :, None])[:, :, 0]
+
+    def peer():
+        V = V0
+        for _ in range(10):
+            U = half(dense, V)
+            V = half(dense.T, U)
+
+    return (
+        lambda: ImplicitFactorization(10, max_iter=10, tol=0, random_state=0).fit(R),
+        peer,
+        lambda: [V0[j] for _ in range(20)],
+        "twenty half-sweeps that read the other side's factors",
+    )
+
+
+def diffusion_entropy():
+    """Entropy of the diffusion spectrum of 500 points, against the recipe in NumPy."""
+    from bench_diffusion_entropy import reference
+
+    from sklr.metrics import diffusion_spectral_entropy
+
+    X = rng().standard_normal((500, 10))
+    A = X @ X.T
+    return (
+        lambda: diffusion_spectral_entropy(X, bandwidth=2.0),
+        lambda: reference(X, 2.0, 1),
+        lambda: np.linalg.eigvalsh(A),
+        "the eigenvalues of one dense matrix of that size",
+    )
+
+
+def fastrp_search():
+    """Weights of FastRP chosen on 1,000 nodes, against an embedding for each choice in SciPy."""
+    from sklr.manifold import FastRPCV
+
+    A = _graph(1000, 10_000)
+    P = A.multiply(1.0 / np.maximum(A.sum(axis=1), 1.0)[:, None]).tocsr().astype(np.float32)
+    R = rng(1).standard_normal((1000, 32)).astype(np.float32)
+
+    def peer():
+        for powers in (4, 8):
+            for _ in range(12):
+                power = R
+                for _ in range(powers):
+                    power = P @ power
+
+    return (
+        lambda: FastRPCV(32, n_powers=(4, 8), affinity="precomputed", random_state=0).fit(A),
+        peer,
+        lambda: [P @ R for _ in range(8)],
+        "the eight powers that all choices share",
+    )
+
+
+def entropic_map():
+    """200 points moved by a plan to 200 others, against POT's SinkhornTransport."""
+    import ot
+
+    from sklr.transport import EntropicTransport
+
+    X, Y = rng().standard_normal((200, 5)), rng(1).standard_normal((200, 5)) + 1.0
+    C = ((X[:, None] - Y) ** 2).sum(axis=2)
+    work = np.empty_like(C)
+    return (
+        lambda: EntropicTransport().fit(X, X_target=Y).transform(X),
+        lambda: ot.da.SinkhornTransport(reg_e=0.1, norm="max").fit(Xs=X, Xt=Y).transform(Xs=X),
+        lambda: [np.exp(C, out=work) for _ in range(10)],
+        "ten passes of exponentials",
     )
 
 
@@ -424,7 +571,8 @@ ROWS = {
         covariance, mean_of_matrices, tangent_map, distances_to_means, selection, imputer,
         factorization, matrix_sensing, functional_tucker, chebyshev_tucker, subspace_mixture,
         attributed_graph, fastrp, heat_geodesic, sinkhorn, sinkhorn_newton, vector_field,
-        bures_wasserstein, grassmann,
+        recentering, average_of_embeddings, ranking, diffusion_entropy, fastrp_search,
+        entropic_map, bures_wasserstein, grassmann, *NETWORKS,
     )
 }  # fmt: skip
 

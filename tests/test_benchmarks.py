@@ -8,6 +8,7 @@ import pathlib
 from functools import partial
 
 import pytest
+from scipy import sparse
 
 FOLDER = pathlib.Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = sorted(FOLDER.glob("bench_*.py"))
@@ -80,6 +81,13 @@ def test_timer_is_the_median_of_the_given_clock(common):
     """Of 5, 1 and 3 seconds it is 3, with the last result."""
     ticks, results = iter([0, 5, 10, 11, 20, 23]), iter("abc")
     assert common.timed(lambda: next(results), 3, lambda: next(ticks)) == (3, "c")
+
+
+def test_limits_of_the_machine_are_measured_once(common):
+    """Positive numbers, the same ones again; a gather takes time."""
+    limits = common.machine_limits()
+    assert all(value > 0 for value in limits.values()) and common.machine_limits() is limits
+    assert common.gather_seconds(sparse.random_array((500, 400), density=0.1, format="csr"), 16) > 0
 
 
 @pytest.fixture

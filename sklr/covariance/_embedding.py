@@ -13,7 +13,7 @@ from sklr.utils._warnings import warn_user
 
 _METHODS = ("mdop", "afnn")
 # Channels times squared samples, over all trials, that a choice is made from: some seconds.
-_MDOP_WORK = 2e8
+_MDOP_WORK = 8e8
 _MIN_TRIALS = 8
 # Points that the mutual information's partition needs to say anything.
 _MIN_POINTS = 20
@@ -67,7 +67,7 @@ def select_embedding(
     max_trials : int, default=None
         Largest number of trials that are looked at, evenly spread over `X`. None is all of them,
         but for MDOP on many channels: there as many as keep the sum of n_channels * n_times^2
-        over trials below 2e8 (ten trials of 64 channels and 500 samples), and at least 8.
+        over trials below 8e8 (fifty trials of 64 channels and 500 samples), and at least 8.
     n_jobs : int, default=None
         Threads over trials. The result does not depend on it.
     verbose : int, default=0

@@ -4,6 +4,9 @@ import numpy as np
 
 from sklr.utils._compile import inner, njit
 
+# Differences of standardised values below this are zero: four factors can not overflow.
+_ZERO = 1e-70
+
 
 @inner()
 def _is_uniform(values, start, stop, counts):
@@ -139,35 +142,64 @@ def _nearest(Y, n_columns, theiler, index, distance, row):
         distance[i] = np.sqrt(best)
 
 
-def divergence(signal, index, distance, max_delay):
-    """Mean log10 of how much a neighbour's distance grows in `signal`, at delays 0 .. max.
+def divergence(signals, index, distance, max_delay):
+    """Mean log10 of how much a neighbour's distance grows in each signal, at delays 0 .. max.
 
-    Points without a neighbour, at distance zero, or with equal values do not count.
+    Signals are of the order of one. Points without a neighbour, at distance zero, or with equal
+    values do not count.
+
+    Parameters
+    ----------
+    signals : ndarray of shape (n_signals, n_times)
+        Where the distance may grow.
+    index, distance : ndarray of shape (n_points,)
+        What `nearest_neighbours` found; n_points + max_delay is at most n_times.
+    max_delay : int
+        Largest delay.
+
+    Returns
+    -------
+    beta : ndarray of shape (n_signals, max_delay + 1)
+        Minus infinity where no point counts.
     """
-    beta = np.empty(max_delay + 1)
-    _diverge(signal, index, distance, beta)
+    points = np.flatnonzero((index >= 0) & (distance > _ZERO))
+    beta = np.empty((len(signals), max_delay + 1))
+    products, counts = np.empty((2, max_delay + 1))
+    exponents = np.empty(max_delay + 1, dtype=np.int64)
+    _diverge(
+        signals, points.astype(np.uint64), index[points].astype(np.uint64),
+        1.0 / distance[points], beta, products,
+        products.view(np.int64), exponents, counts,
+    )  # fmt: skip
     return beta
 
 
 @njit
-def _diverge(signal, index, distance, beta):
-    """Write what `divergence` returns."""
-    for delay in range(len(beta)):
-        total, product, n = 0.0, 1.0, 0
-        for i in range(len(index)):
-            j = index[i]
-            if j < 0 or distance[i] == 0.0:
-                continue
-            gap = abs(signal[i + delay] - signal[j + delay])
-            if gap == 0.0:
-                continue
-            product *= gap / distance[i]
-            n += 1
-            # One logarithm for several factors; they stay far from overflow.
-            if product > 1e100 or product < 1e-100:
-                total += np.log10(product)
-                product = 1.0
-        beta[delay] = (total + np.log10(product)) / n if n > 0 else -np.inf
+def _diverge(signals, points, partners, scales, beta, products, bits, exponents, counts):
+    """Write what `divergence` returns; `bits` is the same memory as `products`.
+
+    The innermost loop runs over delays, so that it reads and multiplies neighbours in memory;
+    places are unsigned, since a test for negative ones would keep it from being vectorised. A
+    logarithm is taken once a delay: every few points the products give up their exponents.
+    """
+    n_delays = np.uint64(len(products))
+    for s in range(signals.shape[0]):
+        for k in range(n_delays):
+            products[k], exponents[k], counts[k] = 1.0, 0, 0
+        for start in range(0, len(points), 4):
+            for p in range(start, min(start + 4, len(points))):
+                here, there, scale = points[p], partners[p], scales[p]
+                for k in range(n_delays):
+                    gap = abs(signals[s, here + k] - signals[s, there + k])
+                    counts[k] += 1.0 if gap > _ZERO else 0.0
+                    products[k] *= gap * scale if gap > _ZERO else 1.0
+            # Exponents to the integers, so that products stay between 1 and 2.
+            for k in range(n_delays):
+                exponents[k] += (bits[k] >> 52) - 1023
+                bits[k] = (bits[k] & 0xFFFFFFFFFFFFF) | (1023 << 52)
+        for k in range(n_delays):
+            total = np.log10(products[k]) + exponents[k] * np.log10(2.0)
+            beta[s, k] = total / counts[k] if counts[k] > 0 else -np.inf
 
 
 def mdop_trial(signals, theiler, max_delay, ratio, threshold, max_cycles):
@@ -198,12 +230,11 @@ def mdop_trial(signals, theiler, max_delay, ratio, threshold, max_cycles):
             if cycle == 0:
                 Y[0] = signals[a]
             index, distance = nearest_neighbours(Y, n_points, cycle + 1, theiler)
-            for b in range(n_channels):
-                beta = divergence(signals[b], index, distance, max_delay)
-                delay = int(np.argmax(beta))
-                if beta[delay] > best:
-                    best, best_delay = beta[delay], delay
-                    best_from, best_to = a, b
+            beta = divergence(signals, index, distance, max_delay)
+            b, delay = divmod(int(np.argmax(beta)), max_delay + 1)
+            if beta[b, delay] > best:
+                best, best_delay = beta[b, delay], delay
+                best_from, best_to = a, b
         if best_delay < 0:
             break
         if cycle == 0:

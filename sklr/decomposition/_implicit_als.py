@@ -7,6 +7,7 @@ none, and an entry has a higher confidence. The Gram matrix of the fixed side se
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from sklr.decomposition._completion_data import thread_ranges, with_zeros
 from sklr.utils._progress import progress
@@ -33,21 +34,26 @@ class ImplicitModel:
 
 def reference_rows(entries, F, ridge, X, out):
     """Solve the normal equations of each row in NumPy: the reference of `implicit_rows`."""
+    n, rank = X.shape
+    counts = np.diff(entries.indptr)
+    rows, w = np.repeat(np.arange(n), counts), entries.values
+    shape = (n, len(F))
+    extra = csr_array((w, entries.indices, entries.indptr), shape=shape)
+    targets = csr_array((1 + w, entries.indices, entries.indptr), shape=shape)
     gram = F.T @ F
-    for i in range(entries.n):
-        part = slice(entries.indptr[i], entries.indptr[i + 1])
-        if part.start == part.stop:
-            X[i], out[i] = 0, 0
-            continue
-        A, w = F[entries.indices[part]], entries.values[part]
-        H = gram + (A.T * w) @ A
-        H[np.diag_indices_from(H)] += ridge[i]
-        t = A @ X[i]
-        g = A.T @ (1 + w) - H @ X[i]
-        change = np.linalg.solve(H, g)
-        own = X[i] @ (gram @ X[i]) + ridge[i] * (X[i] @ X[i])
-        out[i] = own + (1 + w) @ (1 - t) ** 2 - t @ t, g @ change
-        X[i] += change
+    # One sparse product makes the normal equations of all rows.
+    pairs = (F[:, :, None] * F[:, None, :]).reshape(len(F), rank**2)
+    H = gram + (extra @ pairs).reshape(n, rank, rank)
+    H[:, np.arange(rank), np.arange(rank)] += ridge[:, None]
+    H[counts == 0] = np.eye(rank)
+    X[counts == 0] = 0
+    t = np.einsum("er,er->e", F[entries.indices], X[rows])
+    g = targets @ F - np.einsum("nrs,ns->nr", H, X)
+    change = np.linalg.solve(H, g[:, :, None])[:, :, 0]
+    own = np.einsum("nr,nr->n", X @ gram, X) + ridge * np.einsum("nr,nr->n", X, X)
+    out[:, 0] = own + np.bincount(rows, (1 + w) * (1 - t) ** 2 - t**2, minlength=n)
+    out[:, 1] = np.einsum("nr,nr->n", g, change)
+    X += change
 
 
 def half_sweep(entries, F, X, ridge, *, n_steps, tol=0.0, n_jobs=None):

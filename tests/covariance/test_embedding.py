@@ -138,7 +138,7 @@ def test_neighbours_that_do_not_exist():
     index, distance = nearest_neighbours(signals(1, 20), 10, 1, 30)
     assert (index == -1).all()
     assert np.isinf(distance).all()
-    beta = divergence(signals(1, 20)[0], index, distance, 5)
+    beta = divergence(signals(1, 20), index, distance, 5)
     assert np.isneginf(beta).all()
 
 
@@ -146,7 +146,7 @@ def test_divergence_skips_zero_distances():
     s = np.tile(np.arange(5.0), 8)  # repeats: neighbours at distance zero
     index, distance = nearest_neighbours(s[None], 30, 1, 1)
     assert (distance == 0).all()
-    assert np.isneginf(divergence(s, index, distance, 3)).all()
+    assert np.isneginf(divergence(s[None], index, distance, 3)).all()
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -158,6 +158,19 @@ def test_mdop_equals_reference(seed):
     assert done == expected[0]
     assert_array_equal(delays, expected[1])
     assert_allclose(fractions, expected[2])
+
+
+@pytest.mark.parametrize("n_channels, seed", [(1, 5), (6, 6), (16, 7)])
+def test_divergence_equals_a_logarithm_for_each_point(n_channels, seed):
+    s = signals(n_channels, 181, seed)
+    s[:, 60:63] = s[:, 100:103]  # equal values do not count
+    index, distance = nearest_neighbours(s, 150, 1, 4)
+    beta = divergence(s, index, distance, 30)
+    for channel in range(n_channels):
+        for delay in range(31):
+            moved = np.abs(s[channel, delay : delay + 150] - s[channel, index + delay])
+            gap = moved[distance > 0] / distance[distance > 0]
+            assert_allclose(beta[channel, delay], np.log10(gap[gap > 0]).mean(), atol=1e-12)
 
 
 @pytest.mark.parametrize("delay", [1, 4])
@@ -243,7 +256,7 @@ def test_a_spread_of_trials_is_looked_at_where_channels_are_many():
     from sklr.covariance._embedding import _spread
 
     assert_array_equal(_spread((45, 9, 481), "mdop", None), np.arange(45))
-    assert len(_spread((40, 64, 481), "mdop", None)) == 13
+    assert len(_spread((80, 64, 481), "mdop", None)) == 54
     assert len(_spread((40, 306, 2000), "mdop", None)) == 8
     assert_array_equal(_spread((40, 306, 2000), "afnn", None), np.arange(40))
     assert_array_equal(_spread((41, 2, 200), "afnn", 5), [0, 10, 20, 30, 40])
