@@ -127,10 +127,11 @@ def relative(found, wanted):
 
 def networks(**options):
     """The three networks, by name."""
+    alone = {"baseline": None, "periodic": False, **options}
     return {
         "LSM": LatentSpectralRegressor(random_state=0, **options),
-        "FNO": FourierRegressor(random_state=0, **options),
-        "U-Net": LatentSpectralRegressor(random_state=0, spectral=False, **options),
+        "FNO": FourierRegressor(random_state=0, **alone),
+        "U-Net": LatentSpectralRegressor(random_state=0, spectral=False, **alone),
     }
 
 
