@@ -10,6 +10,10 @@ import numpy as np
 
 # Where a cell of the input hardly varies, its scale is this share of its channel's.
 _LEAST_SHARE = 0.01
+# Fields are on circles if the squared step from the last cell to the first is at most so many times
+# that of the steps beside it, and at least its inverse; steps are small beside the variance, so
+# that ends which have nothing to do with each other are seen; and there are cells and samples.
+_LIKE_OTHERS, _SMALL, _FEWEST = 3.0, 0.2, 8
 
 
 def fields_of(
@@ -187,6 +191,28 @@ def resampled(fields: np.ndarray, grid: tuple[int, ...], *, periodic: bool = Fal
         low, high = fields.take(before, axis=axis), fields.take(after, axis=axis)
         fields = low * (1 - share) + high * share
     return fields
+
+
+def on_circles(fields: np.ndarray) -> bool:
+    """Return whether fields (n, ..., channels) go on from the last cell of each axis to the first.
+
+    On a ring that step is like its neighbours. Between walls it is larger, where the ends have
+    nothing to do with each other, or 0, where both are held at the same number.
+    """
+    whole = tuple(range(fields.ndim - 1))
+    _, spread = _mean_and_spread(fields, whole)
+    if len(fields) < _FEWEST or min(fields.shape[1:-1]) < _FEWEST or not spread.any():
+        return False
+    scaled = fields[..., spread > 0] / spread[spread > 0]
+    for axis in whole[1:]:
+        steps = np.roll(scaled, -1, axis=axis) - scaled
+        steps = (steps**2).mean(axis=tuple(i for i in range(fields.ndim) if i != axis))
+        beside = (steps[[0, 1, -3, -2]]).mean()
+        if not beside / _LIKE_OTHERS <= steps[-1] <= beside * _LIKE_OTHERS:
+            return False
+        if steps.mean() > _SMALL:
+            return False
+    return True
 
 
 def relative_errors(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:

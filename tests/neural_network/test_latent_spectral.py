@@ -4,15 +4,20 @@ import warnings
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import GridSearchCV
 
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 
-from sklr.datasets import make_burgers, make_darcy  # noqa: E402
-from sklr.neural_network import LatentSpectralRegressor  # noqa: E402
+from sklr.datasets import make_burgers, make_darcy, make_navier_stokes  # noqa: E402
+from sklr.neural_network import LatentSpectralRegressor, _fields_closed  # noqa: E402
 from sklr.neural_network._fields import relative_errors, resampled  # noqa: E402
+from sklr.neural_network._fields_closed import fit_closed_form  # noqa: E402
 
 SMALL = {"width": 4, "n_levels": 1, "n_basis": 3, "max_iter": 2, "random_state": 0}
+# The network alone, but where a test says otherwise.
+SMALL["baseline"] = None
 
 
 def regressor(**options):
@@ -34,9 +39,9 @@ def darcy():
     return make_darcy(40, size=12, random_state=0)
 
 
-@pytest.fixture(scope="module")
-def fitted(darcy):
-    return regressor(max_iter=30, learning_rate=0.01).fit(*darcy)
+@pytest.fixture(scope="module", params=[None, "kernel_ridge"])
+def fitted(darcy, request):
+    return regressor(max_iter=30, learning_rate=0.01, baseline=request.param).fit(*darcy)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +90,8 @@ def test_few_samples_are_learnt_by_heart(darcy):
 
 def test_the_loss_falls_and_is_the_relative_error(darcy, fitted):
     curve = fitted.loss_curve_
-    assert np.mean(curve[-3:]) < 0.5 * np.mean(curve[:3])
+    factor = 0.5 if fitted.baseline is None else 0.9  # the baseline begins low
+    assert np.mean(curve[-3:]) < factor * np.mean(curve[:3])
     X, y = darcy
     mean_field = relative_errors(np.full_like(y, y.mean()), y).mean()
     assert_allclose(fitted._usual_error, mean_field, rtol=1e-10)
@@ -95,7 +101,8 @@ def test_the_loss_falls_and_is_the_relative_error(darcy, fitted):
 @pytest.mark.parametrize("units", [1e-6, 1e6])
 def test_units_do_not_matter(darcy, fitted, units):
     X, y = darcy
-    other = regressor(max_iter=30, learning_rate=0.01).fit(X * units, y / units)
+    options = {"max_iter": 30, "learning_rate": 0.01, "baseline": fitted.baseline}
+    other = regressor(**options).fit(X * units, y / units)
     assert_allclose(other.predict(X * units) * units, fitted.predict(X), rtol=2e-2, atol=2e-4)
 
 
@@ -171,8 +178,11 @@ def test_periodic_fields_and_another_grid():
 def test_the_network_that_is_asked_is_the_trained_one(darcy, fitted):
     X, _ = darcy
     fields = fitted._validate(X, reset=False)
+    shown = fitted._shown(fields)
     with torch.no_grad():
-        made = fitted.module_(torch.tensor(fitted._scaled_fields(fields)).float()).double().numpy()
+        made = fitted.module_(torch.tensor(shown).float()).double().numpy()
+    if fitted.baseline is not None:
+        made = shown[:, 1:] + fitted._left * made
     wanted = fitted._units.unscaled(np.moveaxis(made, 1, -1))[..., 0]
     assert_allclose(fitted.predict(X), wanted, atol=1e-5 * np.abs(wanted).max())
     assert any(isinstance(part, torch.nn.BatchNorm2d) for part in fitted.module_.modules())
@@ -243,6 +253,98 @@ def test_rollout_refuses_what_cannot_go_on(darcy, fitted):
         regressor().fit(X, two).rollout(X, 2)
     with pytest.raises(ValueError, match="multiple of 3 channels"):
         regressor(n_rollout_steps=3).fit(X, two)
+
+
+def test_the_baseline_is_kernel_ridge_of_the_other_samples(darcy):
+    """Answers for training samples are those of a fit without them; for others, of all."""
+    X, y = (part.reshape(len(part), -1) for part in darcy)
+    new = X[:5] + np.random.default_rng(0).normal(size=(5, 144))
+    closed = fit_closed_form(X, y, seed=0)
+    scores = (X - closed.x_mean) @ closed.axes
+    assert_allclose(scores, closed.scores, atol=1e-8)
+    kernel = rbf_kernel(scores, gamma=closed.gamma)
+    ridge = KernelRidge(kernel="precomputed", alpha=closed.penalty)
+    for i in (0, 17):
+        rest = np.arange(len(X)) != i
+        ridge.fit(kernel[np.ix_(rest, rest)], (y - y.mean(axis=0))[rest])
+        wanted = ridge.predict(kernel[[i]][:, rest])[0] + y.mean(axis=0)
+        assert_allclose(closed.held_out[i], wanted, atol=1e-4 * np.abs(y).max())
+    # Some fields are there twice.
+    assert_allclose(closed.predict(X), closed.held_out, atol=1e-12)
+    ridge.fit(kernel, y - y.mean(axis=0))
+    wanted = ridge.predict(rbf_kernel((new - X.mean(0)) @ closed.axes, scores, gamma=closed.gamma))
+    assert_allclose(closed.predict(new), wanted + y.mean(axis=0), atol=1e-4 * np.abs(y).max())
+
+
+def test_more_samples_than_the_kernel_takes(monkeypatch, darcy):
+    monkeypatch.setattr(_fields_closed, "_MOST_SAMPLES", 25)
+    X, y = darcy
+    model = regressor(baseline="kernel_ridge", max_iter=5).fit(X, y)
+    assert len(model._closed_form.scores) == 25 and model.score(X, y) > 0.5
+
+
+def test_the_baseline_is_taken_where_it_helps(darcy):
+    X, y = make_darcy(80, size=12, random_state=0)
+    model = regressor(baseline="auto").fit(X, y)
+    assert model.baseline_error_ < 0.1 and model._closed_form is not None
+    # What the network has learnt in two epochs does not spoil it.
+    new = make_darcy(30, size=12, random_state=1)
+    alone = regressor().fit(X, y)
+    error, without = (relative_errors(one.predict(new[0]), new[1]).mean() for one in (model, alone))
+    said = np.moveaxis(model._shown(model._validate(new[0], reset=False))[:, 1:], 1, -1)
+    closed = relative_errors(model._units.unscaled(said)[..., 0], new[1]).mean()
+    assert error < 1.05 * closed < without
+    assert_allclose(closed, model.baseline_error_, rtol=0.3)
+    noise = smooth(30, 12, 12)
+    model = regressor(baseline="auto").fit(noise, smooth(30, 12, 12, seed=1))
+    assert model.baseline_error_ > 0.1 and model._closed_form is None
+    for few in (regressor(baseline="auto").fit(X[:9], y[:9]), regressor().fit(X, y)):
+        assert np.isnan(few.baseline_error_)
+
+
+def test_where_there_is_no_baseline(darcy):
+    X, y = darcy
+    wanted = {"baseline": "kernel_ridge"}
+    with pytest.raises(ValueError, match="baseline='kernel_ridge' needs at least 20 samples"):
+        regressor(**wanted).fit(X[:9], y[:9])
+    with pytest.raises(ValueError, match="needs targets that are fields"):
+        regressor(**wanted).fit(X, y.mean(axis=(1, 2)))
+    film = smooth(30, 9, channels=5)
+    with pytest.raises(ValueError, match="needs n_rollout_steps=1"):
+        regressor(n_dims=1, n_rollout_steps=2, **wanted).fit(film[..., :3], film[..., 3:])
+    assert regressor(**wanted).partial_fit(X, y).predict(X).shape == y.shape
+
+
+def test_partial_fit_after_a_fit_with_a_baseline(darcy):
+    X, y = darcy
+    model = regressor(baseline="kernel_ridge", max_iter=10).fit(X, y)
+    before = model.score(X, y)
+    assert model.partial_fit(X, y).score(X, y) > before - 0.2
+    assert model._closed_form is not None
+
+
+@pytest.mark.parametrize(
+    "make, wanted",
+    [
+        (lambda: make_burgers(20, size=48, random_state=0), True),
+        (lambda: [make_navier_stokes(10, size=16, n_frames=3, random_state=0)] * 2, True),
+        (lambda: make_darcy(20, size=16, random_state=0), False),
+        (lambda: [np.random.default_rng(0).normal(size=(30, 40, 1))] * 2, False),
+        (lambda: [np.random.default_rng(0).normal(size=(30, 40, 1)).cumsum(axis=1)] * 2, False),
+        (lambda: [np.sin(np.linspace(0, np.pi, 40)) * np.ones((20, 1))] * 2, False),
+        (lambda: make_burgers(5, size=48, random_state=0), False),
+        (lambda: [np.ones((20, 16))] * 2, False),
+    ],
+    ids=["burgers", "torus", "darcy", "noise", "walk", "walls", "few", "constant"],
+)
+def test_circles_are_seen(make, wanted):
+    X, y = make()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # constant ones
+        model = regressor(n_dims="auto" if X.ndim != 3 or X.shape[-1] > 1 else 1).fit(X, y)
+        told = regressor(periodic=False, n_dims=model.n_dims).fit(X[:9], y[:9])
+    assert model.periodic_ is wanted and model.module_.periodic is wanted
+    assert told.periodic_ is False
 
 
 def test_early_stopping_and_validation_data(darcy):

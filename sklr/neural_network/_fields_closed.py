@@ -1,0 +1,144 @@
+"""Fields to fields in closed form: where a network begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from scipy.linalg import lapack
+
+# Samples that the kernel is made of, at most: it costs their cube.
+_MOST_SAMPLES = 2000
+FEWEST_SAMPLES = 20
+# What is tried: principal components of the input, widths of the kernel in root mean squared
+# distances, penalties; judged on so many directions of the targets.
+_COMPONENTS, _WIDTHS = (10, 30, 100, 300), (0.3, 1.0, 3.0, 10.0)
+_PENALTIES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
+_DIRECTIONS = 64
+# Squared distance, in mean squared ones, below which a sample is one of the training.
+_SAME = 1e-10
+
+
+@dataclass
+class KernelFields:
+    """Kernel ridge regression on principal components, whose answers are held out where seen.
+
+    A network that learns what these answers leave must see in training what it will see later:
+    the answer for a training sample is therefore that of the regression without this sample, in
+    training and in ``predict``.
+
+    Attributes
+    ----------
+    x_mean, y_mean : ndarray
+        Means of the input and of the targets.
+    axes : ndarray of shape (n_features, n_components)
+        Principal axes of the input.
+    scores : ndarray of shape (n, n_components)
+        Training samples on these axes.
+    weights : ndarray of shape (n, n_targets)
+        Weights of the training samples.
+    held_out : ndarray of shape (n, n_targets)
+        What each training sample has from the others.
+    gamma : float
+        Of the kernel exp(-gamma * squared distance).
+    penalty : float
+        On the diagonal of the kernel's matrix.
+    nearest : float
+        Squared distance below which a sample is one of the training.
+    """
+
+    x_mean: np.ndarray
+    y_mean: np.ndarray
+    axes: np.ndarray
+    scores: np.ndarray
+    weights: np.ndarray
+    held_out: np.ndarray
+    gamma: float
+    penalty: float
+    nearest: float
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Return targets (n, ...) of rows; those of a training sample are held out."""
+        distances = _distances((X - self.x_mean) @ self.axes, self.scores)
+        same = distances.argmin(axis=1)
+        seen = distances[np.arange(len(X)), same] <= self.nearest
+        made = np.exp(-self.gamma * distances) @ self.weights + self.y_mean
+        made[seen] = self.held_out[same[seen]]
+        return made
+
+
+def fit_closed_form(X: np.ndarray, y: np.ndarray, seed: int) -> KernelFields | None:
+    """Return the closed form of rows `X` to rows `y`, or None where there is none.
+
+    Components, width and penalty are those of the least squared error of samples left out one by
+    one, which the inverse of the kernel's matrix gives without another fit.
+    """
+    if len(X) > _MOST_SAMPLES:
+        kept = np.random.default_rng(seed).choice(len(X), _MOST_SAMPLES, replace=False)
+        X, y = X[kept], y[kept]
+    x_mean, y_mean = X.mean(axis=0), y.mean(axis=0)
+    X, y = X - x_mean, y - y_mean
+    spread, axes = _leading(X, _COMPONENTS[-1])
+    few_spread, few = _leading(y, _DIRECTIONS)
+    if not (len(X) >= FEWEST_SAMPLES and len(spread) and len(few_spread)):
+        return None
+    few = few * few_spread
+    best, chosen = np.inf, None
+    for n_components in _COMPONENTS:
+        if n_components > max(len(X) // 2, _COMPONENTS[0]):
+            break
+        scores = (axes * spread)[:, :n_components]
+        distances = _distances(scores, scores)
+        usual = distances.mean()
+        for width, penalty in product(_WIDTHS, _PENALTIES):
+            gamma = float(0.5 / (width**2 * usual))
+            inverse = _inverse(np.exp(-gamma * distances), penalty)
+            if inverse is None:
+                continue
+            error = float(((inverse @ few / inverse.diagonal()[:, None]) ** 2).sum())
+            if error < best:
+                best, chosen = error, (n_components, gamma, penalty, _SAME * float(usual))
+    if chosen is None:
+        return None
+    n_components, gamma, penalty, nearest = chosen
+    axes, spread = axes[:, :n_components], spread[:n_components]
+    scores = axes * spread
+    inverse = _inverse(np.exp(-gamma * _distances(scores, scores)), penalty)
+    assert inverse is not None
+    weights = inverse @ y
+    return KernelFields(
+        x_mean,
+        y_mean,
+        X.T @ (axes / spread),
+        scores,
+        weights,
+        y - weights / inverse.diagonal()[:, None] + y_mean,
+        gamma,
+        penalty,
+        nearest,
+    )
+
+
+def _leading(rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest singular values of rows and their left vectors, without those near 0."""
+    values, vectors = np.linalg.eigh(rows @ rows.T)
+    values, vectors = values[::-1][:n], vectors[:, ::-1][:, :n]
+    kept = values > 1e-12 * max(float(values[0]), np.finfo(np.float64).tiny)
+    return np.sqrt(values[kept]), vectors[:, kept]
+
+
+def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return squared distances between rows."""
+    squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
+    return np.maximum(squared, 0)
+
+
+def _inverse(kernel: np.ndarray, penalty: float) -> np.ndarray | None:
+    """Return the inverse of a kernel's matrix with a penalty, or None where rounding forbids."""
+    factor, failed = lapack.dpotrf(kernel + penalty * np.eye(len(kernel)), lower=1)
+    if not failed:
+        lower, failed = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    if failed:
+        return None
+    return np.tril(lower) + np.tril(lower, -1).T
