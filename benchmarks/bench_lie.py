@@ -12,8 +12,11 @@ normalisation, pooling after each, the last over all places (with a flat layer i
 `LieGroupConvClassifier` with its defaults; "augmented" is with random affine maps of that law at
 each step.
 
-Fixed before running: training images are drawn from rows 0 to 2000 with seed 1, tests are rows 3000
-to 3600; settings were chosen on rows 2000 to 2400 with seed 0 and 30 images a class.
+Fixed before running: training images are drawn from rows 0 to 2000 with the seed, tests are rows
+3000 to 3600; settings were chosen on rows 2000 to 2800 with seed 10 and 20 images a class, where
+the default has (upright, affine, rotated) .951, .909, .765, the plain network .945, .777, .630 and,
+augmented, .959, .927, .770. The maps that the default is trained under have another law than those
+of the test: angles within 30 degrees, normal stretches, shifts within a tenth.
 """
 
 import math
@@ -35,13 +38,12 @@ from sklr.nn import GroupConv2d, RandomAffine2d  # noqa: E402
 
 TEST = slice(3000, 3600)
 # Images of a class -> epochs of LieGroupConvClassifier.
-SIZES = {20: 30, 100: 10}
+SIZES = {20: 50, 100: 15}
 VIEWS = RandomAffine2d(20, (0.8, 1.2), 0.2, 0.15, (1.0, 1.0))
 OURS = {
-    "so2": {},
-    "so2, 60 degrees": {"max_angle": 60.0},
-    "gl2, 60 degrees": {"group": "gl2", "max_angle": 60.0, "spread": 0.1},
-    "so2, augmented": {"augment": VIEWS},
+    "default": {},
+    "all angles": {"max_angle": 180.0},
+    "not augmented": {"augment": None},
 }
 PLAIN = ("plain", "augmented")
 
@@ -193,7 +195,7 @@ def add_options(parser):
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--sizes", type=int, nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument(
-        "--methods", nargs="+", default=[*OURS, *PLAIN], help="rows, the default so2 among them"
+        "--methods", nargs="+", default=[*OURS, *PLAIN], help="rows, the default among them"
     )
 
 

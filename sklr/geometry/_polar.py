@@ -182,7 +182,7 @@ def sample_group(
     n = int(n_samples)
     orbits = max_angle == 180 and n % 4 == 0
     n_drawn = n // 4 if orbits else n
-    A = _stretches(group, float(spread) * rng.standard_normal((n_drawn, 3)))
+    A = group_stretches(group, float(spread) * rng.standard_normal((n_drawn, 3)))
     place = (np.arange(n_drawn) + rng.uniform()) / n_drawn
     if orbits:
         drawn = polar_exp(A, place * np.pi / 2)
@@ -191,7 +191,7 @@ def sample_group(
     return polar_exp(A, np.deg2rad(max_angle) * (2 * place - 1))
 
 
-def _stretches(group: str, drawn: np.ndarray) -> np.ndarray:
+def group_stretches(group: str, drawn: np.ndarray) -> np.ndarray:
     """Return symmetric matrices of orthonormal coordinates: common scale, squeeze, shear."""
     scale, squeeze, shear = (drawn / np.sqrt(2)).T
     if group in ("so2", "sl2"):

@@ -79,8 +79,9 @@ CHECK_PARAMS: dict[str, dict[str, Any]] = {
     "LatentQuantizationFilter": {"n_bits": 8, "hidden_layer_sizes": (16,), "max_iter": 5},
     "LieGroupConvClassifier": {
         "n_channels": 2,
-        "n_group_samples": 4,
         "n_blocks": 1,
+        "max_angle": 180.0,
+        "augment": None,
         "max_iter": 5,
         "batch_size": 512,
     },

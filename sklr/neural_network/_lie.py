@@ -25,35 +25,38 @@ from sklr.utils._validation import validate_data
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+# Largest shift of augment="group" along an axis, as a part of the image.
+_SHIFT = 0.1
+
 
 class LieGroupConvClassifier(TorchClassifierMixin, TorchEstimator):
     r"""Classifier of images that holds on rotated, sheared and scaled ones, seeing upright ones.
 
     Each convolution has one learnt kernel, turned and stretched by a fixed set of plane maps; a
     rotated image gives rotated feature maps, permuted among the maps, and pooling over places and
-    maps gives features that hardly change. Quarter turns change nothing at all on square images
-    (with all angles, and a multiple of four maps); other maps as little as pixels and the number
-    of maps allow.
+    maps gives features that hardly change. In training images are moved by further maps of the same
+    kind (`augment`). With ``max_angle=180`` it holds at all angles, and quarter turns of square
+    images change nothing at all (with a multiple of four maps).
 
     Parameters
     ----------
-    group : {"so2", "scale_rotation", "sl2", "gl2"}, default="so2"
+    group : {"so2", "scale_rotation", "sl2", "gl2"}, default="gl2"
         What the kernels are moved by: rotations; rotations times a common scale; maps of
         determinant 1 (rotations, shears, squeezes); all maps of positive determinant.
-    n_group_samples : int, default=8
+    n_group_samples : int, default=4
         Number of plane maps. Training time grows with it, and with its square in part.
-    n_channels : int, default=8
+    n_channels : int, default=16
         Channels of the first layer, for each plane map; each block has twice as many as the one
         before it.
-    kernel_size : int, default=7
+    kernel_size : int, default=5
         Pixels along a side of the kernels.
     n_blocks : int, default=2
         Group convolutions after the first layer.
     spread : float, default=0.15
         Standard deviation of the logarithms of the stretch among the plane maps.
-    max_angle : float, default=180.0
-        Largest angle of the plane maps in degrees, in both senses. Where the angle tells classes
-        apart (6 and 9), less than 180.
+    max_angle : float, default=30.0
+        Largest angle of the plane maps in degrees, in both senses. 180 is for images of any angle;
+        what only the angle tells apart (6 and 9) is then one thing.
     pool : {"max", "mean"}, default="max"
         What is taken of each feature over all places and maps.
     dropout : float, default=0.0
@@ -61,17 +64,19 @@ class LieGroupConvClassifier(TorchClassifierMixin, TorchEstimator):
     image_shape : tuple of int, default=None
         Height and width, or channels, height and width, of images that come as rows of a table.
         None takes rows as square images of one channel.
-    augment : callable, default=None
-        How images are changed in each training step, for changes that the plane maps leave out. It
-        is called with images of shape (n_samples, n_channels, height, width), whose background is
-        zero, and a ``torch.Generator``, and returns them changed;
-        :class:`~sklr.nn.RandomAffine2d` is such. None takes them as they are.
+    augment : "group", callable or None, default="group"
+        How images are changed in each training step. "group" moves each by a map of its own, drawn
+        from the whole of `group` with `spread` and `max_angle`, and by up to a tenth of its sides:
+        the plane maps are few, and leave out what is between them. A callable is called with images
+        of shape (n_samples, n_channels, height, width), whose background is zero, and a
+        ``torch.Generator``, and returns them changed; :class:`~sklr.nn.RandomAffine2d` is such.
+        None takes them as they are.
     learning_rate : float, default=0.01
         First learning rate of AdamW; it falls to 0 along a cosine in `max_iter` epochs.
     weight_decay : float, default=5e-4
         Weight decay.
     {max_iter}
-    batch_size : int or "auto", default=64
+    batch_size : int or "auto", default=16
         Images of a batch.
     {class_weight}
     {early_stopping}
@@ -128,7 +133,7 @@ class LieGroupConvClassifier(TorchClassifierMixin, TorchEstimator):
     >>> from sklr.neural_network import LieGroupConvClassifier
     >>> X, y = load_digits(n_class=2, return_X_y=True)
     >>> X = X.reshape(-1, 8, 8)
-    >>> model = LieGroupConvClassifier(n_channels=4, max_iter=3, random_state=0)
+    >>> model = LieGroupConvClassifier(n_channels=4, max_angle=180, max_iter=3, random_state=0)
     >>> model = model.fit(X[:200], y[:200])
     >>> upright, turned = X[200:], np.rot90(X[200:], axes=(1, 2))
     >>> bool(np.all(model.predict(upright) == model.predict(turned)))
@@ -146,7 +151,7 @@ class LieGroupConvClassifier(TorchClassifierMixin, TorchEstimator):
         "pool": [StrOptions({"max", "mean"})],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "image_shape": ["array-like", None],
-        "augment": [callable, None],
+        "augment": [StrOptions({"group"}), callable, None],
         **training_constraints(
             "learning_rate",
             "weight_decay",
@@ -181,22 +186,22 @@ class LieGroupConvClassifier(TorchClassifierMixin, TorchEstimator):
 
     def __init__(
         self,
-        group: str = "so2",
+        group: str = "gl2",
         *,
-        n_group_samples: int = 8,
-        n_channels: int = 8,
-        kernel_size: int = 7,
+        n_group_samples: int = 4,
+        n_channels: int = 16,
+        kernel_size: int = 5,
         n_blocks: int = 2,
         spread: float = 0.15,
-        max_angle: float = 180.0,
+        max_angle: float = 30.0,
         pool: str = "max",
         dropout: float = 0.0,
         image_shape: Any = None,
-        augment: Any = None,
+        augment: Any = "group",
         learning_rate: float = 1e-2,
         weight_decay: float = 5e-4,
-        max_iter: int = 30,
-        batch_size: int | str = 64,
+        max_iter: int = 50,
+        batch_size: int | str = 16,
         class_weight: Any = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -462,10 +467,14 @@ width)
 
     def _loss(self, module: nn.Module, xb: Tensor, yb: Tensor, step: TrainState) -> Tensor:
         from sklr.nn import RandomViews
+        from sklr.nn._lie._views import GroupViews
 
         if self.augment is not None and module.training:
             images = xb.reshape(-1, *_of(module).image_shape)
-            xb = RandomViews(self.augment, n_views=1).to(images.device)(images, step.generator)
+            augment = self.augment
+            if augment == "group":
+                augment = GroupViews(self.group, self.spread, self.max_angle, _SHIFT)
+            xb = RandomViews(augment, n_views=1).to(images.device)(images, step.generator)
             if xb.shape != images.shape:
                 raise ValueError(
                     f"augment must keep the shape of images, {tuple(images.shape)}, got "

@@ -11,11 +11,19 @@ torch = pytest.importorskip("torch", reason="needs the extra torch")
 from sklr.geometry import polar_log, sample_group  # noqa: E402
 from sklr.neural_network import LieGroupConvClassifier  # noqa: E402
 from sklr.nn import RandomAffine2d  # noqa: E402
+from sklr.nn._lie._views import GroupViews  # noqa: E402
 
 X, Y = load_digits(n_class=4, return_X_y=True)
 X = X.reshape(-1, 8, 8)
 TRAIN, TEST = slice(0, 300), slice(300, 500)
-SMALL = {"n_channels": 4, "n_group_samples": 4, "kernel_size": 5, "max_iter": 6, "random_state": 0}
+SMALL = {
+    "n_channels": 4,
+    "max_angle": 180.0,
+    "augment": None,
+    "max_iter": 6,
+    "batch_size": 64,
+    "random_state": 0,
+}
 QUARTER = np.array([[0.0, -1.0], [1.0, 0.0]])
 
 
@@ -57,7 +65,7 @@ def test_augment_sees_images_on_a_dark_ground():
 
     options = {**SMALL, "max_iter": 1, "batch_size": 64}
     plain = LieGroupConvClassifier(**options).fit(X[:128], Y[:128])
-    twin = LieGroupConvClassifier(**options, augment=remember).fit(X[:128] + 7, Y[:128])
+    twin = LieGroupConvClassifier(**{**options, "augment": remember}).fit(X[:128] + 7, Y[:128])
     assert [shape for shape, _, _ in seen] == [(64, 1, 8, 8)] * 2
     assert abs(seen[0][1]) < 1 and isinstance(seen[0][2], torch.Generator)
     found = twin.predict_proba(X[128:160] + 7)  # which is not augmented
@@ -75,6 +83,39 @@ def test_augment_sees_images_on_a_dark_ground():
     ):
         with pytest.raises(error, match=message):
             clone(twin).set_params(augment=augment).fit(X[:128], Y[:128])
+
+
+def test_augment_by_the_group_draws_its_maps():
+    """Bright spots of an image show which map it was moved by."""
+    n, side, spread = 400, 41, 0.2
+    images = torch.zeros(n, 2, side, side)
+    images[:, 0, 20, 30] = images[:, 1, 30, 20] = 1
+    for group, max_angle in (("so2", 30.0), ("sl2", 0.0), ("gl2", 180.0)):
+        views = GroupViews(group, spread, max_angle, 0.0)
+        drawn = views(images, torch.Generator().manual_seed(0)).double()
+        ticks = torch.arange(side, dtype=torch.float64) - 20
+        mass = drawn.sum(dim=(2, 3))
+        at = torch.stack([drawn.sum(dim=2) @ ticks, drawn.sum(dim=3) @ ticks], 1) / mass[:, None]
+        H = at.numpy() / 10
+        A, angle = polar_log(H)
+        assert np.abs(angle).max() < np.deg2rad(max_angle) + 0.1
+        assert_allclose(np.abs(angle).mean(), np.deg2rad(max_angle) / 2, atol=0.1)
+        stretch = np.linalg.norm(A, axis=(1, 2))
+        size = {"so2": 0, "sl2": 2, "gl2": 3}[group] ** 0.5
+        assert_allclose(np.sqrt((stretch**2).mean()), spread * size, atol=0.05)
+        if group != "gl2":
+            assert_allclose(np.linalg.det(H).mean(), 1, atol=0.05)
+
+
+def test_augment_by_the_group_is_the_default():
+    options = {**SMALL, "max_iter": 1}
+    del options["augment"]
+    model = LieGroupConvClassifier(**options).fit(X[:128], Y[:128])
+    again = clone(model).fit(X[:128], Y[:128])
+    wanted = model.predict_proba(X[128:160])
+    assert_array_equal(again.predict_proba(X[128:160]), wanted)
+    without = clone(model).set_params(augment=None).fit(X[:128], Y[:128])
+    assert np.abs(without.predict_proba(X[128:160]) - wanted).max() > 1e-4
 
 
 def test_attributes(fitted):
@@ -145,8 +186,8 @@ def test_partial_fit_keeps_scale_and_maps():
     maps, scale = model.group_samples_, model.scale_
     model.partial_fit(5 * X[60:120], Y[60:120])
     assert model.group_samples_ is maps and model.scale_ is scale and model.n_iter_ == 2
-    with pytest.raises(ValueError, match="group was 'so2' when the network was made"):
-        model.set_params(group="gl2").partial_fit(X[:60], Y[:60])
+    with pytest.raises(ValueError, match="group was 'gl2' when the network was made"):
+        model.set_params(group="so2").partial_fit(X[:60], Y[:60])
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (1, 5), (3, 17), (16, 16), (5, 5)])
@@ -171,6 +212,7 @@ def test_images_of_any_size(shape):
         (np.where(X[:20] > 15, np.nan, X[:20]), {}, "NaN"),
         (X[:20], {"batch_size": 1}, "batch_size=1"),
         (X[:20], {"group": "o2"}, "group"),
+        (X[:20], {"augment": "maps"}, "augment"),
         (X[:20], {"max_angle": 200.0}, "max_angle"),
         (X[:20], {"n_group_samples": 0}, "n_group_samples"),
         (X[:20], {"spread": -0.1}, "spread"),
