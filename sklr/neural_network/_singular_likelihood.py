@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sklr.neural_network._singular_law import law_log_density
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
@@ -176,11 +178,11 @@ def quadrature_loss(module: Any, x: Tensor, cells: Cells) -> Tensor:
         x_latents = x_latents.reshape(G.shape)
         second = weights * found.covariances.permute(1, 2, 0)
         for k, w in enumerate(weighted):
-            for l, z in enumerate(found.latents[: k + 1]):
+            for j, z in enumerate(found.latents[: k + 1]):
                 product = (w * z).sum(0)
-                second[k, l] += product
-                if l < k:
-                    second[l, k] += product
+                second[k, j] += product
+                if j < k:
+                    second[j, k] += product
     error = x.square().sum() + (weights[:, None] * F.square() - 2 * x_of_cells * F).sum()
     error = error + 2 * ((latents[..., None] * F - x_latents) * G).sum()
     error = error + (second * torch.einsum("kmf,lmf->klm", G, G)).sum()
@@ -256,7 +258,8 @@ def importance_bound(module: Any, x: Tensor, noise: Tensor) -> Tensor:
     squares = (x - module["generator"](z)).square().sum(2)
     n_features = x.shape[1]
     logs = -0.5 * (squares / variance + n_features * (variance.log() + math.log(2 * math.pi)))
-    logs = logs + 0.5 * (noise.square() - z.square() + log_variance).sum(2)
+    proposed = -0.5 * (noise.square() + log_variance + math.log(2 * math.pi)).sum(2)
+    logs = logs + law_log_density(module, z) - proposed
     return torch.logsumexp(logs, 0) - math.log(len(noise))
 
 
