@@ -153,17 +153,30 @@ def bench_auto(n_seeds):
     return rows
 
 
-def bench_roll(out):
+def bench_roll(n_seeds, out):
     """Swiss roll, two latents."""
     return bench_law(
-        roll, N, range(3), LEVELS[:4], out, n_components=2, with_peers=True, max_iter=600
+        roll,
+        N,
+        range(min(3, n_seeds)),
+        LEVELS[:4],
+        out,
+        n_components=2,
+        with_peers=True,
+        max_iter=600,
     )
 
 
-def bench_high(out):
+def bench_high(n_seeds, out):
     """Circle in 20 dimensions, importance weighted."""
     return bench_law(
-        high, 500, range(3), (0.0, 0.05, 0.1, 0.2), out, n_components=3, with_peers=True
+        high,
+        500,
+        range(min(3, n_seeds)),
+        (0.0, 0.05, 0.1, 0.2),
+        out,
+        n_components=3,
+        with_peers=True,
     )
 
 

@@ -16,7 +16,7 @@ from sklr.neural_network._koopman_dictionaries import (
     LeastSquares,
     Monomials,
 )
-from sklr.neural_network._koopman_forecast import Dynamics, errors_by_step, log_error
+from sklr.neural_network._koopman_forecast import LEAST, Dynamics, errors_by_step, log_error
 from sklr.neural_network._koopman_spectrum import KoopmanSpectrum
 from sklr.neural_network._koopman_trajectories import transitions
 from sklr.utils._warnings import warn_user
@@ -28,6 +28,8 @@ _DEGREES = (2, 3, 5)
 # A simpler candidate is taken where its error is no more than 2 % above the least.
 _SLACK = 0.02
 _MOST_PAIRS = 5000
+# A state so many times as far from the mean as half of them is an outlier.
+_FAR = 20
 
 
 class ClosedForms(KoopmanSpectrum, TorchEstimator):
@@ -117,14 +119,23 @@ class ClosedForms(KoopmanSpectrum, TorchEstimator):
             there = rows[ahead >= step]
             still = np.square(S[there] - S[there + step]).sum(axis=1).mean() / self._variance
             simple.append(min(float(np.sqrt(still)), 1.0))
-        if log_error(errors) < log_error(np.array(simple)):
+        if log_error(errors) < log_error(np.array(simple)) or errors.max() <= LEAST:
             return
+        size = np.abs(S).max(axis=1)
+        if size.max() > _FAR * max(float(np.median(size)), 0.1):
+            cause = (
+                f"A state is {size.max():.3g} standard deviations from the mean, more than {_FAR} "
+                "times as far as half of them: leave out such outliers, which a regression follows."
+            )
+        else:
+            cause = (
+                "What is observed may be a part of the state only (positions without velocities): "
+                "give delayed copies beside it, or more trajectories."
+            )
         warn_user(
             f"No candidate forecasts the states set aside better than their mean or the last state "
             f"does: errors of {np.round(errors, 3).tolist()} standard deviations after "
-            f"{self.steps_} steps, {np.round(simple, 3).tolist()} without a model. What is "
-            "observed may be a part of the state only (positions without velocities): give delayed "
-            "copies beside it, or more trajectories."
+            f"{self.steps_} steps, {np.round(simple, 3).tolist()} without a model. {cause}"
         )
 
     def _note(self, encoder: str, errors: np.ndarray, **about: Any) -> None:

@@ -10,7 +10,8 @@ from scipy.linalg import svd
 
 # What an error is at most, in standard deviations of the states: forecasts that run away.
 _WORST = 1e3
-_LEAST = 1e-7
+# Below this an error is none.
+LEAST = 1e-7
 _GRID = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 # More features than this are replaced by their principal components.
 _MOST_FEATURES = 100
@@ -118,4 +119,4 @@ def steps_to_compare(horizon: int) -> list[int]:
 
 def log_error(errors: np.ndarray) -> float:
     """Return the mean logarithm: near and far steps count alike."""
-    return float(np.log(np.maximum(errors, _LEAST)).mean())
+    return float(np.log(np.maximum(errors, LEAST)).mean())

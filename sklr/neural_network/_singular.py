@@ -18,6 +18,7 @@ from sklr._torch._modules import mlp
 from sklr._torch._rng import derive_seeds
 from sklr.neural_network._base import TorchEstimator, cosine_factor, training_constraints
 from sklr.neural_network._loop import TrainState
+from sklr.neural_network._singular_law import draw_latents, fit_law
 from sklr.neural_network._singular_likelihood import (
     Cells,
     best_latents,
@@ -50,8 +51,11 @@ _CELLS = {1: 200, 2: 625}
 _SCORE_IMPORTANCE, _SCORE_ROWS = 500, 32
 # Samples that the weights of latents are fitted to, at most.
 _WEIGHED = 5000
-# Columns whose spreads are further apart than this get a warning.
-_UNLIKE = 1e3
+# Columns whose spreads are further apart than this get a warning: the noise that is added, a
+# twentieth of the scale or so, covers the small ones.
+_UNLIKE = 50
+# So does a scale of so many times the median distance from the median: outliers made it.
+_OUTLYING = 4.0
 
 
 class PerturbedGenerativeModel(
@@ -87,9 +91,10 @@ class PerturbedGenerativeModel(
         Whether each feature gets unit variance; `noise_scale` and `sigma_` are in that unit then.
         False keeps angles and distances.
     latent_law : {{"fitted", "uniform"}}, default="fitted"
-        Quadrature: whether the latents keep their uniform law, as in the paper, or where there is
-        more of the data is fitted once more when the generator is trained, which learns that
-        slowly. Latents of "iwae" are normal.
+        Whether where there is more of the data is fitted once more when the generator is trained,
+        which learns that slowly: as smooth weights of the cells, or for "iwae" as a mixture of
+        normal distributions of what the encoder says. With "uniform" the latents keep the law that
+        they are trained with, as in the paper: uniform, and for "iwae" normal.
     hidden_layer_sizes : array-like of int, default=(64, 64)
         Widths of the generator's hidden layers; the encoder has them backwards. Empty is linear.
     resample_noise : bool, default=False
@@ -272,13 +277,25 @@ class PerturbedGenerativeModel(
                 seed = derive_seeds(self._seed, 5, 1)[0]
                 S = S + self._added * np.random.default_rng(seed).standard_normal(S.shape)
             self._fit_network(S)
-            if self.likelihood_ == "quadrature" and self.latent_law == "fitted":
-                some = np.linspace(0, len(S) - 1, min(len(S), _WEIGHED)).astype(int)
-                device = next(self.module_.parameters()).device
-                fit_weights(self.module_, self._tensor(S[some], device), self._cells)
+            if self.latent_law == "fitted":
+                self._fit_law(S)
         self.sigma_ = math.exp(float(log_sigma(self.module_).detach())) * self._unit()
         self._n_features_out = self.n_components
         return self
+
+    def _fit_law(self, S: np.ndarray) -> None:
+        """Fit the law of the latents to what the trained network says of samples."""
+        S = S[np.linspace(0, len(S) - 1, min(len(S), _WEIGHED)).astype(int)]
+        if self.likelihood_ == "quadrature":
+            device = next(self.module_.parameters()).device
+            fit_weights(self.module_, self._tensor(S, device), self._cells)
+            return
+        d = self.n_components
+        seed = derive_seeds(self._seed, 7, 1)[0]
+        mean_and_spread = self._infer(S, lambda module, x: _joined(*encoded(module, x)))
+        noise = np.random.default_rng(seed).standard_normal((len(S), d))
+        Z = mean_and_spread[:, :d] + np.exp(0.5 * mean_and_spread[:, d:]) * noise
+        fit_law(self.module_, Z, seed)
 
     # Input.
 
@@ -336,6 +353,14 @@ class PerturbedGenerativeModel(
                 f"features have standard deviations from {varied.min():.3g} to {varied.max():.3g}: "
                 "the small ones count for nothing; bring them to like units, or set "
                 "standardize=True",
+            )
+        far = np.sqrt(np.square((X - np.median(X, axis=0)) / largest).mean(axis=1)) * largest
+        if self.scale_ > _OUTLYING * np.median(far) > 0:
+            warn_user(
+                f"the root mean square of X, {self.scale_:.3g}, is made by a few outliers (row "
+                f"{int(far.argmax())} is {far.max():.3g} from the median, half of the rows no more "
+                f"than {np.median(far):.3g}), and the other samples are fitted roughly: leave "
+                "outliers out",
             )
 
     def _unit(self) -> float:
@@ -502,7 +527,7 @@ class PerturbedGenerativeModel(
             log_weights = self.module_["noise"]["log_weights"]  # type: ignore[index]
             Z = self._cells.draw(rng, n_samples, log_weights.exp().cpu().numpy())
         else:
-            Z = rng.standard_normal((n_samples, self.n_components))
+            Z = draw_latents(self.module_, rng, n_samples, self.n_components)
         drawn = self.inverse_transform(Z)
         if noise:
             spread = self.sigma_ / self._unit() * self.scale_
@@ -573,3 +598,9 @@ class PerturbedGenerativeModel(
         """From scaled samples to means and log variances of latents."""
         module: Any = self.module_
         return module["encoder"] if "encoder" in module else None
+
+
+def _joined(mean: Tensor, log_variance: Tensor) -> Tensor:
+    import torch
+
+    return torch.cat([mean, log_variance], dim=1)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sklr.neural_network._singular_law import law_log_density
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
@@ -22,6 +24,9 @@ _BLUR = 0.6
 
 # Steps of EM for the weights of cells, and the share that stays equal among them.
 _WEIGHT_STEPS, _LEAST_SHARE = 20, 1e-3
+# Weights are smoothed over this, in widths of a kernel density of uniform latents. What is smoothed
+# is their ratio to the generator's own slope, which has learnt a part of the density.
+_SMOOTH = 0.5
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,21 @@ class Cells:
         noise = rng.standard_normal((n_samples, self.n_components))
         return self.width * (steps + 0.5) - _REACH + self.spread * noise
 
+    def smoothing(self, n_samples: int, like: Tensor) -> Tensor:
+        """Return the matrix, (n_side, n_side), that smooths weights along one latent.
+
+        A normal kernel, reflected at the ends, so that equal weights stay so; its width falls with
+        the samples as that of a kernel density does.
+        """
+        import torch
+
+        spread = _REACH / math.sqrt(3) * n_samples ** (-1 / (4 + self.n_components))
+        width = _SMOOTH * spread / self.width
+        steps = torch.arange(self.n_side, dtype=like.dtype, device=like.device)
+        images = [steps, -1 - steps, 2 * self.n_side - 1 - steps]
+        kernel = sum((-0.5 * ((steps[:, None] - to) / width).square()).exp() for to in images)
+        return kernel / kernel.sum(0)
+
     def generated(self, generator: nn.Module, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return centres and slopes of all cells among the samples.
 
@@ -114,22 +134,26 @@ def posterior(x: Tensor, module: Any, F: Tensor, G: Tensor) -> Posterior:
 
     variance = (2 * log_sigma(module)).exp()
     n_components, _, n_features = G.shape
-    squares = x.square().sum(1)[:, None] - 2 * x @ F.mT + F.square().sum(1)
-    along = torch.stack([x @ g.mT - (F * g).sum(1) for g in G])
     eye = torch.eye(n_components, dtype=x.dtype, device=x.device)
     A = variance * eye + torch.einsum("kmf,lmf->mkl", G, G)
     inverse = torch.linalg.inv(A)
-    if n_components == 1:
-        latents = along * inverse[:, 0, 0]
-    else:
-        latents = torch.einsum("knm,mkl->lnm", along, inverse)
-    across = (squares - (along * latents).sum(0)).clamp_min(0) / variance
+    root = torch.linalg.cholesky(inverse)
+    # All that depends on sample and cell is linear in x, or the square of such: few passes over
+    # (n_samples, n_cells), and -|x|^2 / 2 of each sample is left for the end.
+    logs = torch.addmm(-0.5 / variance * F.square().sum(1), x, F.mT / variance)
+    for w in torch.einsum("mkl,kmf->lmf", root, G) / variance.sqrt():
+        along = torch.addmm(-(F * w).sum(1), x, w.mT)
+        logs = torch.addcmul(logs, along, along, value=0.5)
     volume = torch.logdet(A) + (n_features - n_components) * variance.log()
-    logs = -0.5 * (across + volume + n_features * math.log(2 * math.pi))
-    logs = logs + module["noise"]["log_weights"]
-    log_density = torch.logsumexp(logs, 1)
-    shares = (logs - log_density[:, None]).exp()
-    return Posterior(log_density, shares, latents, variance * inverse)
+    logs = logs + (module["noise"]["log_weights"] - 0.5 * volume)
+    most = logs.detach().amax(1, keepdim=True)
+    shares = (logs - most).exp()
+    total = shares.sum(1, keepdim=True)
+    log_density = (most + total.log())[:, 0] - 0.5 * x.square().sum(1) / variance
+    log_density = log_density - 0.5 * n_features * math.log(2 * math.pi)
+    slopes = torch.einsum("mkl,kmf->lmf", inverse, G)
+    latents = torch.stack([torch.addmm(-(F * g).sum(1), x, g.mT) for g in slopes])
+    return Posterior(log_density, shares / total, latents, variance * inverse)
 
 
 def quadrature_loss(module: Any, x: Tensor, cells: Cells) -> Tensor:
@@ -152,8 +176,13 @@ def quadrature_loss(module: Any, x: Tensor, cells: Cells) -> Tensor:
         latents = weighted.sum(1)
         x_latents = weighted.mT @ x if len(G) == 1 else torch.stack([w.mT @ x for w in weighted])
         x_latents = x_latents.reshape(G.shape)
-        second = torch.einsum("knm,lnm->klm", weighted, found.latents)
-        second += weights * found.covariances.permute(1, 2, 0)
+        second = weights * found.covariances.permute(1, 2, 0)
+        for k, w in enumerate(weighted):
+            for j, z in enumerate(found.latents[: k + 1]):
+                product = (w * z).sum(0)
+                second[k, j] += product
+                if j < k:
+                    second[j, k] += product
     error = x.square().sum() + (weights[:, None] * F.square() - 2 * x_of_cells * F).sum()
     error = error + 2 * ((latents[..., None] * F - x_latents) * G).sum()
     error = error + (second * torch.einsum("kmf,lmf->klm", G, G)).sum()
@@ -163,10 +192,11 @@ def quadrature_loss(module: Any, x: Tensor, cells: Cells) -> Tensor:
 
 
 def fit_weights(module: Any, x: Tensor, cells: Cells) -> None:
-    """Fit the weights of the cells to samples, by a few steps of EM from equal ones.
+    """Fit the weights of the cells to samples, by a few steps of EM, each of them smoothed.
 
     The mass along the set follows the generator's slope, which learns it slowly, and hardly at all
-    where the set crosses a gap or the noise is small. Few steps leave it smooth.
+    where the set crosses a gap or the noise is small. Without smoothing the weights would be a
+    histogram of the samples, with a peak at each.
     """
     import torch
 
@@ -175,9 +205,13 @@ def fit_weights(module: Any, x: Tensor, cells: Cells) -> None:
         shares = posterior(x, module, F, G).shares
         equal = torch.full_like(shares[0], 1 / cells.number)
         density, weights = shares / module["noise"]["log_weights"].exp(), equal
+        smoothing = cells.smoothing(len(x), x)
         for _ in range(_WEIGHT_STEPS):
             found = density * weights
             weights = (found / found.sum(1, keepdim=True)).mean(0)
+            for axis in range(cells.n_components):
+                grid = weights.reshape([cells.n_side] * cells.n_components)
+                weights = torch.tensordot(smoothing, grid, ([1], [axis])).movedim(0, axis).flatten()
         # None is lost: what is generated there can still be asked for.
         weights = (1 - _LEAST_SHARE) * weights + _LEAST_SHARE * equal
         module["noise"]["log_weights"].copy_(weights.log())
@@ -224,7 +258,8 @@ def importance_bound(module: Any, x: Tensor, noise: Tensor) -> Tensor:
     squares = (x - module["generator"](z)).square().sum(2)
     n_features = x.shape[1]
     logs = -0.5 * (squares / variance + n_features * (variance.log() + math.log(2 * math.pi)))
-    logs = logs + 0.5 * (noise.square() - z.square() + log_variance).sum(2)
+    proposed = -0.5 * (noise.square() + log_variance + math.log(2 * math.pi)).sum(2)
+    logs = logs + law_log_density(module, z) - proposed
     return torch.logsumexp(logs, 0) - math.log(len(noise))
 
 

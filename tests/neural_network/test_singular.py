@@ -13,6 +13,12 @@ torch = pytest.importorskip("torch", reason="needs the extra torch")
 from sklr._torch._modules import mlp  # noqa: E402
 from sklr.metrics import wasserstein_distance_nd  # noqa: E402
 from sklr.neural_network import PerturbedGenerativeModel  # noqa: E402
+from sklr.neural_network._singular_law import (  # noqa: E402
+    draw_latents,
+    fit_law,
+    has_law,
+    law_log_density,
+)
 from sklr.neural_network._singular_likelihood import (  # noqa: E402
     Cells,
     importance_bound,
@@ -197,6 +203,56 @@ def test_mass_along_the_curve_follows_the_data():
     wanted = (X[:, 0] < -0.85).mean()
     assert abs(left["fitted"] - wanted) < 0.08
     assert abs(left["fitted"] - wanted) <= abs(left["uniform"] - wanted)
+
+
+def test_weights_of_latents_are_smooth_and_keep_equal_ones_equal():
+    for d, side in ((1, 200), (2, 25)):
+        cells = Cells(d, side)
+        kernel = cells.smoothing(300, torch.zeros(1, dtype=torch.float64)).numpy()
+        assert_allclose(kernel.sum(0), 1)  # nothing is lost
+        assert_allclose(kernel.sum(1), 1, atol=1e-6)
+    fit = model(noise_scale=0.01, n_quadrature=200, max_iter=100).fit(arc(40))
+    weights = fit.module_["noise"]["log_weights"].exp().numpy()
+    assert np.abs(np.diff(weights)).max() < 0.15 * weights.max()  # no peak at each sample
+
+
+def test_the_law_of_the_encoder_is_fitted_where_latents_leave_gaps():
+    """A ring in three latents fills little of their normal law; what is drawn stays on it."""
+    angle = np.random.default_rng(0).uniform(0, 2 * np.pi, 150)
+    X = np.column_stack([np.cos(angle), np.sin(angle), np.zeros((150, 2))])
+    options = {"noise_scale": 0.05, "max_iter": 300, "learning_rate": 0.01, "batch_size": 150}
+    off = {}
+    for law in ("fitted", "uniform"):
+        fit = model(3, latent_law=law, **options).fit(X)
+        drawn = fit.sample(1000)
+        off[law] = np.abs(np.linalg.norm(drawn[:, :2], axis=1) - 1).mean()
+        assert has_law(fit.module_) == (law == "fitted")
+    assert off["fitted"] < 0.5 * off["uniform"]
+    assert_array_equal(fit.score_samples(X[3:5]), fit.score_samples(X)[3:5])
+
+
+def test_the_density_of_the_law_is_that_of_its_draws():
+    module = networks(2, 3, encoder=True)
+    rng = np.random.default_rng(0)
+    assert not has_law(module)
+    Z = rng.standard_normal((400, 2)) * [1, 0.2] + np.where(rng.random((400, 1)) < 0.3, 4, 0)
+    fit_law(module, Z, 0)
+    z = torch.tensor(draw_latents(module, rng, 20_000, 2))
+    line = torch.linspace(-6, 9, 301, dtype=torch.float64)
+    grid = torch.cartesian_prod(line, line)
+    density = law_log_density(module, grid).exp() * 0.05**2
+    assert_allclose(float(density.sum()), 1, rtol=1e-3)
+    assert_allclose(z.mean(0), (density[:, None] * grid).sum(0), atol=0.06)
+    assert_allclose(z.std(0), Z.std(0), rtol=0.05)
+
+
+def test_outliers_that_make_the_scale_are_warned_of():
+    with pytest.warns(UserWarning, match="a few outliers .row 80 is"):
+        model(noise_scale="rate", max_iter=3).fit(np.r_[arc(), [[1e3, 0.0]]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(noise_scale=0, max_iter=3).fit(np.r_[arc(), [[2.0, 2.0]]])
+        model(noise_scale=0, max_iter=3).fit(np.r_[np.zeros((40, 2)), arc(30)])
 
 
 def test_auto_compares_generated_samples_with_samples_set_aside():

@@ -9,6 +9,9 @@ from sklr.nn._losses._coding_rate import _at_least_single, _exactly
 from sklr.nn._losses._unit import unit_rows
 
 _LEAST = 1e-12
+# From this temperature on shares, which differ by exp(2 / temperature) at most, stay above the
+# least number of single precision, and need no logarithms of sums.
+_WARM = 0.05
 
 
 @_exactly
@@ -49,7 +52,8 @@ def von_neumann_entropy(z: torch.Tensor) -> torch.Tensor:
     """
     z = _at_least_single(z)
     z = z.reshape(-1, z.shape[-1])
-    z = z - z[:1]  # before the mean is taken: far from the origin it would round
+    # Before the mean is taken: far from the origin it would round. No shift has a gradient.
+    z = z - z[:1].detach()
     z = z - z.mean(dim=0)
     z = z / z.detach().abs().amax().clamp_min(torch.finfo(z.dtype).tiny)
     covariance = z.mT @ z / len(z)
@@ -147,12 +151,15 @@ def temporal_infonce(
             f"windows of {length}"
         )
     unit = unit_rows(z)
-    scores = unit[..., k : length - k, :] @ unit.mT / temperature
+    scores = (unit[..., k : length - k, :] / temperature) @ unit.mT
     steps = torch.arange(length, device=z.device)
     apart = (steps[k : length - k, None] - steps).abs()
-    others = scores.masked_fill(apart == 0, -math.inf).logsumexp(dim=-1)
-    near = scores.masked_fill((apart == 0) | (apart > k), -math.inf).logsumexp(dim=-1)
-    return (others - near).mean()
+    scores = scores.masked_fill(apart == 0, -math.inf)
+    near = (apart > 0) & (apart <= k)
+    if temperature >= _WARM:
+        return -(scores.softmax(dim=-1) * near).sum(dim=-1).log().mean()
+    shares = scores.log_softmax(dim=-1).masked_fill(~near, -math.inf)
+    return -shares.logsumexp(dim=-1).mean()
 
 
 @_exactly

@@ -1,5 +1,7 @@
 """Rows of unit length, whatever their size."""
 
+import math
+
 import torch
 
 
@@ -12,8 +14,8 @@ def unit_rows(z: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         largest = z.detach().abs().amax(dim=-1, keepdim=True)
         exponent = torch.frexp(largest).exponent
-        # In two halves, since 2^exponent itself may be out of range. As factors: torch's gradient
-        # of ldexp is wrong for integer exponents.
-        one, half = torch.ones_like(largest), exponent // 2
-        first, second = torch.ldexp(one, -half), torch.ldexp(one, half - exponent)
-    return torch.nn.functional.normalize(z * first * second, dim=-1)
+        # The power itself must be in range; numbers that are left beyond 1 have squares that are.
+        # As a factor: torch's gradient of ldexp is wrong for integer exponents.
+        most = -math.frexp(torch.finfo(z.dtype).tiny)[1]
+        factor = torch.ldexp(torch.ones_like(largest), -exponent.clamp(-most, most))
+    return torch.nn.functional.normalize(z * factor, dim=-1)
