@@ -11,6 +11,8 @@ from scipy import sparse
 from sklr.utils._compile import njit
 
 _EPS = 2.220446049250313e-16
+# Up to so many coarse rows a dense table is quicker than what SciPy does before it begins.
+_DENSE = 256
 
 
 def diagonal_positions(indptr, indices):
@@ -132,7 +134,15 @@ def galerkin(indptr, indices, data, aggregate, entry, n_coarse):
     # diagonal each has half.
     values[i == j] *= 0.5
     kept = np.flatnonzero((i <= j) & (i >= 0))
-    upper = sparse.coo_array((values[kept], (i[kept], j[kept])), shape=(n_coarse, n_coarse))
+    i, j, values = i[kept], j[kept], values[kept]
+    if n_coarse <= _DENSE:
+        out = np.bincount(i * n_coarse + j, values, minlength=n_coarse**2)
+        out = out.reshape(n_coarse, n_coarse)
+        out = (out + out.T).ravel()
+        places = np.flatnonzero(out)
+        indptr = np.searchsorted(places, n_coarse * np.arange(n_coarse + 1))
+        return indptr, (places % n_coarse).astype(np.int32), out[places]
+    upper = sparse.coo_array((values, (i, j)), shape=(n_coarse, n_coarse))
     upper = upper.tocsr()
     out = upper + upper.T.tocsr()
     return out.indptr.astype(np.int64), out.indices.astype(np.int32, copy=False), out.data
