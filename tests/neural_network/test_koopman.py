@@ -404,6 +404,17 @@ def test_closed_forms_pass_scikit_learns_checks(estimator, check):
     check(estimator)
 
 
+def test_an_outlier_is_named_and_a_state_that_stays_is_not():
+    bad = linear()
+    bad[2][10] = [1e3, -1e3]
+    with pytest.warns(UserWarning, match="leave out such outliers"):
+        InformationKoopman(random_state=0).fit(bad)
+    still = [np.ones((20, 2)) * [1, i] for i in range(6)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        InformationKoopman(random_state=0).fit(still)
+
+
 def test_says_when_no_candidate_beats_the_last_state():
     """Positions without velocities; with a delayed copy the same system is linear."""
     t = np.arange(120.0)

@@ -61,12 +61,23 @@ def infonce_by_loop(z, k, temperature):
     return torch.stack(losses).mean()
 
 
-@pytest.mark.parametrize("k, temperature", [(1, 0.07), (3, 0.5)])
+@pytest.mark.parametrize("k, temperature", [(1, 0.07), (3, 0.5), (2, 0.04)])
 def test_temporal_infonce_is_the_loop(k, temperature):
     z = normal(4, 9, 3)
     found = temporal_infonce(z, k, temperature)
     torch.testing.assert_close(found, infonce_by_loop(z, k, temperature), rtol=1e-10, atol=0)
     assert found >= 0
+
+
+@pytest.mark.parametrize("size", [1e-42, 1e-30, 1.0, 1e38])
+def test_temporal_infonce_is_finite_at_any_temperature_and_size(size):
+    for temperature in (1e-3, 0.049, 0.051, 0.07):
+        z = normal(2, 9, 3, dtype=torch.float32).clamp(-3, 3) * size
+        z = z.requires_grad_()
+        loss = temporal_infonce(z, 2, temperature)
+        loss.backward()
+        assert loss.isfinite() and loss > 0
+        assert z.grad.isfinite().all() or size < 1e-38  # its gradient goes as one over the size
 
 
 def test_temporal_infonce_sees_directions_only():
