@@ -47,7 +47,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-__all__ = ["TorchEstimator", "cosine_factor", "training_constraints"]
+__all__ = ["TorchEstimator", "cosine_factor", "onecycle_factor", "training_constraints"]
+# One-cycle schedule: share of the rise, and the first rate below the highest.
+_RISE, _FIRST = 0.3, 1 / 25
 
 
 class TorchEstimator(NetworkInput):
@@ -366,3 +368,13 @@ def cosine_factor(step: TrainState) -> float | None:
     """Return the cosine schedule's factor: 1 at the first step, near 0 at the last."""
     done = step.progress
     return None if done is None else 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def onecycle_factor(step: TrainState) -> float | None:
+    """Return the one-cycle schedule's factor: a rise to 1 in the first part, then to near 0."""
+    done = step.progress
+    if done is None:
+        return None
+    if done < _RISE:
+        return _FIRST + (1 - _FIRST) * 0.5 * (1 - math.cos(math.pi * done / _RISE))
+    return 0.5 * (1 + math.cos(math.pi * (done - _RISE) / (1 - _RISE)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,19 @@ _LEAST_SHARE = 0.01
 # that of the steps beside it, and at least its inverse; steps are small beside the variance, so
 # that ends which have nothing to do with each other are seen; and there are cells and samples.
 _LIKE_OTHERS, _SMALL, _FEWEST = 3.0, 0.2, 8
+
+
+def check_spatial_shape(shape: Sequence[int] | None, n_dims: int | str) -> None:
+    """Refuse a `spatial_shape` that is no grid, or not of `n_dims` axes."""
+    if shape is None:
+        return
+    whole = all(isinstance(n, Integral) and not isinstance(n, bool) and n > 0 for n in shape)
+    if not (whole and 1 <= len(shape) <= 3):
+        raise ValueError(
+            f"spatial_shape must be one to three numbers of cells, each at least 1, got {shape!r}"
+        )
+    if n_dims not in ("auto", len(shape)):
+        raise ValueError(f"n_dims={n_dims} and spatial_shape={tuple(shape)} contradict each other")
 
 
 def fields_of(
@@ -213,6 +228,48 @@ def on_circles(fields: np.ndarray) -> bool:
         if steps.mean() > _SMALL:
             return False
     return True
+
+
+def network_sizes(
+    grid: tuple[int, ...], patch_size: Any, n_levels: int | str, width: int, n_heads: int | str
+) -> tuple[tuple[int, ...], int, int]:
+    """Return the sides of a patch, levels and heads of a network on a grid; "auto" is resolved.
+
+    Raises
+    ------
+    ValueError
+        A patch has other axes than the grid or is larger, or heads do not divide the width.
+    """
+    shortest: int = min(grid)
+    patch: Any = patch_size
+    if isinstance(patch, str):
+        patch = 4 if shortest >= 8 else max(1, shortest // 2)
+    elif isinstance(patch, Integral):
+        patch = int(patch)
+    sides: list[Any] = [patch] * len(grid) if isinstance(patch, int) else [*patch]
+    whole = all(isinstance(n, Integral) and not isinstance(n, bool) and int(n) > 0 for n in sides)
+    if len(sides) != len(grid) or not whole:
+        raise ValueError(
+            f"patch_size must be a number of cells, or one for each of {len(grid)} axes, all at "
+            f"least 1, got {patch_size!r}"
+        )
+    found = tuple(int(side) for side in sides)
+    if any(size < side for size, side in zip(grid, found)):
+        raise ValueError(
+            f"patch_size={patch_size} is larger than the grid of X, {grid}: give at most {shortest}"
+        )
+    levels = n_levels
+    if isinstance(levels, str):
+        patches = min(size // side for size, side in zip(grid, found))
+        levels = min(4, max(1, int(math.log2(patches))))
+    heads = n_heads
+    if isinstance(heads, str):
+        heads = next(n for n in range(8, 0, -1) if width % n == 0)
+    if width % heads:
+        raise ValueError(
+            f"width must be a multiple of n_heads, got width={width} and n_heads={heads}"
+        )
+    return found, int(levels), int(heads)
 
 
 def relative_errors(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -12,12 +12,19 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklr._torch._batches import refuse_datasets
-from sklr.neural_network._base import TorchEstimator, cosine_factor, training_constraints
+from sklr.neural_network._base import (
+    TorchEstimator,
+    cosine_factor,
+    onecycle_factor,
+    training_constraints,
+)
 from sklr.neural_network._fields import (
     TargetForm,
     Units,
+    check_spatial_shape,
     fields_of,
     measured,
+    network_sizes,
     on_circles,
     resampled,
     target_form,
@@ -37,8 +44,6 @@ if TYPE_CHECKING:
 _CELLS_AT_ONCE = 2**13
 # So many times more share a copy of the network that is prepared for inference.
 _PIECES = 128
-# One-cycle schedule: share of the rise, and the first rate below the highest.
-_RISE, _FIRST = 0.3, 1 / 25
 # A field of norm near 0 counts as one of this share of the mean norm.
 _LEAST_NORM = 1e-3
 # A closed form that errs by more is no help to the network, and one of more numbers too large.
@@ -453,7 +458,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
                 "required."
             )
         if reset:
-            self._check_spatial_shape()
+            check_spatial_shape(self.spatial_shape, self.n_dims)
         fields = fields_of(given, self.n_dims, self.spatial_shape, "X")
         grid, n_channels = fields.shape[1:-1], fields.shape[-1]
         if reset:
@@ -467,21 +472,6 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
                 f"{len(self.grid_shape_)} dimensions and {self._n_channels} channels"
             )
         return fields
-
-    def _check_spatial_shape(self) -> None:
-        shape = self.spatial_shape
-        if shape is None:
-            return
-        whole = all(isinstance(n, Integral) and not isinstance(n, bool) and n > 0 for n in shape)
-        if not (whole and 1 <= len(shape) <= 3):
-            raise ValueError(
-                "spatial_shape must be one to three numbers of cells, each at least 1, got "
-                f"{shape!r}"
-            )
-        if self.n_dims not in ("auto", len(shape)):
-            raise ValueError(
-                f"n_dims={self.n_dims} and spatial_shape={tuple(shape)} contradict each other"
-            )
 
     def _pairs(
         self, X: Any, y: Any, *, reset: bool, name: str = "y"
@@ -556,51 +546,9 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
             warn_user(
                 "all fields of X are equal: the predictions will be the mean of y", UserWarning
             )
-        self._resolve(grid)
-
-    def _check_feedback(self) -> None:
-        if self._n_made > self._n_channels:
-            raise ValueError(
-                f"a step makes {self._n_made} channels, and the next one takes {self._n_channels} "
-                "channels of X: predictions cannot be the newest frames of the next step"
-            )
-
-    def _resolve(self, grid: tuple[int, ...]) -> None:
-        """Set the sizes of the network, and refuse those that do not fit."""
-        shortest: int = min(grid)
-        patch: Any = self.patch_size
-        if isinstance(patch, str):
-            patch = 4 if shortest >= 8 else max(1, shortest // 2)
-        elif isinstance(patch, Integral):
-            patch = int(patch)
-        sides: list[Any] = [patch] * len(grid) if isinstance(patch, int) else [*patch]
-        whole = all(
-            isinstance(n, Integral) and not isinstance(n, bool) and int(n) > 0 for n in sides
+        self.patch_size_, self.n_levels_, self.n_heads_ = network_sizes(
+            grid, self.patch_size, self.n_levels, self.width, self.n_heads
         )
-        if len(sides) != len(grid) or not whole:
-            raise ValueError(
-                f"patch_size must be a number of cells, or one for each of {len(grid)} axes, all "
-                f"at least 1, got {self.patch_size!r}"
-            )
-        self.patch_size_ = tuple(int(side) for side in sides)
-        if any(size < side for size, side in zip(grid, self.patch_size_)):
-            raise ValueError(
-                f"patch_size={self.patch_size} is larger than the grid of X, {grid}: give at most "
-                f"{shortest}"
-            )
-        levels = self.n_levels
-        if isinstance(levels, str):
-            patches = min(size // side for size, side in zip(grid, self.patch_size_))
-            levels = min(4, max(1, int(math.log2(patches))))
-        self.n_levels_ = int(levels)
-        heads = self.n_heads
-        if isinstance(heads, str):
-            heads = next(n for n in range(8, 0, -1) if self.width % n == 0)
-        if self.width % heads:
-            raise ValueError(
-                f"width must be a multiple of n_heads, got width={self.width} and n_heads={heads}"
-            )
-        self.n_heads_ = int(heads)
         one_cell = all(
             side * math.ceil(size / (side * 2**self.n_levels_)) == 1
             for size, side in zip(grid, self.patch_size_)
@@ -609,6 +557,13 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
             raise ValueError(
                 f"batch_size=1 and a coarsest grid of one cell give batch normalisation one number "
                 f"a channel: take larger batches, or n_levels below {self.n_levels_}"
+            )
+
+    def _check_feedback(self) -> None:
+        if self._n_made > self._n_channels:
+            raise ValueError(
+                f"a step makes {self._n_made} channels, and the next one takes {self._n_channels} "
+                "channels of X: predictions cannot be the newest frames of the next step"
             )
 
     # Units.
@@ -773,14 +728,9 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
     # Training.
 
     def _learning_rate_factor(self, step: TrainState) -> float | None:
-        if self.schedule == "cosine":
-            return cosine_factor(step)
-        done = step.progress
-        if self.schedule == "constant" or done is None:
+        if self.schedule == "constant":
             return None
-        if done < _RISE:
-            return _FIRST + (1 - _FIRST) * 0.5 * (1 - math.cos(math.pi * done / _RISE))
-        return 0.5 * (1 + math.cos(math.pi * (done - _RISE) / (1 - _RISE)))
+        return (cosine_factor if self.schedule == "cosine" else onecycle_factor)(step)
 
     def _begin(self, module: nn.Module, step: TrainState) -> None:
         if self._form.is_field:

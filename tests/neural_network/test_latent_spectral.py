@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="needs the extra torch")
 
 from sklr.datasets import make_burgers, make_darcy, make_navier_stokes  # noqa: E402
 from sklr.neural_network import LatentSpectralRegressor, _fields_closed  # noqa: E402
-from sklr.neural_network._fields import relative_errors, resampled  # noqa: E402
+from sklr.neural_network._fields import network_sizes, relative_errors, resampled  # noqa: E402
 from sklr.neural_network._fields_closed import fit_closed_form  # noqa: E402
 
 SMALL = {"width": 4, "n_levels": 1, "n_basis": 3, "max_iter": 2, "random_state": 0}
@@ -376,18 +376,20 @@ def test_pickles_grids_and_seeds(darcy, fitted):
     assert regressor().fit(X, y).loss_curve_ == regressor().fit(X, y).loss_curve_
 
 
-def test_what_auto_becomes():
-    def resolved(*grid, **options):
-        model = LatentSpectralRegressor(**options)
-        model._resolve(grid)
-        return model.patch_size_, model.n_levels_, model.n_heads_
-
-    assert resolved(32, 32) == ((4, 4), 3, 8)
-    assert resolved(421, 421) == ((4, 4), 4, 8)
-    assert resolved(6) == ((3,), 1, 8)
-    assert resolved(1) == ((1,), 1, 8)
-    assert resolved(12, 40, width=12) == ((4, 4), 1, 6)
-    assert resolved(32, patch_size=8) == ((8,), 2, 8)
+@pytest.mark.parametrize(
+    "grid, options, wanted",
+    [
+        ((32, 32), {}, ((4, 4), 3, 8)),
+        ((421, 421), {}, ((4, 4), 4, 8)),
+        ((6,), {}, ((3,), 1, 8)),
+        ((1,), {}, ((1,), 1, 8)),
+        ((12, 40), {"width": 12}, ((4, 4), 1, 6)),
+        ((32,), {"patch_size": 8}, ((8,), 2, 8)),
+    ],
+)
+def test_what_auto_becomes(grid, options, wanted):
+    auto = {"patch_size": "auto", "n_levels": "auto", "width": 16, "n_heads": "auto"}
+    assert network_sizes(grid, **auto | options) == wanted
 
 
 X2, Y2 = smooth(6, 8, 10), smooth(6, 8, 10, seed=1)
