@@ -72,8 +72,16 @@ def fit_closed_form(X: np.ndarray, y: np.ndarray, seed: int) -> KernelFields | N
     """Return the closed form of rows `X` to rows `y`, or None where there is none.
 
     Components, width and penalty are those of the least squared error of samples left out one by
-    one, which the inverse of the kernel's matrix gives without another fit.
+    one, which the inverse of the kernel's matrix gives without another fit. Samples that are there
+    several times are left out together.
     """
+    X, copies = np.unique(X, axis=0, return_inverse=True)
+    if len(X) < len(y):
+        sums = np.zeros((len(X), y.shape[1]))
+        np.add.at(sums, copies, y)
+        y = sums / np.bincount(copies)[:, None]
+    else:
+        y = y[np.argsort(copies)]
     if len(X) > _MOST_SAMPLES:
         kept = np.random.default_rng(seed).choice(len(X), _MOST_SAMPLES, replace=False)
         X, y = X[kept], y[kept]
