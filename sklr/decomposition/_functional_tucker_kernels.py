@@ -24,34 +24,31 @@ def stationary(rate, variance, p):
     return P
 
 
-@inner()
-def transition(gap, rate, A):
-    """Write the matrix that carries the state over a gap into `A` (p, p)."""
-    p = A.shape[0]
-    x = rate * gap
-    if x > 700.0:  # exp(-x) is zero: independent of what was before
-        for a in range(p):
-            for b in range(p):
-                A[a, b] = 0.0
-        return
+def transitions(gaps, rate, p):
+    """Return the matrices that carry the state over each gap, (n, p, p)."""
+    x = np.minimum(rate * gaps, 750.0)  # beyond, exp(-x) is zero: independent of what was before
     e = np.exp(-x)
+    A = np.empty((len(gaps), p, p))
     if p == 1:
-        A[0, 0] = e
-    elif p == 2:
-        A[0, 0] = e * (1.0 + x)
-        A[0, 1] = e * gap
-        A[1, 0] = -e * rate * x
-        A[1, 1] = e * (1.0 - x)
-    else:
-        A[0, 0] = e * (0.5 * x * x + x + 1.0)
-        A[0, 1] = e * gap * (x + 1.0)
-        A[0, 2] = e * 0.5 * gap * gap
-        A[1, 0] = -0.5 * e * rate * x * x
-        A[1, 1] = e * (1.0 + x - x * x)
-        A[1, 2] = e * 0.5 * gap * (2.0 - x)
-        A[2, 0] = e * rate * rate * x * (0.5 * x - 1.0)
-        A[2, 1] = e * rate * x * (x - 3.0)
-        A[2, 2] = e * (0.5 * x * x - 2.0 * x + 1.0)
+        A[:, 0, 0] = e
+        return A
+    gaps = x / rate
+    if p == 2:
+        A[:, 0, 0] = e * (1.0 + x)
+        A[:, 0, 1] = e * gaps
+        A[:, 1, 0] = -e * rate * x
+        A[:, 1, 1] = e * (1.0 - x)
+        return A
+    A[:, 0, 0] = e * (0.5 * x * x + x + 1.0)
+    A[:, 0, 1] = e * gaps * (x + 1.0)
+    A[:, 0, 2] = e * 0.5 * gaps * gaps
+    A[:, 1, 0] = -0.5 * e * rate * x * x
+    A[:, 1, 1] = e * (1.0 + x - x * x)
+    A[:, 1, 2] = e * 0.5 * gaps * (2.0 - x)
+    A[:, 2, 0] = e * rate * rate * x * (0.5 * x - 1.0)
+    A[:, 2, 1] = e * rate * x * (x - 3.0)
+    A[:, 2, 2] = e * (0.5 * x * x - 2.0 * x + 1.0)
+    return A
 
 
 @inner()
@@ -135,24 +132,21 @@ def kalman(gaps, rate, variance, lam, eta, keep, means, covariances, gains):
     P = np.zeros((size, size))
     for first in range(0, size, p):
         P[first : first + p, first : first + p] = rest
-    room = np.empty((p, p)), np.empty((size, size)), np.empty((size, rank))
+    room = np.empty((size, size)), np.empty((size, rank))
     room += np.empty((rank, rank)), np.empty((rank, rank + 1)), np.empty(p)
-    return _kalman(
-        gaps, rate, rest, lam, eta, keep, means, covariances, gains, np.zeros(size), P, *room
-    )
+    A = transitions(gaps, rate, p)
+    return _kalman(A, rest, lam, eta, keep, means, covariances, gains, np.zeros(size), P, *room)
 
 
 @njit
-def _kalman(
-    gaps, rate, rest, lam, eta, keep, means, covariances, gains, m, P, A, half, column, B, X, old
-):  # fmt: skip
+def _kalman(carry, rest, lam, eta, keep, means, covariances, gains, m, P, half, column, B, X, old):
     """Do what `kalman` does from mean `m` and covariance `P` on, which are overwritten."""
     n, rank = eta.shape
     size, p = m.shape[0], old.shape[0]
     evidence = 0.0
     for i in range(n):
         if i > 0:
-            transition(gaps[i], rate, A)
+            A = carry[i]
             for r in range(rank):
                 for a in range(p):
                     old[a] = m[r * p + a]
@@ -241,14 +235,13 @@ def smooth(gaps, rate, means, covariances, gains, M, V):
     rank, size = M.shape[1], means.shape[1]
     p = size // rank
     room = np.zeros(size), np.zeros((size, size)), np.empty((size, size)), np.empty(p)
-    room += *np.empty((2, p, p)), *np.empty((2, size, rank))
-    _smooth(gaps, rate, means, covariances, gains, M, V, *room)
+    room += (*np.empty((2, size, rank)),)
+    back = np.ascontiguousarray(transitions(gaps, rate, p).transpose(0, 2, 1))
+    _smooth(back, means, covariances, gains, M, V, *room)
 
 
 @njit
-def _smooth(
-    gaps, rate, means, covariances, gains, M, V, slope, curve, half, old, A, back, U, CU
-):  # fmt: skip
+def _smooth(back, means, covariances, gains, M, V, slope, curve, half, old, U, CU):
     """Do what `smooth` does; `slope` and `curve` come as zeros."""
     n, rank = M.shape
     size, p = slope.shape[0], old.shape[0]
@@ -308,26 +301,16 @@ def _smooth(
                 V[i, s, r] = value
         if i == 0:
             break
-        transition(gaps[i], rate, A)
+        A = back[i]
         for r in range(rank):
             for a in range(p):
                 old[a] = slope[r * p + a]
             for a in range(p):
                 value = 0.0
                 for b in range(p):
-                    value += A[b, a] * old[b]
+                    value += A[a, b] * old[b]
                 slope[r * p + a] = value
-        for a in range(p):
-            for b in range(p):
-                back[a, b] = A[b, a]
-        sandwich(back, curve, half)
-
-
-@njit
-def _transitions(gaps, rate, A):
-    """Write the matrices that carry the state over each gap, `A` (n, p, p)."""
-    for i in range(gaps.shape[0]):
-        transition(gaps[i], rate, A[i])
+        sandwich(A, curve, half)
 
 
 def draw_prior(gaps, rate, variance, normals, out):
@@ -335,7 +318,7 @@ def draw_prior(gaps, rate, variance, normals, out):
     n, rank, p = normals.shape
     rest = stationary(rate, variance, p)
     A = np.zeros((n, p, p))  # nothing is known before the first
-    _transitions(gaps[1:], rate, A[1:])
+    A[1:] = transitions(gaps[1:], rate, p)
     Q = rest - A @ rest @ A.transpose(0, 2, 1)
     # Cholesky factors in place; directions that are rounding get none.
     for j in range(p):
