@@ -244,12 +244,7 @@ class LatentQuantizationFilter(
         codes : ndarray of uint8 of shape (n_samples, n_bits)
             1 where the latent mean is nearer to 0 than `threshold`.
         """
-        latent = self._latent(X)
-        means = latent[:, 0]
-        if self.stochastic:
-            drawn = np.random.default_rng().standard_normal(means.shape)
-            means = means + self.threshold / 2 * np.exp(latent[:, 1] / 2) * drawn
-        return (np.abs(means) <= self.threshold).astype(np.uint8)
+        return self._codes(self._looked_at(X))
 
     def decode(self, codes: Any) -> np.ndarray:
         """Return what the decoder draws from binary codes.
@@ -326,6 +321,7 @@ width)
             With ``feature_range="sample"`` it counts in that a change moves the range of the
             sample, which makes it about :math:`1 + \sqrt d` times smaller, of d features.
         """
+        X = self._looked_at(X)
         means = self._latent(X)[:, 0]
         if self.lipschitz_bound_ is None:
             raise ValueError(
@@ -338,7 +334,6 @@ width)
             return margins / bound
         # A change of norm r moves both ends by at most r and makes the range narrower by at most
         # sqrt(2) r, so that the scaled sample moves by 2 (1 + sqrt(d)) r / (range - sqrt(2) r).
-        X = self._checked(X, reset=False)
         low, high = self._ends(X)
         spread = 1 + np.sqrt(X[0].size)
         return margins * (high - low).ravel() / (2 * bound * spread + np.sqrt(2) * margins)
@@ -384,13 +379,27 @@ width)
 
     def _filtered(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return samples and their filtered selves, as float64."""
-        codes = self.encode(X)
-        X = self._checked(X, reset=False)
-        return X, self._drawn(codes, *self._ends(X))
+        X = self._looked_at(X)
+        return X, self._drawn(self._codes(X), *self._ends(X))
 
-    def _latent(self, X: Any) -> np.ndarray:
-        """Return latent means and log variances, of shape (n_samples, 2, n_bits)."""
+    def _looked_at(self, X: Any) -> np.ndarray:
+        """Return checked samples in their own units."""
         check_is_fitted(self)
+        X = self._checked(X, reset=False)
+        self._look_at_range(X)
+        return X
+
+    def _codes(self, X: np.ndarray) -> np.ndarray:
+        """Return the codes of checked samples."""
+        latent = self._latent(X)
+        means = latent[:, 0]
+        if self.stochastic:
+            drawn = np.random.default_rng().standard_normal(means.shape)
+            means = means + self.threshold / 2 * np.exp(latent[:, 1] / 2) * drawn
+        return (np.abs(means) <= self.threshold).astype(np.uint8)
+
+    def _latent(self, X: np.ndarray) -> np.ndarray:
+        """Return latent means and log variances, of shape (n_samples, 2, n_bits)."""
 
         def function(module: nn.Module, x: Tensor) -> Tensor:
             import torch
@@ -400,7 +409,7 @@ width)
                 [part(module, "mean")(features), part(module, "log_variance")(features)], 1
             )
 
-        return self._infer(self._validate(X, reset=False), function)
+        return self._infer(self._scaled(X), function)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -63,6 +63,10 @@ class SamplesInRange(_Base):
             self._learn_range(X)
         else:
             self._look_at_range(X)
+        return self._scaled(X)
+
+    def _scaled(self, X: np.ndarray) -> np.ndarray:
+        """Return samples on the scale of [-1, 1]."""
         low, high = self._ends(X)
         middle, half = 0.5 * high + 0.5 * low, 0.5 * high - 0.5 * low
         # A constant sample comes as zeros.
