@@ -38,17 +38,20 @@ def through_filter(fitted, model, *, noise=True, seed=0):
     each call draws the latent noise of training, whose mean gradient is smoother.
     """
     parts = fitted.module_
-    half = (fitted.data_max_ - fitted.data_min_) / 2
     generator = torch.Generator().manual_seed(seed)
 
     def whole(x):
-        features = parts["trunk"](((x - fitted.data_min_) / half - 1).clamp(-1, 1))
+        low, high = fitted.data_min_, fitted.data_max_
+        if fitted.feature_range == "sample":
+            low, high = x.amin(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)
+        half = (high - low) / 2
+        features = parts["trunk"](((x - low) / half - 1).clamp(-1, 1))
         z = parts["mean"](features)
         if noise:
             z = draw_code_input(z, parts["log_variance"](features), fitted.threshold, generator)
         soft = soft_code(z, fitted.threshold, fitted.softness)
         code = soft + (hard_code(z, fitted.threshold) - soft).detach()
-        return model(fitted.data_min_ + half * (1 + parts["decoder"](code)))
+        return model(low + half * (1 + parts["decoder"](code)))
 
     return whole
 

@@ -56,9 +56,12 @@ class LatentQuantizationFilter(
         random weights of unit length, which signs cannot cancel; or none: "spectral" keeps the
         spectral norm of each layer of the encoder so low that the whole is never steeper than
         `lipschitz_target`, for :meth:`certified_radius`.
-    feature_range : tuple (low, high) or "auto", default="auto"
-        What is mapped to [-1, 1]; "auto" takes the smallest and the largest value of all
-        training samples. Values beyond it are clipped in ``transform``.
+    feature_range : tuple (low, high), "auto" or "sample", default="sample"
+        What is mapped to [-1, 1]. "sample" takes the smallest and the largest value of each
+        sample, to which ``transform`` maps back, so that neither brightness nor contrast of an
+        image is seen. "auto" takes the smallest and the largest value of all training samples:
+        for samples with single values far off, and for codes that tell brightness. Values beyond
+        it, or beyond (low, high), are clipped in ``transform``.
     stochastic : bool, default=False
         Whether ``encode`` and ``transform`` draw the latent noise that training has, anew in each
         call.
@@ -93,14 +96,16 @@ class LatentQuantizationFilter(
     soft_decoder_ : torch.nn.Module
         The decoder of the differentiable codes, which the encoder was trained with.
     data_min_, data_max_ : float
-        What is mapped to -1 and 1.
+        What is mapped to -1 and 1; with ``feature_range="sample"`` the smallest and the largest
+        value of the training samples, between which ``decode`` draws.
     bit_usage_ : ndarray of shape (n_bits,)
         How often each bit is 1 in (at most 2048 of) the training samples.
     gradient_norm_ : float
         Mean norm of the gradient of the sum of the latent means there.
     lipschitz_bound_ : float or None
         What the means' change over a change of the sample, both in Euclidean norm, cannot exceed,
-        in the units of the samples: a product of spectral norms. None where `module` is given.
+        in the units of the samples (on the scale of [-1, 1] with ``feature_range="sample"``): a
+        product of spectral norms. None where `module` is given.
     loss_terms_ : dict of list of float
         Mean of "kl", "soft", "hard" and "lipschitz" in each epoch, without weights; errors of 1
         are those of the mean sample.
@@ -146,7 +151,7 @@ class LatentQuantizationFilter(
         "lipschitz_weight": [Interval(Real, 0, None, closed="left")],
         "lipschitz_target": [Interval(Real, 0, None, closed="neither")],
         "lipschitz": [StrOptions({"sum", "random", "spectral"})],
-        "feature_range": [StrOptions({"auto"}), tuple, list],
+        "feature_range": [StrOptions({"auto", "sample"}), tuple, list],
         "stochastic": ["boolean"],
         "decoder": [callable, None],
         **training_constraints(
@@ -175,7 +180,7 @@ class LatentQuantizationFilter(
         lipschitz_weight: float = 10.0,
         lipschitz_target: float = 0.1,
         lipschitz: str = "sum",
-        feature_range: Any = "auto",
+        feature_range: Any = "sample",
         stochastic: bool = False,
         module: Any = None,
         decoder: Callable[..., Any] | None = None,
@@ -223,7 +228,7 @@ class LatentQuantizationFilter(
         filtered : ndarray of the shape of X
             Filtered samples, in the units of X.
         """
-        filtered = self.decode(self.encode(X))
+        _, filtered = self._filtered(X)
         return filtered.astype(np.float32) if _is_single(X) else filtered
 
     def encode(self, X: Any) -> np.ndarray:
@@ -239,12 +244,7 @@ class LatentQuantizationFilter(
         codes : ndarray of uint8 of shape (n_samples, n_bits)
             1 where the latent mean is nearer to 0 than `threshold`.
         """
-        latent = self._latent(X)
-        means = latent[:, 0]
-        if self.stochastic:
-            drawn = np.random.default_rng().standard_normal(means.shape)
-            means = means + self.threshold / 2 * np.exp(latent[:, 1] / 2) * drawn
-        return (np.abs(means) <= self.threshold).astype(np.uint8)
+        return self._codes(self._looked_at(X))
 
     def decode(self, codes: Any) -> np.ndarray:
         """Return what the decoder draws from binary codes.
@@ -257,7 +257,8 @@ class LatentQuantizationFilter(
         Returns
         -------
         X : ndarray of shape (n_samples, n_features) or (n_samples, n_channels, height, width)
-            Samples, in the units of the training samples.
+            Samples, in the units of the training samples. With ``feature_range="sample"``
+            ``transform`` draws the same on the range of each of its samples.
         """
         check_is_fitted(self)
         codes = check_array(codes, dtype=np.float64)
@@ -267,10 +268,7 @@ class LatentQuantizationFilter(
                 f"codes must have {n_bits} columns of 0 and 1, got shape {codes.shape} with values "
                 f"from {codes.min():.4g} to {codes.max():.4g}"
             )
-        drawn = self._infer(2 * codes - 1, lambda module, b: part(module, "decoder")(b))
-        width = self.data_max_ - self.data_min_
-        filtered = self.data_min_ + width * (0.5 + 0.5 * drawn)
-        return filtered.reshape(-1, *self._sample_shape)
+        return self._drawn(codes, self.data_min_, self.data_max_)
 
     def reconstruction_error(self, X: Any) -> np.ndarray:
         """Return the mean squared difference of each sample and its filtered self.
@@ -286,9 +284,8 @@ class LatentQuantizationFilter(
             Mean squared errors in squared units of X; a large one says that a sample is unlike
             those of the training.
         """
-        check_is_fitted(self)
-        difference = self._checked(X, reset=False) - self.decode(self.encode(X))
-        return (difference**2).reshape(len(difference), -1).mean(axis=1)
+        X, filtered = self._filtered(X)
+        return ((X - filtered) ** 2).reshape(len(X), -1).mean(axis=1)
 
     def bit_flips(self, X: Any, X2: Any) -> np.ndarray:
         """Return which share of the bits differs between pairs of samples.
@@ -309,7 +306,7 @@ width)
         return (first != second).mean(axis=1)
 
     def certified_radius(self, X: Any) -> np.ndarray:
-        """Return how far each sample can be moved, in Euclidean norm, before a bit may flip.
+        r"""Return how far each sample can be moved, in Euclidean norm, before a bit may flip.
 
         Parameters
         ----------
@@ -319,10 +316,12 @@ width)
         Returns
         -------
         radii : ndarray of shape (n_samples,)
-            No change of smaller norm changes the filtered sample: the least distance of a latent
-            mean to the threshold over `lipschitz_bound_`. With ``lipschitz="spectral"`` this is
-            tighter.
+            No change of smaller norm changes the code: the least distance of a latent mean to
+            the threshold over `lipschitz_bound_`. With ``lipschitz="spectral"`` this is tighter.
+            With ``feature_range="sample"`` it counts in that a change moves the range of the
+            sample, which makes it about :math:`1 + \sqrt d` times smaller, of d features.
         """
+        X = self._looked_at(X)
         means = self._latent(X)[:, 0]
         if self.lipschitz_bound_ is None:
             raise ValueError(
@@ -330,7 +329,14 @@ width)
                 "module is known"
             )
         margins = np.abs(np.abs(means) - self.threshold).min(axis=1)
-        return margins / max(self.lipschitz_bound_, np.finfo(float).tiny)
+        bound = max(self.lipschitz_bound_, np.finfo(float).tiny)
+        if not self._by_sample:
+            return margins / bound
+        # A change of norm r moves both ends by at most r and makes the range narrower by at most
+        # sqrt(2) r, so that the scaled sample moves by 2 (1 + sqrt(d)) r / (range - sqrt(2) r).
+        low, high = self._ends(X)
+        spread = 1 + np.sqrt(X[0].size)
+        return margins * (high - low).ravel() / (2 * bound * spread + np.sqrt(2) * margins)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return minus the mean squared error of the filtered samples.
@@ -366,9 +372,34 @@ width)
         """The decoder of the differentiable codes."""
         return part(self.module_, "soft_decoder")
 
-    def _latent(self, X: Any) -> np.ndarray:
-        """Return latent means and log variances, of shape (n_samples, 2, n_bits)."""
+    def _drawn(self, codes: np.ndarray, low: Any, high: Any) -> np.ndarray:
+        """Return what the decoder draws from codes of 0 and 1, from `low` to `high`."""
+        drawn = self._infer(2.0 * codes - 1, lambda module, b: part(module, "decoder")(b))
+        return low + (high - low) * (0.5 + 0.5 * drawn.reshape(-1, *self._sample_shape))
+
+    def _filtered(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return samples and their filtered selves, as float64."""
+        X = self._looked_at(X)
+        return X, self._drawn(self._codes(X), *self._ends(X))
+
+    def _looked_at(self, X: Any) -> np.ndarray:
+        """Return checked samples in their own units."""
         check_is_fitted(self)
+        X = self._checked(X, reset=False)
+        self._look_at_range(X)
+        return X
+
+    def _codes(self, X: np.ndarray) -> np.ndarray:
+        """Return the codes of checked samples."""
+        latent = self._latent(X)
+        means = latent[:, 0]
+        if self.stochastic:
+            drawn = np.random.default_rng().standard_normal(means.shape)
+            means = means + self.threshold / 2 * np.exp(latent[:, 1] / 2) * drawn
+        return (np.abs(means) <= self.threshold).astype(np.uint8)
+
+    def _latent(self, X: np.ndarray) -> np.ndarray:
+        """Return latent means and log variances, of shape (n_samples, 2, n_bits)."""
 
         def function(module: nn.Module, x: Tensor) -> Tensor:
             import torch
@@ -378,7 +409,7 @@ width)
                 [part(module, "mean")(features), part(module, "log_variance")(features)], 1
             )
 
-        return self._infer(self._validate(X, reset=False), function)
+        return self._infer(self._scaled(X), function)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

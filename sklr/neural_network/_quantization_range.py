@@ -28,6 +28,7 @@ class SamplesInRange(_Base):
     feature_range: Any
     data_min_: float
     data_max_: float
+    _by_sample: bool
 
     def _allow_nd(self) -> bool:
         return True
@@ -62,13 +63,28 @@ class SamplesInRange(_Base):
             self._learn_range(X)
         else:
             self._look_at_range(X)
-        middle, half = (0.5 * self.data_max_ + 0.5 * self.data_min_), self._half()
-        return np.clip((X - middle) / half, -1, 1).astype(np.float32).astype(np.float64)
+        return self._scaled(X)
+
+    def _scaled(self, X: np.ndarray) -> np.ndarray:
+        """Return samples on the scale of [-1, 1]."""
+        low, high = self._ends(X)
+        middle, half = 0.5 * high + 0.5 * low, 0.5 * high - 0.5 * low
+        # A constant sample comes as zeros.
+        scaled = (X - middle) / np.where(half == 0, 1.0, half)
+        return np.clip(scaled, -1, 1).astype(np.float32).astype(np.float64)
+
+    def _ends(self, X: np.ndarray) -> tuple[Any, Any]:
+        """Return what is mapped to -1 and 1: two numbers, or arrays of one for each sample."""
+        if not self._by_sample:
+            return self.data_min_, self.data_max_
+        axes = tuple(range(1, X.ndim))
+        return X.min(axis=axes, keepdims=True), X.max(axis=axes, keepdims=True)
 
     def _half(self) -> float:
         return 0.5 * self.data_max_ - 0.5 * self.data_min_
 
     def _learn_range(self, X: np.ndarray) -> None:
+        self._by_sample = self.feature_range == "sample"
         least, most = float(X.min()), float(X.max())
         if not isinstance(self.feature_range, str):
             low, high = _pair(self.feature_range)
@@ -83,12 +99,19 @@ class SamplesInRange(_Base):
                 f"all values of X are {least:.6g}: there is nothing to encode; give samples that "
                 "differ, or n_samples = 1 or n_features = 1 is too little"
             )
+        if self._by_sample and not np.ptp(X.reshape(len(X), -1), axis=1).any():
+            raise ValueError(
+                "all values of each sample are equal, and feature_range='sample' scales each by "
+                "its own range: give feature_range='auto', or n_features = 1 is too little"
+            )
         self.data_min_, self.data_max_ = least, most
         if self._half() == 0:
             raise ValueError(f"the values of X, {least!r} to {most!r}, differ by rounding only")
 
     def _look_at_range(self, X: np.ndarray) -> None:
         """Warn of samples on another scale: clipping would hide it."""
+        if self._by_sample:
+            return
         least, most, width = float(X.min()), float(X.max()), 2 * self._half()
         if most > self.data_max_ + width or least < self.data_min_ - width:
             found = "far outside"
@@ -110,7 +133,7 @@ def _pair(feature_range: Any) -> tuple[float, float]:
         low = high = np.nan
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise ValueError(
-            f"feature_range must be 'auto' or two finite numbers (low, high) with low < high, got "
-            f"{feature_range!r}"
+            f"feature_range must be 'auto', 'sample' or two finite numbers (low, high) with low < "
+            f"high, got {feature_range!r}"
         )
     return low, high

@@ -118,7 +118,9 @@ class QuantizationTraining(SamplesInRange):
         bits = np.abs(means) <= self.threshold
         self.bit_usage_ = bits.mean(axis=0)
         bound = lipschitz_bound(self.module_) if self.module is None else None
-        self.lipschitz_bound_ = None if bound is None else bound / self._half()
+        if bound is not None and not self._by_sample:
+            bound /= self._half()
+        self.lipschitz_bound_ = bound
         first = next(self.module_.parameters())
         x = torch.tensor(some, dtype=first.dtype, device=first.device).requires_grad_()
         with torch.enable_grad():

@@ -45,8 +45,11 @@ def test_attacks_stay_in_the_ball_and_in_the_range(attacks):
         assert 0 <= float(found.min()) and float(found.max()) <= 1
 
 
-def test_the_model_behind_the_filter_is_what_users_get_and_has_a_gradient(attacks):
-    fitted = LatentQuantizationFilter(8, hidden_layer_sizes=(16,), max_iter=20, random_state=0)
+@pytest.mark.parametrize("feature_range", ["auto", "sample"])
+def test_the_model_behind_the_filter_is_what_users_get_and_has_a_gradient(attacks, feature_range):
+    fitted = LatentQuantizationFilter(
+        8, feature_range=feature_range, hidden_layer_sizes=(16,), max_iter=20, random_state=0
+    )
     fitted.fit(X.numpy())
     behind = attacks.through_filter(fitted, linear, noise=False)
     wanted = linear(torch.tensor(fitted.transform(X.numpy())))

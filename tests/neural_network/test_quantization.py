@@ -1,6 +1,7 @@
 """The latent filter: its codes, its slope, its losses, what it cleans, what it refuses."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -31,12 +32,17 @@ def fitted():
     return LatentQuantizationFilter(**SMALL).fit(X)
 
 
+@pytest.fixture(scope="module")
+def one_range():
+    return LatentQuantizationFilter(**SMALL, feature_range="auto").fit(X)
+
+
 def means_of(model, x):
     """Latent means by the networks themselves."""
-    half = (model.data_max_ - model.data_min_) / 2
+    low, high = x.min(axis=1, keepdims=True), x.max(axis=1, keepdims=True)
     with torch.no_grad():
-        x = torch.tensor((x - model.data_min_) / half - 1, dtype=torch.float32)
-        return model.encoder_(x.clamp(-1, 1)).double().numpy()
+        x = torch.tensor(2 * (x - low) / (high - low) - 1, dtype=torch.float32)
+        return model.encoder_(x).double().numpy()
 
 
 def test_a_bit_is_one_where_the_mean_is_in_the_band(fitted):
@@ -49,15 +55,20 @@ def test_a_bit_is_one_where_the_mean_is_in_the_band(fitted):
     assert_allclose(fitted.bit_usage_, codes.mean(axis=0))
 
 
-def test_transform_is_decode_of_encode_alone_and_in_any_company(fitted):
-    filtered = fitted.transform(X)
-    assert_array_equal(filtered, fitted.decode(fitted.encode(X)))
+@pytest.mark.parametrize("feature_range", ["auto", "sample"])
+def test_transform_is_decode_of_encode_alone_and_in_any_company(feature_range, request):
+    fitted = request.getfixturevalue("one_range" if feature_range == "auto" else "fitted")
+    filtered, drawn = fitted.transform(X), fitted.decode(fitted.encode(X))
+    if feature_range == "sample":
+        drawn *= X.max(axis=1, keepdims=True) / 16  # each has a 0
+    assert_allclose(filtered, drawn, rtol=1e-12)
     assert_array_equal(filtered, fitted.transform(X))
     assert_allclose(fitted.transform(X[7:9])[0], filtered[7], atol=1e-10)
     assert filtered.min() >= 0 and filtered.max() <= 16
     same = np.flatnonzero(fitted.bit_flips(X, X + 1e-9) == 0)
     assert len(same) > 300
-    assert_allclose(fitted.transform(X[same] + 1e-9), filtered[same], atol=1e-10)
+    shift = 1e-9 if feature_range == "sample" else 0.0  # the range moves along
+    assert_allclose(fitted.transform(X[same] + 1e-9), filtered[same] + shift, atol=1e-10)
 
 
 def test_soft_code_becomes_hard_at_the_stated_rate():
@@ -132,11 +143,16 @@ def test_filtered_digits_are_nearer_than_the_mean_digit(fitted):
     )
 
 
+@pytest.mark.parametrize("feature_range", ["auto", "sample"])
 @pytest.mark.parametrize("lipschitz", ["spectral", "sum"])
-def test_certificate_holds(lipschitz):
+def test_certificate_holds(lipschitz, feature_range):
     """No change of smaller norm flips a bit, along random directions and along the gradient."""
-    model = LatentQuantizationFilter(**SMALL, lipschitz=lipschitz, lipschitz_target=1.0).fit(X)
-    if lipschitz == "spectral":
+    model = LatentQuantizationFilter(
+        **SMALL, lipschitz=lipschitz, lipschitz_target=1.0, feature_range=feature_range
+    ).fit(X)
+    if lipschitz == "spectral" and feature_range == "sample":
+        assert model.lipschitz_bound_ <= 1 + 1e-6
+    elif lipschitz == "spectral":
         assert lipschitz_bound(model.module_) <= 1.0 + 1e-6
         assert model.lipschitz_bound_ <= 1 / 8 + 1e-6  # digits go from 0 to 16
         assert model.lipschitz_bound_ > 0.5 / 8
@@ -148,7 +164,10 @@ def test_certificate_holds(lipschitz):
     picked = means.gather(1, nearest[:, None]).sum()
     (gradient,) = torch.autograd.grad(picked, x)
     rng = np.random.default_rng(0)
-    for direction in (rng.standard_normal((50, 64)), gradient.numpy(), -gradient.numpy()):
+    directions = [rng.standard_normal((50, 64)), gradient.numpy(), -gradient.numpy()]
+    # The ends of the range, by which a sample is scaled.
+    directions += [sign * (X[:50] == X[:50].max(axis=1)[:, None]) for sign in (1, -1)]
+    for direction in directions:
         length = np.linalg.norm(direction, axis=1, keepdims=True)
         moved = X[:50] + 0.999 * radii[:, None] * direction / np.maximum(length, 1e-12)
         assert not model.bit_flips(X[:50], moved).any()
@@ -160,6 +179,48 @@ def test_unit_and_offset_change_nothing_else(fitted):
         assert_array_equal(other.encode(factor * X + offset), fitted.encode(X))
         found = (other.transform(factor * X + offset) - offset) / factor
         assert_allclose(found, fitted.transform(X), atol=1e-6)
+
+
+def test_neither_brightness_nor_contrast_is_seen(fitted):
+    codes, filtered = fitted.encode(X), fitted.transform(X)
+    rng = np.random.default_rng(0)
+    for unit in (1e-6, 1.0, 1e6):
+        contrast, brightness = unit * rng.uniform([0.5, -9], [2, 9], (400, 2)).T[..., None]
+        assert_array_equal(fitted.encode(contrast * X + brightness), codes)
+        found = (fitted.transform(contrast * X + brightness) - brightness) / contrast
+        assert_allclose(found, filtered, atol=1e-6)
+        other = clone(fitted).fit(contrast * X + brightness)
+        assert_array_equal(other.encode(X), codes)
+        assert_allclose(other.transform(X), filtered, atol=1e-6)
+    assert (filtered >= X.min(axis=1)[:, None]).all()
+    assert (filtered <= X.max(axis=1)[:, None]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [0.1, -1e30, 0.0])
+def test_constant_images_stay(dtype, value):
+    images = np.vstack([X[:30] / 16, np.full((2, 64), value)]).astype(dtype)
+    model = LatentQuantizationFilter(**SMALL | {"max_iter": 2})
+    filtered = model.fit(images).transform(images)
+    assert filtered.dtype == dtype
+    assert_array_equal(filtered[30:], images[30:])
+    images = images.reshape(-1, 1, 8, 8)
+    assert_array_equal(clone(model).fit_transform(images)[30:], images[30:])
+
+
+def test_own_range_is_of_all_channels_and_decode_draws_on_that_of_the_training():
+    images = X.reshape(-1, 1, 8, 8) * [[[[1.0]], [[0.5]], [[0.0]]]] + 3.0
+    model = LatentQuantizationFilter(**SMALL).fit(images)
+    assert (model.data_min_, model.data_max_) == (3, 19)
+    filtered = model.transform(images)
+    # Channels keep their order of brightness.
+    means = filtered.mean(axis=(0, 2, 3))
+    assert means[0] > means[1] > means[2] and filtered.min() >= 3
+    wide = images.max(axis=(1, 2, 3)) == 19
+    assert_allclose(model.decode(model.encode(images))[wide], filtered[wide])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # another unit is no reason for a warning
+        model.transform(255 * images)
 
 
 def test_float32_frames_and_images():
@@ -237,15 +298,15 @@ def test_partial_fit_keeps_the_first_range():
     assert (model.data_min_, model.data_max_) == (0, 16) and model.n_iter_ == 2
 
 
-def test_range_of_new_samples(fitted):
+def test_range_of_new_samples(one_range):
     wide = X.copy()
     wide[0, 0], wide[0, 20] = 17.0, -1.0  # noise is clipped in silence
     clipped = np.clip(wide, 0, 16)
-    assert_array_equal(fitted.encode(wide), fitted.encode(clipped))
+    assert_array_equal(one_range.encode(wide), one_range.encode(clipped))
     with pytest.warns(UserWarning, match="far outside the range of the training samples, 0 to 16"):
-        fitted.transform(255 * X)
+        one_range.transform(255 * X)
     with pytest.warns(UserWarning, match="within a hundredth of the range"):
-        fitted.transform(X / 255)
+        one_range.transform(X / 255)
 
 
 def test_a_filter_with_one_code_is_warned_of():
@@ -266,6 +327,8 @@ def test_a_filter_with_one_code_is_warned_of():
             X,
             r"X has values from 0 to 16, outside feature_range=\(0, 1\)",
         ),
+        ({"feature_range": "own"}, X, "'feature_range' parameter"),
+        ({"feature_range": "sample"}, np.ones((5, 3)) * [[1], [2], [3], [4], [5]], "each sample"),
         ({"feature_range": (1, 0)}, X, "two finite numbers"),
         ({"feature_range": (0, np.nan)}, X, "two finite numbers"),
         ({"feature_range": (0, 1, 2)}, X, "two finite numbers"),
