@@ -11,6 +11,7 @@ from sklr import nn as ours
 from sklr.geometry import sample_group
 from sklr.nn import optim
 from sklr.nn._attention import AttentionGate, EmbeddingNetwork
+from sklr.nn._lie._views import GroupViews
 from sklr.nn._spd._layers import CovariancePooling, InputScale
 from sklr.nn._standardize import Standardize
 from sklr.nn._subspace import Subspaced
@@ -119,6 +120,12 @@ MODULES = {
     "OrderedLinear": Case(lambda: ours.OrderedLinear(6, 4).double(), lambda: (normal(5, 6),)),
     "RandomAffine2d": Case(
         ours.RandomAffine2d,
+        lambda: (normal(3, 1, 6, 6),),
+        no_vmap=DRAWS,
+        no_forward_mode="torch's own grid_sample has none",
+    ),
+    "GroupViews": Case(
+        lambda: GroupViews("gl2", 0.2, 30, 0.1),
         lambda: (normal(3, 1, 6, 6),),
         no_vmap=DRAWS,
         no_forward_mode="torch's own grid_sample has none",

@@ -40,6 +40,7 @@ def test_nearest_neighbors_equal_sorted_distances():
     assert_allclose(distances, np.sort(D, axis=1)[:, 1:6])
 
 
+@pytest.mark.slow  # pynndescent compiles for more than a minute
 def test_approximate_neighbors_are_nearly_the_exact_ones():
     pytest.importorskip("pynndescent", reason="the extra 'neighbors' is not installed")
     X = cloud(400, 5)

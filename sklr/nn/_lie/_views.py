@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklr.geometry import polar_exp
 from sklr.geometry._polar import group_stretches
 from sklr.nn._augment import RandomAffine2d
 
@@ -25,16 +24,21 @@ class GroupViews(RandomAffine2d):
     def __init__(self, group: str, spread: float, max_angle: float, translate: float) -> None:
         super().__init__(max_angle, (1.0, 1.0), 0.0, translate, (1.0, 1.0))
         self.group, self.spread = group, float(spread)
+        # Stretches are linear in their three numbers.
+        self._directions = torch.as_tensor(group_stretches(group, self.spread * np.eye(3)))
 
     def _maps(self, draw: Tensor, height: int, width: int) -> Tensor:
         # Normal numbers from uniform ones; those at the ends would be infinite.
         normal = 2**0.5 * torch.erfinv(draw[1:4].double().clamp(-1 + 1e-6, 1 - 1e-6))
-        A = group_stretches(self.group, self.spread * normal.T.cpu().numpy())
-        H = polar_exp(A, np.deg2rad(self.degrees) * draw[0].double().cpu().numpy())
+        stretch = torch.einsum("kn,kij->nij", normal, self._directions.to(normal.device))
+        angle = draw[0].double() * (self.degrees * torch.pi / 180)
+        cos, sin = torch.cos(angle), torch.sin(angle)
+        turn = torch.stack([cos, -sin, sin, cos], dim=1).reshape(-1, 2, 2)
         # Places go from -1 to 1 along both axes, whatever the ratio of the sides.
-        H *= np.array([[1.0, height / width], [width / height, 1.0]])
+        ratio = normal.new_tensor([[1.0, height / width], [width / height, 1.0]])
+        H = torch.linalg.matrix_exp(stretch) @ turn * ratio
         shift = 2 * self.translate * draw[4:6].T
-        return torch.cat([torch.as_tensor(H).to(draw), shift[:, :, None]], dim=2)
+        return torch.cat([H.to(draw), shift[:, :, None]], dim=2)
 
     def extra_repr(self) -> str:
         """Return the parameters, for the printed module."""
