@@ -85,38 +85,30 @@ def spdnet():
     )
 
 
-def morphable():
-    """Six epochs of a perceptron for every width on digits, against the loop for one width."""
+def _for_every_size(name):
+    """Six epochs of an estimator that trains all sizes at once, against the loop for one size."""
     torch = torch_alone()
-    from sklr.neural_network import MorphableClassifier
+    from sklr import neural_network
 
     X, y = digits()
     widths = (64, 128, 128, 10)
+    model = getattr(neural_network, name)(max_iter=6, warmup_iter=3, batch_size=200, random_state=0)
     return (
-        lambda: MorphableClassifier(max_iter=6, warmup_iter=3, batch_size=200, random_state=0).fit(
-            X, y
-        ),
+        lambda: model.fit(X, y),
         lambda: _loop(torch, _perceptron(torch, *widths), X, y, 6),
         _products(torch, 200, widths, 54),
         _EPOCH_PRODUCTS,
     )
+
+
+def morphable():
+    """Six epochs of a perceptron for every width on digits, against the loop for one width."""
+    return _for_every_size("MorphableClassifier")
 
 
 def maestro():
     """Six epochs of a perceptron for every size on digits, against the loop for one size."""
-    torch = torch_alone()
-    from sklr.neural_network import MaestroClassifier
-
-    X, y = digits()
-    widths = (64, 128, 128, 10)
-    return (
-        lambda: MaestroClassifier(max_iter=6, warmup_iter=3, batch_size=200, random_state=0).fit(
-            X, y
-        ),
-        lambda: _loop(torch, _perceptron(torch, *widths), X, y, 6),
-        _products(torch, 200, widths, 54),
-        _EPOCH_PRODUCTS,
-    )
+    return _for_every_size("MaestroClassifier")
 
 
 def subspace_training():

@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 from scipy.linalg import lapack
+from sklearn.metrics.pairwise import euclidean_distances
 
 # Samples that the kernel is made of, at most: it costs their cube.
 _MOST_SAMPLES = 2000
@@ -60,7 +61,7 @@ class KernelFields:
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return targets (n, ...) of rows; those of a training sample are held out."""
-        distances = _distances((X - self.x_mean) @ self.axes, self.scores)
+        distances = euclidean_distances((X - self.x_mean) @ self.axes, self.scores, squared=True)
         same = distances.argmin(axis=1)
         seen = distances[np.arange(len(X)), same] <= self.nearest
         made = np.exp(-self.gamma * distances) @ self.weights + self.y_mean
@@ -97,7 +98,7 @@ def fit_closed_form(X: np.ndarray, y: np.ndarray, seed: int) -> KernelFields | N
         if n_components > max(len(X) // 2, _COMPONENTS[0]):
             break
         scores = (axes * spread)[:, :n_components]
-        distances = _distances(scores, scores)
+        distances = euclidean_distances(scores, squared=True)
         usual = distances.mean()
         for width, penalty in product(_WIDTHS, _PENALTIES):
             gamma = float(0.5 / (width**2 * usual))
@@ -112,7 +113,7 @@ def fit_closed_form(X: np.ndarray, y: np.ndarray, seed: int) -> KernelFields | N
     n_components, gamma, penalty, nearest = chosen
     axes, spread = axes[:, :n_components], spread[:n_components]
     scores = axes * spread
-    inverse = _inverse(np.exp(-gamma * _distances(scores, scores)), penalty)
+    inverse = _inverse(np.exp(-gamma * euclidean_distances(scores, squared=True)), penalty)
     assert inverse is not None
     weights = inverse @ y
     return KernelFields(
@@ -134,12 +135,6 @@ def _leading(rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     values, vectors = values[::-1][:n], vectors[:, ::-1][:, :n]
     kept = values > 1e-12 * max(float(values[0]), np.finfo(np.float64).tiny)
     return np.sqrt(values[kept]), vectors[:, kept]
-
-
-def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return squared distances between rows."""
-    squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
-    return np.maximum(squared, 0)
 
 
 def _inverse(kernel: np.ndarray, penalty: float) -> np.ndarray | None:

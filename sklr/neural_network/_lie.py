@@ -465,16 +465,20 @@ width)
             dropout=self.dropout,
         )
 
-    def _loss(self, module: nn.Module, xb: Tensor, yb: Tensor, step: TrainState) -> Tensor:
+    def _begin(self, module: nn.Module, step: TrainState) -> None:
         from sklr.nn import RandomViews
         from sklr.nn._lie._views import GroupViews
 
+        augment = self.augment
+        if augment == "group":
+            augment = GroupViews(self.group, self.spread, self.max_angle, _SHIFT)
+        if augment is not None:
+            step.memory["views"] = RandomViews(augment, n_views=1).to(step.device)
+
+    def _loss(self, module: nn.Module, xb: Tensor, yb: Tensor, step: TrainState) -> Tensor:
         if self.augment is not None and module.training:
             images = xb.reshape(-1, *_of(module).image_shape)
-            augment = self.augment
-            if augment == "group":
-                augment = GroupViews(self.group, self.spread, self.max_angle, _SHIFT)
-            xb = RandomViews(augment, n_views=1).to(images.device)(images, step.generator)
+            xb = step.memory["views"](images, step.generator)
             if xb.shape != images.shape:
                 raise ValueError(
                     f"augment must keep the shape of images, {tuple(images.shape)}, got "
