@@ -26,7 +26,7 @@ def digits(n=300):
     return X[:n].reshape(-1, 1, 8, 8) / 16, y[:n]
 
 
-def probe(features, y, n_labels=5):
+def probe(features, y, n_labels):
     """Accuracy with few labels a class, on the samples after the first 200."""
     labelled = np.concatenate([np.flatnonzero(y[:200] == c)[:n_labels] for c in range(10)])
     model = LogisticRegression(C=0.1, max_iter=1000)
@@ -40,10 +40,11 @@ def test_ten_label_probe_beats_pixels_and_a_random_network():
     X, y = digits(600)
     model = MMCR(n_components=64, max_iter=15, batch_size=64, random_state=0)
     fitted = clone(model).fit(X)
-    learned = probe(fitted.transform(X), y)
+    # One label a class: the gain is some twenty points there, far above what rounding moves.
+    learned = probe(fitted.transform(X), y, n_labels=1)
     untrained = clone(model).set_params(learning_rate=1e-12, max_iter=1).fit(X)
-    assert learned > probe(X.reshape(len(X), -1), y) + 0.03
-    assert learned > probe(untrained.transform(X), y) + 0.03
+    assert learned > probe(X.reshape(len(X), -1), y, n_labels=1) + 0.05
+    assert learned > probe(untrained.transform(X), y, n_labels=1) + 0.05
     assert fitted.loss_curve_[-1] < fitted.loss_curve_[0]
     assert fitted.score(X) > untrained.score(X) + 0.1
 
