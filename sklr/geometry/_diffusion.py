@@ -354,9 +354,35 @@ def chebyshev_order(s, hops, tol=1e-12):
     return max(absolute, hops + _BEYOND)
 
 
-def _chebyshev(L, times, B, order, tol, n_jobs):
+def polynomial(A, coefficients, B=None, n_jobs=None):
+    """Apply polynomials of a sparse matrix to columns.
+
+    Parameters
+    ----------
+    A : csr_array of shape (n, n)
+        With eigenvalues in [-1, 1], real ones.
+    coefficients : ndarray of shape (n_polynomials, n_terms)
+        Coefficients of the Chebyshev polynomials.
+    B : ndarray of shape (n, n_columns), default=None
+        Columns to act on; the identity by default.
+    n_jobs : int, default=None
+        Threads over blocks of columns.
+
+    Returns
+    -------
+    out : ndarray of shape (n_polynomials, n, n_columns)
+        The polynomials of `A`, times `B`.
+    """
     from sklr.geometry._diffusion_kernels import chebyshev
 
+    B = np.eye(A.shape[0]) if B is None else B
+    out = np.zeros((len(coefficients), *B.shape))
+    parts, coefficients = _csr_parts(A), np.ascontiguousarray(coefficients)
+    _over_columns(lambda *room: chebyshev(*parts, coefficients, *room, out), B, n_jobs)
+    return out
+
+
+def _chebyshev(L, times, B, order, tol, n_jobs):
     n = L.shape[0]
     phi = 0.5 * _largest_eigenvalue_bound(L)
     if order is None:
@@ -366,13 +392,8 @@ def _chebyshev(L, times, B, order, tol, n_jobs):
     coefficients = 2.0 * ive(k, times[:, None] * phi) * np.where(k % 2, -1.0, 1.0)
     coefficients[:, 0] *= 0.5
     used = np.flatnonzero(coefficients.any(axis=0))
-    coefficients = np.ascontiguousarray(coefficients[:, : used[-1] + 1])
     A = sp.csr_array(L / phi - sp.eye_array(n))
-    B = np.eye(n) if B is None else B
-    out = np.zeros((len(times), n, B.shape[1]))
-    parts = _csr_parts(A)
-    _over_columns(lambda *room: chebyshev(*parts, coefficients, *room, out), B, n_jobs)
-    return out
+    return polynomial(A, coefficients[:, : used[-1] + 1], B, n_jobs)
 
 
 def _poisson(mean, n_terms):

@@ -84,6 +84,10 @@ class GraphOfPoints:
     def _distances_of(self, vertices):
         if self.affinity == "precomputed_distance":
             return lambda rows, columns: vertices[np.ix_(rows, columns)]
+        if self.metric == "euclidean" and not sp.issparse(vertices):
+            from scipy.spatial.distance import cdist
+
+            return lambda rows, columns: cdist(vertices[rows], vertices[columns])
         from sklearn.metrics import pairwise_distances
 
         params = self.metric_params or {}

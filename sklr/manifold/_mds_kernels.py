@@ -6,7 +6,7 @@ from sklr.utils._compile import njit
 
 
 @njit(fastmath={"contract"})
-def stress_descent(D, weights, weighted, order, shifts, step, Y):
+def stress_descent(D, weights, weighted, order, shifts, step, Y, wanted):
     """Go once through all pairs and move each towards its distance; `Y` is changed.
 
     Parameters
@@ -25,11 +25,16 @@ def stress_descent(D, weights, weighted, order, shifts, step, Y):
         Share of the way that a pair of weight one goes, at most all of it.
     Y : ndarray of shape (n, n_components)
         The layout.
+    wanted : ndarray of shape (n,)
+        Room.
     """
     n, dim = Y.shape
     for s in shifts:
         # The last shift of an even number would meet each pair twice.
         count = n // 2 if 2 * s == n else n
+        # Read from all over the table first: moves wait for one another, reads need not.
+        for a in range(count):
+            wanted[a] = D[order[a], order[a + s if a + s < n else a + s - n]]
         for a in range(count):
             b = a + s
             if b >= n:
@@ -45,7 +50,7 @@ def stress_descent(D, weights, weighted, order, shifts, step, Y):
             length = np.sqrt(square)
             if length < 1e-300:
                 continue
-            move = 0.5 * mu * (length - D[i, j]) / length
+            move = 0.5 * mu * (length - wanted[a]) / length
             for c in range(dim):
                 part = move * (Y[i, c] - Y[j, c])
                 Y[i, c] -= part
@@ -111,5 +116,5 @@ def _warm_up():
     D = np.ones((3, 3))
     Y = np.eye(3)[:, :2].copy()
     order = np.arange(3)
-    stress_descent(D, D, False, order, np.array([1]), 0.5, Y)
+    stress_descent(D, D, False, order, np.array([1]), 0.5, Y, np.empty(3))
     place(D, D, False, Y.copy(), 2, 1e-6, Y)

@@ -2,14 +2,16 @@
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.polynomial import chebyshev
 from scipy.sparse.csgraph import dijkstra
 
+from sklr.geometry._diffusion import polynomial
 from sklr.utils._graph import spanning_tree
 
 # Steps of the random walks that are compared, and above how many vertices they are compared
 # by so many random projections of theirs.
 _STEPS = 6
-_EXACT = 1500
+_EXACT = 1000
 _PROJECTIONS = 512
 # Shares of the edges that are suspected, one after the other.
 _SHARES = (0.05, 0.1, 0.15)
@@ -67,11 +69,13 @@ def _best_of_path(affinity, distances, sources, projection):
     n_edges = 0.5 * affinity.nnz
     W, best = affinity, affinity
     start, most = _mean_hops(affinity, sources), 0.0
-    step = 0
+    step, alike = 0, None
     for _ in range(_ROUNDS):
-        i, j = _find(W, _SHARES[step], distances, projection)
+        if alike is None:
+            alike = _walks_alike(W, projection)
+        i, j = _find(W, alike, _SHARES[step], distances)
         if len(i):
-            W = _without(W, i, j)
+            W, alike = _without(W, i, j), None
             dropped = 1.0 - 0.5 * W.nnz / n_edges
             gained = np.log(_mean_hops(W, sources) / start) - _GAIN * dropped
             if gained > most:
@@ -84,10 +88,13 @@ def _best_of_path(affinity, distances, sources, projection):
     return best
 
 
-def _find(W, share, distances, projection):
-    """Edges that are short-cuts, given which share of all is suspected."""
-    i, j = sp.coo_array(sp.triu(W, 1)).coords
-    alike = _walks_alike(W, i, j, projection)
+def _edges(W):
+    return sp.coo_array(sp.triu(W, 1)).coords
+
+
+def _find(W, alike, share, distances):
+    """Edges that are short-cuts, given how alike their ends are and which share is suspected."""
+    i, j = _edges(W)
     n_suspects = int(share * len(i))
     order = np.argsort(alike, kind="stable")
     suspect = np.zeros(len(i), dtype=bool)
@@ -112,19 +119,18 @@ def _find(W, share, distances, projection):
     return i, j
 
 
-def _walks_alike(W, i, j, projection):
+def _walks_alike(W, projection):
     """Cosine between the distributions of random walks from the two ends of each edge."""
     n = W.shape[0]
     step = sp.csr_array(W, copy=True)
     step.data = np.ones_like(step.data)
     step = sp.csr_array(step + sp.eye_array(n))
     step = sp.csr_array(sp.diags_array(1.0 / step.sum(axis=1)) @ step)
-    walks = step.toarray() if projection is None else step @ projection
-    for _ in range(_STEPS - 1):
-        walks = step @ walks
+    walks = polynomial(step, chebyshev.poly2cheb([0.0] * _STEPS + [1.0])[None], projection)[0]
     walks /= np.linalg.norm(walks, axis=1, keepdims=True)
+    i, j = _edges(W)
     out = np.empty(len(i))
-    block = max(1, (1 << 22) // walks.shape[1])
+    block = max(1, (1 << 16) // walks.shape[1])
     for start in range(0, len(i), block):
         part = slice(start, start + block)
         out[part] = np.einsum("ij,ij->i", walks[i[part]], walks[j[part]])
@@ -148,26 +154,23 @@ def _along(graph, i, j, distances):
     Distances alone say it: the place of a point along an edge of length r is half the
     difference of its squared distances to the two ends, over r.
     """
-    ends = np.unique(np.r_[i, j])
+    edge_of, first, second = np.tile(np.arange(len(i)), 2), np.r_[i, j], np.r_[j, i]
+    ends = np.unique(first)
     near = dijkstra(graph, directed=False, unweighted=True, indices=ends, limit=_PATCH)
-    patches = {}
+    out = np.zeros(len(i))
     for end, row in zip(ends, near):
-        patch = np.flatnonzero(np.isfinite(row))
-        square = distances(patch, patch) ** 2
+        patch, at = np.flatnonzero(np.isfinite(row)), np.flatnonzero(first == end)
+        # One call for the whole patch: to the metrics of scikit-learn, a call is the cost.
+        square = distances(patch, np.r_[patch, second[at]]) ** 2
+        square, to_other = square[:, : len(patch)], square[:, len(patch) :]
         gram = -0.5 * (square - square.mean(axis=0) - square.mean(axis=1)[:, None] + square.mean())
-        patches[end] = patch, float(np.linalg.eigvalsh(gram)[-1])
-    out = np.empty(len(i))
-    for edge, (a, b) in enumerate(zip(i, j)):
-        length = float(distances(np.array([a]), np.array([b]))[0, 0])
-        worst = 0.0
-        for end in (a, b):
-            patch, largest = patches[end]
-            square = distances(patch, np.array([a, b])) ** 2
-            place = square[:, 0] - square[:, 1]
-            spread = float(((place - place.mean()) ** 2).sum())
-            if largest > 0 and length > 0:
-                worst = max(worst, spread / (4.0 * length * length * largest))
-        out[edge] = worst
+        largest = float(np.linalg.eigvalsh(gram)[-1])
+        own = int(np.searchsorted(patch, end))
+        place = square[:, own, None] - to_other
+        spread = ((place - place.mean(axis=0)) ** 2).sum(axis=0)
+        size = 4.0 * to_other[own] * largest
+        share = np.divide(spread, size, out=np.zeros_like(spread), where=size > 0)
+        out[edge_of[at]] = np.maximum(out[edge_of[at]], share)
     return out
 
 

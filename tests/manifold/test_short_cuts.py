@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 
@@ -62,3 +62,34 @@ def test_the_best_of_the_way_is_taken(monkeypatch, hops, expected):
     monkeypatch.setattr(_short_cuts, "_mean_hops", lambda *args: next(lengths))
     kept = drop_short_cuts(ring, None, np.random.RandomState(0))
     assert (ring.nnz - kept.nnz) // 2 == expected
+
+
+def test_work_is_done_once_for_each_graph_and_each_end(monkeypatch):
+    """Walks are compared again only after edges were dropped; one call a patch gives distances."""
+    X, _ = make_geodesic_swiss_roll(400, noise=1.0, random_state=0)
+    W, _ = build_graph(X)
+    graphs, calls, ends = [], [], []
+    walks_alike, along = _short_cuts._walks_alike, _short_cuts._along
+    monkeypatch.setattr(
+        _short_cuts, "_walks_alike", lambda W, *args: graphs.append(W.nnz) or walks_alike(W, *args)
+    )
+    monkeypatch.setattr(
+        _short_cuts, "_along", lambda g, i, j, d: ends.append(len({*i, *j})) or along(g, i, j, d)
+    )
+    drop_short_cuts(
+        W, lambda a, b: calls.append(len(b)) or cdist(X[a], X[b]), np.random.RandomState(0)
+    )
+    assert len(ends) > 1 and len(calls) == sum(ends)
+    assert len(set(graphs)) == len(graphs)
+
+
+def test_walks_are_those_of_the_matrix_of_steps():
+    """Six steps, staying included, as powers of the dense matrix."""
+    X, _ = make_geodesic_swiss_roll(80, noise=0.2, random_state=1)
+    W, _ = build_graph(X)
+    step = (W.toarray() > 0) + np.eye(80)
+    step /= step.sum(axis=1, keepdims=True)
+    walks = np.linalg.matrix_power(step, 6)
+    walks /= np.linalg.norm(walks, axis=1, keepdims=True)
+    i, j = _short_cuts._edges(W)
+    assert_allclose(_short_cuts._walks_alike(W, None), (walks @ walks.T)[i, j], rtol=1e-12)
