@@ -120,6 +120,79 @@ def machine_limits():
     }
 
 
+@functools.cache
+def eigen_seconds(n_rows):
+    """Least CPU seconds of the eigendecomposition of one of a stack of matrices, in this run."""
+    import numpy as np
+
+    count = max(1, 3000 // n_rows)
+    A = np.random.default_rng(0).standard_normal((count, n_rows, n_rows))
+    A = A + A.transpose(0, 2, 1)
+    return min(cpu(lambda: np.linalg.eigh(A))[0] for _ in range(5)) / count
+
+
+def flops_of(call):
+    """Floating point operations of the products and convolutions of torch in a call, backward too.
+
+    What torch does in other ways (sums, functions, decompositions) is not among them.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+def share_of_limit(
+    seconds, *, flops=0, flops32=0, moved=0, gathers=0, exponentials=0, eigen=(), more=(0.0, "")
+):
+    """Compare a row with what this machine needs for the work that the row cannot do without.
+
+    Parameters
+    ----------
+    seconds : float
+        Of the row, CPU time or that of a clock.
+    flops, flops32 : float
+        Operations of products, in double and in single precision.
+    moved : float
+        Bytes read and written in order; a copy moves each twice.
+    gathers, exponentials : float
+        Numbers read from all over 64 MB, and exponentials.
+    eigen : iterable of (int, int)
+        Eigendecompositions: how many, and of how many rows.
+    more : (float, str)
+        Seconds of work that the script has measured itself, and what it is.
+
+    Returns
+    -------
+    row : dict
+        ``"share"``, the seconds of that work by itself over those of the row, and ``"limit"``, the
+        work in words. Keys are those of the quick mode.
+    """
+    rates = machine_limits()
+    eigen = [(count, rows) for count, rows in eigen if count]
+    parts = [
+        (1e-9 * flops / rates["product, Gflop/s"], f"{flops:.2g} flops of products"),
+        (
+            1e-9 * flops32 / rates["product in float32, Gflop/s"],
+            f"{flops32:.2g} flops of products in float32",
+        ),
+        (1e-9 * moved / rates["copy, GB/s"], f"{moved:.2g} bytes moved"),
+        (1e-9 * gathers * rates["gather from 64 MB, ns"], f"{gathers:.2g} numbers gathered"),
+        (1e-9 * exponentials * rates["exponential, ns"], f"{exponentials:.2g} exponentials"),
+        *(
+            (count * eigen_seconds(rows), f"{count} eigendecompositions of {rows} rows")
+            for count, rows in eigen
+        ),
+        more,
+    ]
+    parts = [(least, words) for least, words in parts if least > 0]
+    return {
+        "share": sum(least for least, _ in parts) / seconds,
+        "limit": ", ".join(words for _, words in parts),
+    }
+
+
 def machine():
     """What ran where."""
     packages = ("numpy", "scipy", "scikit-learn", "numba", "pyriemann")

@@ -21,7 +21,7 @@ import statistics
 import time
 import warnings
 
-from _common import one_blas_thread, run_parts
+from _common import flops_of, one_blas_thread, run_parts, share_of_limit
 
 one_blas_thread()
 
@@ -170,6 +170,10 @@ def steps(repeats=7):
             "over peft": round(ratio, 3),
             "memory over peft": round(memory, 4),
             "trained": count,
+            **share_of_limit(
+                seconds,
+                flops32=flops_of(lambda: step(networks[name], optimizers[name])),  # noqa: B023
+            ),
         }
         print(f"{name:32} {seconds:.3f} s, {ratio:.2f} x {other}, memory {memory:.4f} x, {count}")
     return result

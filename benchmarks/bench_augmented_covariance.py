@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-from _common import cpu, one_blas_thread, run_parts, timed, trials
+from _common import cpu, one_blas_thread, run_parts, share_of_limit, timed, trials
 
 one_blas_thread()
 
@@ -124,7 +124,10 @@ def bench_single(n_channels, repeats):
             a, _ = cpu(lambda: augmented_covariance(X, order, lag), repeats)
             b, _ = cpu(lambda: stack_and_cov(X, order, lag), repeats)
             c, _ = cpu(lambda: Covariances("cov").transform(stack(X, order, lag)), repeats)
-            rows.append({"order": order, "lag": lag, "ours": a, "np_cov": b, "pyriemann": c})
+            # One product of the signals with themselves for each difference of times.
+            work = 2 * len(X) * n_channels**2 * X.shape[2] * order
+            rows.append({"order": order, "lag": lag, "ours": a, "np_cov": b, "pyriemann": c,
+                         **share_of_limit(a, flops=work)})  # fmt: skip
             print(
                 f"{order:6d}{lag:5d}{1e3 * a:9.2f}{1e3 * b:9.2f}{1e3 * c:11.2f}"
                 f"{b / a:7.2f}{c / a:7.2f}"
@@ -150,7 +153,12 @@ def bench_grid(n_channels, repeats):
         f"grid of {len(cells)} cells, {n_channels} channels: {a:.2f} s; our cells one by one "
         f"{b:.2f} s ({b / a:.1f} x), stack + np.cov {c:.2f} s ({c / a:.1f} x)"
     )
-    return {"channels": n_channels, "data": source, "ours": a, "single": b, "np_cov": c}
+    differences = {j * lag for order, lag in cells for j in range(order)}
+    work = 2 * len(X) * n_channels**2 * X.shape[2] * len(differences)
+    # And each cell writes its matrices, block by block of their halves.
+    size = sum(8 * len(X) * (n_channels * order) ** 2 for order, _ in cells)
+    return {"channels": n_channels, "data": source, "ours": a, "single": b, "np_cov": c,
+            **share_of_limit(a, flops=work, moved=2 * size)}  # fmt: skip
 
 
 def memory_kib(name):
@@ -234,7 +242,9 @@ def bench_mean(repeats, largest=None):
         rows.append(
             {"n": n, "order": order, "lag": lag, "ours": a, "pyriemann": b, "map": c,
              "pyriemann_map": d, "eigh": eigh,
-             "difference": float(np.abs(M - P).max() / np.abs(P).max())}
+             "difference": float(np.abs(M - P).max() / np.abs(P).max()),
+             **share_of_limit(a, more=(4 * eigh, "four eigendecompositions a matrix")),
+             "share of the map": eigh / c}
         )  # fmt: skip
         print(
             f"order {order:2d}, lag {lag}, C={n_channels:<4d}{n:5d}{1e3 * a:9.1f}{1e3 * b:9.1f}"

@@ -12,7 +12,7 @@ after `bench_average_variants.py` had been seen; every setting is printed.
 import os
 import pathlib
 
-from _common import Several, cpu, one_blas_thread, run_parts
+from _common import Several, cpu, one_blas_thread, run_parts, share_of_limit
 
 one_blas_thread()
 
@@ -73,7 +73,9 @@ def imagery():
     times = {name: cpu(lambda p=p: p.fit(X, y), 5)[0] for name, p in pipelines().items()}
     ratio = times["average"] / times["TS+SVC"]
     print(f"fit on {what}: average {1e3 * times['average']:.0f} ms = {ratio:.1f} x TS+SVC")
-    return Several(imagery=rows, fit_seconds=times, fit_ratio=ratio)
+    eigen = [(len(X), X.shape[1] * order) for order, _ in pipelines()["average"].cells]
+    limit = share_of_limit(times["average"], eigen=eigen)
+    return Several(imagery=rows, fit_seconds=times, fit_ratio=ratio, fit_limit=limit)
 
 
 def flicker():

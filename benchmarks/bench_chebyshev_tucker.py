@@ -5,13 +5,14 @@ at the regression set of seed 0: 1/(1 + 5 r^2) has degree 21 and rank 8 instead 
 alpha 1e-6; seeds 1 and 2 were not looked at before. One thread for everybody, compile time apart.
 """
 
+import math
 import os
 import pathlib
 import statistics
 import tracemalloc
 import warnings
 
-from _common import one_blas_thread, run_parts, timed
+from _common import cpu, one_blas_thread, run_parts, share_of_limit
 
 one_blas_thread()
 
@@ -63,12 +64,12 @@ def bench_callables():
     for name, (func, wanted, rank) in FUNCTIONS.items():
         truth = func(*X.T)
         for m in wanted:
-            seconds, f = timed(lambda: ChebyshevTucker(m).fit_function(func, [(-1, 1)] * 3))
+            seconds, f = cpu(lambda: ChebyshevTucker(m).fit_function(func, [(-1, 1)] * 3))
             error = float(np.abs(f(X) - truth).max() / np.abs(truth).max())
             rows.append((name, m, error, wanted[m], f.rank_, seconds))
             print(f"{name:<18} m {m:3d}: error {error:.1e} (sheet {wanted[m]:.1e}), rank "
                   f"{max(f.rank_)} (sheet {rank}), {seconds:.2f} s")  # fmt: skip
-        seconds, f = timed(lambda: ChebyshevTucker().fit_function(func, [(-1, 1)] * 3))
+        seconds, f = cpu(lambda: ChebyshevTucker().fit_function(func, [(-1, 1)] * 3))
         error = float(np.abs(f(X) - truth).max() / np.abs(truth).max())
         rows.append((name, "auto", error, None, f.rank_, seconds))
         print(f"{name:<18} auto: degree {f.degree_}, error {error:.1e}, rank {f.rank_}, "
@@ -94,11 +95,11 @@ def bench_grid(m=129, n=20_000):
         return ChebyshevTucker(m, tol=1e-8).fit_function(ball, [(-1, 1)] * 3)
 
     build()
-    ours, f = timed(build, 5)
-    theirs, spline = timed(build_peer)
+    ours, f = cpu(build, 5)
+    theirs, spline = cpu(build_peer)
     f(X[:10])
     spline(X[:10])
-    pairs = [(timed(lambda: f(X))[0], timed(lambda: spline(X))[0]) for _ in range(9)]
+    pairs = [(cpu(lambda: f(X))[0], cpu(lambda: spline(X))[0]) for _ in range(9)]
     ours_eval, theirs_eval = (statistics.median(t) for t in zip(*pairs))
     error = float(np.abs(f(X) - truth).max() / truth.max())
     theirs_error = float(np.abs(spline(X) - truth).max() / truth.max())
@@ -107,6 +108,9 @@ def bench_grid(m=129, n=20_000):
         "evaluation": ours_eval, "peer_evaluation": theirs_eval, "storage": storage(f),
         "rank": f.rank_, "grid": m**3,
     }  # fmt: skip
+    # Of each column a product of its polynomials with its functions, then the core.
+    work = 2 * n * (sum(m * r for r in f.rank_) + math.prod(f.rank_))
+    result |= share_of_limit(ours_eval, flops=work)
     print(f"1/sqrt(r^2+0.01), {m}^3 nodes     ours   splines   ratio")
     for name, a, b in [
         ("largest error", error, theirs_error),
@@ -116,9 +120,9 @@ def bench_grid(m=129, n=20_000):
     ]:
         print(f"{name:<22}{a:12.3g}{b:10.3g}{b / a:9.1f}")
     axis = np.linspace(-1, 1, 400)
-    seconds, _ = timed(lambda: f.to_tucker(axis, axis, axis), 3)
-    seconds_full, _ = timed(lambda: f.to_grid(axis, axis, axis[:50]), 3)
-    one = timed(lambda: f(X[:1]), 99)[0]
+    seconds, _ = cpu(lambda: f.to_tucker(axis, axis, axis), 3)
+    seconds_full, _ = cpu(lambda: f.to_grid(axis, axis, axis[:50]), 3)
+    one = cpu(lambda: f(X[:1]), 99)[0]
     print(f"Tucker tensor of a 400^3 grid {seconds:.4f} s, 400 x 400 x 50 values "
           f"{seconds_full:.3f} s, one point {one * 1e6:.0f} us")  # fmt: skip
     result["tucker_of_400_cubed"] = seconds
@@ -162,7 +166,7 @@ def bench_newton():
             for m, asked in zip(
                 (129, 257, 513), wanted if name == "long range" else (0.41, 0.073, 7.7e-3)
             ):
-                seconds, f = timed(
+                seconds, f = cpu(
                     lambda: ChebyshevTucker(m, tol=1e-7).fit_cp(
                         np.ones(terms), [CubicSpline(x, W)] * 3, [(-1, 1)] * 3
                     )
@@ -182,7 +186,7 @@ def bench_newton():
             ).reshape(len(x), -1)
             for k in range(3)
         ]
-        seconds, f = timed(
+        seconds, f = cpu(
             lambda: ChebyshevTucker(65, tol=1e-7).fit_cp(
                 np.tile(weights, n), factors, [(-1, 1)] * 3
             )
@@ -217,7 +221,7 @@ def bench_large():
         for m in (129, 257):
             for tol in (1e-7, 1e-8):
                 gauss = [lambda x: np.exp(-exponents * x[:, None] ** 2)] * 3
-                seconds, f = timed(
+                seconds, f = cpu(
                     lambda: ChebyshevTucker(m, tol=tol).fit_cp(weights, gauss, [(-1, 1)] * 3)
                 )
                 W = gauss[0](x)
@@ -241,7 +245,7 @@ def bench_large():
             for k in range(3)
         ]
         for m in (129, 257):
-            seconds, f = timed(
+            seconds, f = cpu(
                 lambda: ChebyshevTucker(m, tol=1e-7).fit_cp(
                     np.outer(charges, weights).ravel(), factors, [(-1, 1)] * 3
                 )
@@ -289,11 +293,11 @@ def bench_dimension(tol=1e-6, n=20_000):
                         model = ChebyshevTuckerRegressor(
                             13, kept, bounds=box, random_state=0, max_iter=20
                         )
-                        seconds, model = timed(lambda: model.fit(S, func(*S.T)))
+                        seconds, model = cpu(lambda: model.fit(S, func(*S.T)))
                         f = model.function_
                     else:
                         est = ChebyshevTucker(tol=tol, method=method)
-                        seconds, f = timed(lambda: est.fit_function(func, box))
+                        seconds, f = cpu(lambda: est.fit_function(func, box))
                         count = f.n_evaluations_
                     memory = (
                         peak(lambda: est.fit_function(func, box)) if method != "sampled" else None
@@ -302,7 +306,7 @@ def bench_dimension(tol=1e-6, n=20_000):
                     print(f"{name:<18} d {d} {method:<8} {str(exc)[:70]}")
                     rows.append((name, d, method, None, None, None, None, str(exc)))
                     continue
-                evaluation, found = timed(lambda: f(X))
+                evaluation, found = cpu(lambda: f(X))
                 error = float(np.abs(found - truth).max() / np.abs(truth).max())
                 rows.append((name, d, method, count, seconds, error, evaluation, f.rank_, memory))
                 print(f"{name:<18} d {d} {method:<8}{count:9d} values {seconds:7.3f} s  error "
@@ -320,12 +324,17 @@ def bench_degree():
     rows = []
     for m in (33, 65, 129, 257):
         est = ChebyshevTucker(m, rank=13)
-        seconds, f = timed(lambda: est.fit_function(ball, [(-1, 1)] * 3), 3 if m < 200 else 1)
+        seconds, f = cpu(lambda: est.fit_function(ball, [(-1, 1)] * 3), 3 if m < 200 else 1)
         memory = peak(lambda: est.fit_function(ball, [(-1, 1)] * 3))
-        evaluation, _ = timed(lambda: f(X), 5)
-        rows.append((m, seconds, memory, evaluation))
+        evaluation, _ = cpu(lambda: f(X), 5)
+        work = 2 * 20_000 * (3 * m * 13 + 13**3)
+        share = share_of_limit(evaluation, flops=work)["share"]
+        # The grid is made, turned along its three axes and read once more for its functions.
+        built = share_of_limit(seconds, moved=5 * 8 * m**3)["share"]
+        rows.append((m, seconds, memory, evaluation, built, share))
         print(f"m {m}: build {seconds:.3f} s, {memory:.0f} MiB above ({8 * m**3 / 2**20:.0f} are "
-              f"the grid), 20,000 points in {evaluation:.4f} s at rank 13", flush=True)  # fmt: skip
+              f"the grid), 20,000 points in {evaluation:.4f} s at rank 13; {built:.0%} and "
+              f"{share:.0%} of the limits of memory and of products", flush=True)  # fmt: skip
     for at, what in ((1, "build"), (3, "evaluation")):
         slope = np.polyfit(np.log([r[0] for r in rows[1:]]), np.log([r[at] for r in rows[1:]]), 1)[
             0
@@ -377,7 +386,7 @@ def bench_scattered(n=2000, seeds=(0, 1, 2)):
             for what, est in {"ours": model, **{k: make() for k, make in peers.items()}}.items():
                 if what != "ours" and what != "polynomial ridge, degree 8" and seed > 1:
                     continue
-                seconds, _ = timed(lambda: est.fit(X, y))
+                seconds, _ = cpu(lambda: est.fit(X, y))
                 error = np.sqrt(np.mean((est.predict(fresh) - truth) ** 2)) / truth.std()
                 found.setdefault(what, []).append((float(error), seconds))
         middle = {
@@ -444,7 +453,7 @@ def bench_tuned_peers(n=600):
             }
             row = {}
             for what, model in models.items():
-                seconds, _ = timed(lambda model=model, y=y: model.fit(X, y), 1)
+                seconds, _ = cpu(lambda model=model, y=y: model.fit(X, y), 1)
                 error = np.sqrt(np.mean((model.predict(fresh) - truth) ** 2)) / truth.std()
                 row[what] = float(error), seconds
             result[f"{name}, noise {noise}"] = row
@@ -462,7 +471,7 @@ def bench_samples():
         X = np.pi * np.random.default_rng(0).uniform(-1, 1, (n, 3))
         y = SCATTERED["Ishigami"][0](X) + 0.1 * np.random.default_rng(1).standard_normal(n)
         est = ChebyshevTuckerRegressor(13, 3, random_state=0, max_iter=5, tol=0)
-        seconds, _ = timed(lambda: est.fit(X, y))
+        seconds, _ = cpu(lambda: est.fit(X, y))
         memory = peak(lambda: est.fit(X, y)) if n < 100_000 else None
         rows.append((n, seconds, est.n_iter_, memory))
         print(f"{n} samples: {seconds:.2f} s, {est.n_iter_} sweeps"
@@ -475,7 +484,7 @@ def bench_samples():
 def compile_kernels(_):
     from sklr.decomposition._chebyshev_tucker_kernels import _warm_up
 
-    seconds, _ = timed(_warm_up)
+    seconds, _ = cpu(_warm_up)
     print(f"first call of the kernel: {seconds:.2f} s")
     return {"first_call_seconds": seconds}
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import warnings
 
-from _common import Several, cpu, one_blas_thread, run_parts, timed
+from _common import Several, cpu, one_blas_thread, run_parts, share_of_limit, timed
 
 one_blas_thread()
 os.environ["NUMBA_NUM_THREADS"] = "1"
@@ -87,7 +87,11 @@ def recovery(sizes=(20, 50, 100)):
                 s for s, e in enumerate(errors_by_sweep(R, k, 15, solver, test), 1) if e < TARGET
             )
             seconds, (U, V, _) = timed(lambda: ours(R, k, sweeps, solver), 3)
-            rows[f"ours {solver}"] = (sweeps, seconds, error(U, V, test))
+            # Both sides in each sweep: a gradient and three steps of conjugate gradients, two
+            # products with the factors each; or all products of a row's factors in pairs.
+            work = k * k if solver == "cholesky" else 16 * k
+            limit = share_of_limit(seconds, flops=2 * sweeps * R.nnz * work)
+            rows[f"ours {solver}"] = (sweeps, seconds, error(U, V, test), *limit.values())
         try:
             for name, use_cg in (("cmfrec cg", True), ("cmfrec cholesky", False)):
                 for sweeps in range(4, 13):
@@ -102,8 +106,9 @@ def recovery(sizes=(20, 50, 100)):
         except ImportError as exc:
             print(f"cmfrec: skipped ({exc})")
         print(f"k={k}, {R.nnz} entries")
-        for name, (sweeps, seconds, reached) in rows.items():
-            print(f"  {name:17}{sweeps:3d} sweeps {seconds:8.3f} s   error {reached:.1e}")
+        for name, (sweeps, seconds, reached, *limit) in rows.items():
+            share = f"  {limit[0]:.0%} of the limit" if limit else ""
+            print(f"  {name:17}{sweeps:3d} sweeps {seconds:8.3f} s   error {reached:.1e}{share}")
         peers = [row[1] for name, row in rows.items() if name.startswith("cmfrec")]
         best = rows["ours auto"][1]
         if peers:

@@ -19,7 +19,7 @@ import statistics
 import time
 import warnings
 
-from _common import cpu, one_blas_thread, run_parts
+from _common import cpu, flops_of, one_blas_thread, run_parts, share_of_limit
 
 one_blas_thread()
 
@@ -120,7 +120,14 @@ def latency():
                         times[name].append(time.perf_counter() - start)
             medians = {name: 1e3 * statistics.median(values) for name, values in times.items()}
             ratios = {name: round(v / medians["dense"], 2) for name, v in medians.items()}
-            result[f"width {width}, batch {n}"] = {"milliseconds": medians, "ratio": ratios}
+            limits = {}
+            with torch.inference_mode():
+                for name, module in modules.items():
+                    work = flops_of(lambda: module(x))  # noqa: B023
+                    limits[name] = share_of_limit(1e-3 * medians[name], flops32=work)["share"]
+            result[f"width {width}, batch {n}"] = {
+                "milliseconds": medians, "ratio": ratios, "share of products in float32": limits,
+            }  # fmt: skip
             print(f"latency, width {width}, batch {n}: {medians['dense']:.3f} ms", ratios)
     return result
 

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 
-from _common import gather_seconds, one_blas_thread, save, saved
+from _common import gather_seconds, one_blas_thread, save, saved, share_of_limit
 
 one_blas_thread()
 
@@ -412,6 +412,8 @@ def growth(args):
                "own": runs[0]["peak"] - runs[0]["before"],
                "cpu": min(run["cpu"] for run in runs),
                "gather": gather_seconds(power_law(m // 10, m), 128, repeats=3)}  # fmt: skip
+        words = "three gathers of the row of each edge's other end"
+        row |= share_of_limit(row["cpu"], more=(3 * row["gather"], words))
         rows.append(row)
         gathers = f"gathers of {1e9 * row['gather'] / m:.0f} ns an edge (CPU)"
         print(size.format(m, m // 10, row["seconds"], 1e9 * row["seconds"] / m, row["own"],

@@ -9,7 +9,7 @@ import pathlib
 import statistics
 import warnings
 
-from _common import one_blas_thread, run_parts, timed
+from _common import cpu, one_blas_thread, run_parts, share_of_limit
 
 one_blas_thread()
 
@@ -64,7 +64,7 @@ def ours(X, y, seed, **params):
     from sklr.decomposition import FunctionalTuckerRegressor
 
     model = FunctionalTuckerRegressor(random_state=seed, **params)
-    seconds, _ = timed(lambda: model.fit(X, y))
+    seconds, _ = cpu(lambda: model.fit(X, y))
     return seconds, model
 
 
@@ -90,7 +90,7 @@ def bench_synthetic():
         for name, peer in peers.items():
             if name == "Gaussian process" and seed == 2:
                 continue  # half a minute each
-            seconds, _ = timed(lambda: peer.fit(X, y))
+            seconds, _ = cpu(lambda: peer.fit(X, y))
             rows.append((name, seed, seconds, rmse(peer.predict(fresh), truth)))
             print(f"{name}, seed {seed}: {seconds:.2f} s, RMSE {rows[-1][3]:.4f}")
     middle = {
@@ -126,7 +126,7 @@ def bench_pm25():
         errors = [r[3] for r in rows if r[0] == f"ours, nu {nu}"]
         print(f"ours, nu {nu}: median RMSE {statistics.median(errors):.4f}")
     for name, peer in forests().items():
-        seconds, _ = timed(lambda: peer.fit(X, y))
+        seconds, _ = cpu(lambda: peer.fit(X, y))
         rows.append((name, 0, seconds, rmse(peer.predict(X_test), y_test)))
         print(f"{name}: {seconds:.1f} s, RMSE {rows[-1][3]:.4f}")
     print(f"constant: RMSE {rmse(y_test, y.mean()):.4f}")
@@ -159,11 +159,11 @@ def bench_sweep(repeats=15):
             for rank in (2, 3):
                 run = ascent(data[0], data[1], rank, nu)
                 run.sweep()
-                seconds = timed(run.sweep, repeats)[0]
+                seconds = cpu(run.sweep, repeats)[0]
                 result[f"pm25 rank {rank} nu {nu}"] = seconds
                 print(f"PM2.5, rank {rank}, nu {nu}: {1e3 * seconds:.1f} ms a sweep")
         run = ascent(data[0], data[1], 3, 1.5, learn=True)
-        times = [timed(run.sweep)[0] for _ in range(30)]
+        times = [cpu(run.sweep)[0] for _ in range(30)]
         result["pm25 rank 3 nu 1.5 with scales"] = statistics.mean(times)
         print(f"PM2.5, rank 3, nu 1.5, length scales learned: {1e3 * np.mean(times):.1f} ms a "
               f"sweep on average of the first 30, {1e3 * max(times):.1f} the longest")  # fmt: skip
@@ -174,9 +174,17 @@ def bench_sweep(repeats=15):
         y = np.sin(6 * X[:, 0]) * X[:, 1] + X[:, 2] + 0.1 * rng.standard_normal(n)
         run = ascent(X, y, 3, 1.5)
         run.sweep()
-        seconds = timed(run.sweep, 5 if n < 500_000 else 3)[0]
+        seconds = cpu(run.sweep, 5 if n < 500_000 else 3)[0]
         result[f"n {n}"] = seconds
         print(f"{n:8d} samples, 3 x 1000 coordinates, rank 3: {seconds:.3f} s a sweep", flush=True)
+    # Each of three columns: two others' functions of each sample through the core, and the
+    # products of what comes out in pairs; the samples are read for each.
+    result["limit"] = {
+        str(n): share_of_limit(
+            result[f"n {n}"], flops=3 * n * 2 * (27 + 9 + 9), moved=3 * n * (3 * 8 + 8)
+        )
+        for n in sizes
+    }
     slope = np.polyfit(np.log(sizes[1:]), np.log([result[f"n {n}"] for n in sizes[1:]]), 1)[0]
     print(f"time grows as samples ** {slope:.2f} from 3e4 on")
     result["exponent"] = float(slope)
@@ -211,7 +219,7 @@ def bench_starts(n_seeds=6):
 def compile_kernels(_):
     from sklr.decomposition._functional_tucker_kernels import _warm_up
 
-    seconds, _ = timed(_warm_up)
+    seconds, _ = cpu(_warm_up)
     print(f"first calls of the kernels: {seconds:.2f} s")
     return {"first_calls_seconds": seconds}
 

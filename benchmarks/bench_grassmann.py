@@ -10,7 +10,7 @@ import statistics
 import time
 import warnings
 
-from _common import run_parts
+from _common import flops_of, run_parts, share_of_limit
 
 
 def union_of_subspaces(n, seed, C=6, D=24, k=3, noise=0.1):
@@ -167,8 +167,10 @@ def bench_epochs(repeats):
                     times[head].append((time.process_time() - start) / epochs)
         found = {head: statistics.median(values) for head, values in times.items()}
         best = {head: min(values) for head, values in times.items()}
+        work = flops_of(lambda: pair["k=8"].fit(data, y)) / epochs  # noqa: B023
         rows[name] = {
             "seconds": found,
+            **share_of_limit(found["k=8"], flops32=work),
             "ratio": found["k=8"] / found["linear head"],
             "ratio_of_minima": best["k=8"] / best["linear head"],
             "ratio_of_80_outputs": found["linear, 80 outputs"] / found["linear head"],

@@ -19,7 +19,7 @@ time         CPU seconds of a training step over that of the plain U-Net; of 1,0
 import sys
 import time
 
-from _common import cpu, one_blas_thread, run_parts
+from _common import cpu, flops_of, one_blas_thread, run_parts, share_of_limit
 
 one_blas_thread()
 sys.modules.setdefault("torchvision", None)  # neuraloperator runs without it
@@ -259,6 +259,8 @@ def bench_time():
     spent = cpu(lambda: model.predict(np.tile(X, (50, 1, 1))), 3)[0]
     found = {"step": ours, "step over U-Net's": ours / plain, "1,000 predictions": spent}
     print({k: round(v, 3) for k, v in found.items()})
+    work = flops_of(lambda: nets[True](x).square().mean().backward())
+    found |= share_of_limit(ours, flops32=work)
     return found
 
 

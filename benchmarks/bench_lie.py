@@ -24,7 +24,7 @@ import os
 import pathlib
 import time
 
-from _common import cpu, one_blas_thread, run_parts
+from _common import cpu, flops_of, one_blas_thread, run_parts, share_of_limit
 
 one_blas_thread()
 
@@ -181,7 +181,10 @@ def bench_step(repeats=3):
             make = layer._factors if separable else lambda: (layer.kernel(),)
             kernel, _ = cpu(lambda: sum(k.sum() for k in make()).backward(), repeats)
             name = f"{group}, {n} maps, {c} channels, " + ("separable" if separable else "dense")
-            found[name] = {"ratio": step / base, "kernel_share": kernel / step}
+            # Backwards twice that of forwards; torch's count of it does not know groups.
+            work = 3 * flops_of(lambda: layer(x))  # noqa: B023
+            found[name] = {"ratio": step / base, "kernel_share": kernel / step,
+                           **share_of_limit(step, flops32=work)}  # fmt: skip
             print(f"{name}: {step / base:.2f} of Conv2d, kernel {kernel / step:.1%} of the step")
     return found
 

@@ -22,7 +22,7 @@ import statistics
 import time
 import warnings
 
-from _common import one_blas_thread, run_parts
+from _common import flops_of, one_blas_thread, run_parts, share_of_limit
 
 one_blas_thread()
 
@@ -269,6 +269,8 @@ def steps(repeats):
         base = statistics.median(times["dense"])
         result[name] = {key: round(statistics.median(v) / base, 2) for key, v in times.items()}
         result[name]["seconds, dense"] = round(base, 3)
+        work = flops_of(lambda: fits["every step"].fit(data, y[: len(data)]))  # noqa: B023
+        result[name] |= share_of_limit(statistics.median(times["every step"]), flops32=work)
         print(name, result[name])
     return result
 

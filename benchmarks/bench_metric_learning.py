@@ -23,7 +23,7 @@ import sys
 import time
 import warnings
 
-from _common import one_blas_thread, run_parts, timed
+from _common import flops_of, one_blas_thread, run_parts, share_of_limit, timed
 
 one_blas_thread()
 
@@ -237,8 +237,10 @@ def bench_step(repeats=30):
 
             step()
             found[name] = 1e3 * timed(step, repeats, time.process_time)[0]
+            if name == "weighted":
+                limit = share_of_limit(1e-3 * found[name], flops32=flops_of(step))
         ratio = found.get("peer", np.nan) / found["weighted"]
-        rows.append({"samples": n, **found, "ratio": ratio})
+        rows.append({"samples": n, **found, "ratio": ratio, **limit})
         print(
             f"{n:8d}{found['nearest']:10.2f}{found['weighted']:10.2f}"
             f"{found.get('peer', np.nan):10.2f}{ratio:8.1f}"

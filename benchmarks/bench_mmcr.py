@@ -10,7 +10,7 @@ import pathlib
 import statistics
 import time
 
-from _common import one_blas_thread, run_parts, timed
+from _common import cpu, flops_of, one_blas_thread, run_parts, share_of_limit
 
 one_blas_thread()
 
@@ -108,7 +108,7 @@ def seconds_of(loss, z, n_views, repeats):
         loss(leaf, n_views).backward()
 
     step()
-    return timed(step, repeats)[0]
+    return cpu(step, repeats)[0], flops_of(step)
 
 
 def bench_step(repeats=15):
@@ -116,8 +116,13 @@ def bench_step(repeats=15):
     print(f"{'B':>5}{'K':>4}{'D':>5}{'MMCR ms':>10}{'InfoNCE ms':>12}{'ratio':>7}")
     for batch, n_views, d in ((64, 4, 128), (64, 16, 128), (64, 32, 128), (128, 2, 64)):
         z = torch.randn(batch * n_views, d, generator=torch.Generator().manual_seed(0))
-        ours, theirs = (seconds_of(f, z, n_views, repeats) for f in (mmcr_loss, info_nce))
-        rows.append({"B": batch, "K": n_views, "D": d, "mmcr": ours, "info_nce": theirs})
+        (ours, work), (theirs, _) = (
+            seconds_of(f, z, n_views, repeats) for f in (mmcr_loss, info_nce)
+        )
+        rows.append({"B": batch, "K": n_views, "D": d, "mmcr": ours, "info_nce": theirs,
+                     # Vectors are read, and their gradient written.
+                     **share_of_limit(ours, flops32=work, moved=8 * batch * n_views * d,
+                                      eigen=[(1, min(batch, d))])})  # fmt: skip
         print(
             f"{batch:5d}{n_views:4d}{d:5d}{1e3 * ours:10.2f}{1e3 * theirs:12.2f}"
             f"{theirs / ours:7.1f}"

@@ -18,7 +18,7 @@ import statistics
 import time
 import warnings
 
-from _common import one_blas_thread, run_parts
+from _common import flops_of, one_blas_thread, run_parts, share_of_limit
 
 one_blas_thread()
 
@@ -123,7 +123,11 @@ def bench_step():
     adamw = held(made["AdamW"])
     result = {}
     for name, value in found.items():
-        result[name] = {"ms": round(value, 2), "state": round(held(made[name]) / adamw, 3)}
+        work = flops_of(made[name][0].step)
+        # At the least: parameter, gradient and two moments are read, all but one written.
+        limit = share_of_limit(1e-3 * value, flops32=work, moved=7 * 4 * n * n)
+        state = round(held(made[name]) / adamw, 3)
+        result[name] = {"ms": round(value, 2), "state": state, **limit}
         print(f"  {name:24s} {value:7.2f} ms   state {held(made[name]) / adamw:.3f} x AdamW")
     G = torch.randn(n, n)
     ratios = []

@@ -26,7 +26,7 @@ import sys
 import time
 import warnings
 
-from _common import one_blas_thread, save, saved
+from _common import one_blas_thread, save, saved, share_of_limit
 
 one_blas_thread()
 os.environ.setdefault("NUMBA_NUM_THREADS", "2")
@@ -297,7 +297,11 @@ def images():
                 rows.append(
                     {"metric": metric, "setting": setting, "pair": pair, "seconds": seconds,
                      "sweeps": result.n_warmup, "newton": result.n_newton,
-                     "error": result.marginal_error}
+                     "error": result.marginal_error,
+                     # One table of exponentials a sweep or step.
+                     **share_of_limit(
+                         seconds, exponentials=C.size * (result.n_warmup + result.n_newton)
+                     )}
                 )  # fmt: skip
                 print(
                     f"MNIST {metric}, {setting}, pair {pair}: {result.n_warmup}+"

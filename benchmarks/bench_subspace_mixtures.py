@@ -7,7 +7,7 @@ given; one thread for everybody; every method gets the same seeds.
 import statistics
 import warnings
 
-from _common import one_blas_thread, run_parts, timed
+from _common import cpu, one_blas_thread, run_parts, share_of_limit
 
 one_blas_thread()
 
@@ -100,13 +100,13 @@ def bench_speed(repeats=5):
     for n_clusters, dim in ((2, 7), (5, 8), (10, 10)):
         X, y = make_molrg(5000, 500, n_clusters, dim, orthogonal=False, noise=0.1, random_state=0)
         ours(n_clusters, dim).fit(X[:300])
-        a, model = timed(lambda: ours(n_clusters, dim).fit(X), repeats)
-        b, peer = timed(lambda: GaussianMixture(n_clusters, random_state=0).fit(X), 1)
+        a, model = cpu(lambda: ours(n_clusters, dim).fit(X), repeats)
+        b, peer = cpu(lambda: GaussianMixture(n_clusters, random_state=0).fit(X), 1)
         scores = [adjusted_rand_score(y, labels) for labels in (model.labels_, peer.predict(X))]
         # What no fit does without: all inner products, and passes over the rows with all bases.
         B = np.ones((500, n_clusters * dim))
-        limit, _ = timed(lambda: (X.T @ X, [X @ B for _ in range(4)]), repeats)  # noqa: B023
-        rows.append((n_clusters, dim, a, b, *scores, limit))
+        limit, _ = cpu(lambda: (X.T @ X, [X @ B for _ in range(4)]), repeats)  # noqa: B023
+        rows.append((n_clusters, dim, a, b, *scores, limit, limit / a))
         print(f"K={n_clusters} d={dim}: ours {a:.3f} s (Rand index {scores[0]:.3f}), mixture "
               f"{b:.2f} s, {peer.n_iter_} steps (Rand index {scores[1]:.3f}): {b / a:.1f} x; "
               f"X'X and four passes alone {limit:.3f} s ({limit / a:.0%})",
@@ -115,8 +115,9 @@ def bench_speed(repeats=5):
     for n, p in ((1000, 100), (2000, 100), (4000, 100), (8000, 100), (16000, 100), (32000, 100),
                  (4000, 200), (4000, 400), (4000, 800)):  # fmt: skip
         X, y = make_molrg(n, p, 5, 8, orthogonal=False, noise=0.1, random_state=0)
-        a, model = timed(lambda: ours(5, 8).fit(X), 3)
-        growth.append((n, p, a, adjusted_rand_score(y, model.labels_)))
+        a, model = cpu(lambda: ours(5, 8).fit(X), 3)
+        limit = share_of_limit(a, flops=2 * n * p * p + 4 * 2 * n * p * 40)
+        growth.append((n, p, a, adjusted_rand_score(y, model.labels_), *limit.values()))
         print(f"N={n:6d} p={p:4d}: {a:.3f} s, Rand index {growth[-1][3]:.3f}")
     return {"peer": rows, "growth": growth}
 
@@ -144,7 +145,7 @@ def bench_digits():
     }.items():
         scores, times = [], []
         for seed in range(3):
-            seconds, labels = timed(lambda: make(seed).fit_predict(X), 1)
+            seconds, labels = cpu(lambda: make(seed).fit_predict(X), 1)
             scores.append(accuracy(y, labels))
             times.append(seconds)
         rows.append((name, scores, statistics.median(times)))

@@ -13,7 +13,7 @@ import time
 import tokenize
 import warnings
 
-from _common import run_parts
+from _common import flops_of, run_parts, share_of_limit
 
 ROOT = pathlib.Path(__file__).parents[1]
 EPOCHS, BATCH, RATE, HIDDEN = 20, 64, 0.05, 128
@@ -182,15 +182,18 @@ def bench_overhead(repeats):
     times = {name: [] for name in candidates}
     for turn in range(repeats + 1):
         for name, fit in candidates.items():
-            start = time.perf_counter()
+            start = time.process_time()
             fit()
             if turn:  # the first turn warms up
-                times[name].append(time.perf_counter() - start)
+                times[name].append(time.process_time() - start)
     bare = statistics.median(times["bare loop"])
     rows = {
         name: {"seconds": statistics.median(t), "ratio": statistics.median(t) / bare}
         for name, t in times.items()
     }
+    work = flops_of(candidates["bare loop"])
+    for row in rows.values():
+        row |= share_of_limit(row["seconds"], flops32=work)
     for name, row in rows.items():
         print(f"{name:28s} {row['seconds']:.3f} s, {row['ratio']:.2f} x the bare loop")
     for name, reason in skipped.items():
