@@ -98,12 +98,23 @@ def many_channels():
     """
     from scipy.signal import butter, sosfiltfilt
 
-    from sklr.covariance import select_embedding
+    from sklr.covariance import AugmentedCovarianceSVC, augmented_covariance, select_embedding
 
     rng = np.random.default_rng(0)
     band = butter(4, (8, 35), "band", fs=160, output="sos")
     X = rng.standard_normal((64, 64)) @ sosfiltfilt(band, rng.standard_normal((45, 64, 481)))
     seconds, (order, lag, details) = cpu(lambda: select_embedding(X, return_details=True))
+    # A whole fit: that choice, covariances of so many rows, their mean, the map and the SVM.
+    y = np.arange(len(X)) % 2
+    fit, model = cpu(lambda: AugmentedCovarianceSVC("mdop", estimator="oas").fit(X, y))
+    known, _ = cpu(lambda: AugmentedCovarianceSVC(order, lag, estimator="oas").fit(X, y))
+    matrices, G = cpu(lambda: augmented_covariance(X, order, lag, estimator="oas"))
+    n_rows = G.shape[1]
+    print(
+        f"fit with order='mdop': {fit:.1f} s; with order and lag given {known:.1f} s, of which "
+        f"matrices of {n_rows} rows {matrices:.1f} s"
+    )
+    of_fit = share_of_limit(known, eigen=[(5 * len(X), n_rows)])
     gaps = np.empty((431, 51))
     windows = np.lib.stride_tricks.sliding_window_view(X[0], 51, axis=1)
 
@@ -125,6 +136,12 @@ def many_channels():
         "seconds": seconds,
         "trials": len(details.trials),
         "mdop": [order, lag],
+        "fit": fit,
+        "fit, order and lag known": known,
+        "its matrices": matrices,
+        "rows of its matrices": n_rows,
+        "share of that fit": of_fit["share"],
+        "limit of that fit": of_fit["limit"],
         "a_trial": ours,
         "plain_a_trial": plain,
         **share_of_limit(ours, more=(limit, "the same differences, by NumPy")),

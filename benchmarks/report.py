@@ -18,6 +18,14 @@ TIMES = ("seconds", "cpu", "wall", "ours")
 SHOWN = 24  # rows of a table before the rest is folded away
 
 
+ABOUT = (
+    "Each `share` is the time that this machine needs for nothing but the work named under "
+    "`limit` (products, exponentials, eigendecompositions, memory passed through, measured in the "
+    "same run), over the time of the row: near 100 % nothing is left to gain but less work; far "
+    "below it, the work named is not what takes the time."
+)
+
+
 def is_plain(value):
     return value is None or isinstance(value, str | Real)
 
@@ -44,6 +52,13 @@ def as_text(value):
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 
+def as_cell(name, value):
+    """Return the cell of a column: shares of a limit as percentages."""
+    if name == "share" and isinstance(value, float):
+        return f"{100 * value:.2g} %" if value < 1 else f"{100 * value:.0f} %"
+    return as_text(value)
+
+
 def as_number(key):
     """Return a key such as "10,000" or "0.5" as a number, others as None."""
     try:
@@ -60,7 +75,9 @@ def table(rows):
         "|" + "---|" * len(columns),
     ]
     body = [
-        "| " + " | ".join(as_text(row[name]) if name in row else "" for name in columns) + " |"
+        "| "
+        + " | ".join(as_cell(name, row[name]) if name in row else "" for name in columns)
+        + " |"
         for row in rows
     ]
     lines = [*head, *body[:SHOWN], ""]
@@ -161,7 +178,7 @@ def section(title, value, level, stem, out, lines):
     else:
         plain = {key: item for key, item in value.items() if is_plain(item)}
         if plain:
-            lines += table([{"": key, "value": item} for key, item in plain.items()])
+            lines += table([{"": key, "value": as_cell(key, item)} for key, item in plain.items()])
         for key, item in value.items():
             if key not in plain:
                 section(str(key), item, level + 1, stem, out, lines)
@@ -172,7 +189,7 @@ def page(results, out):
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob("*.png"):
         old.unlink()
-    lines = ["# All results", ""]
+    lines = ["# All results", "", ABOUT, ""]
     for path in sorted(results.glob("*.json")):
         content = json.loads(path.read_text())
         machine = content.pop("machine", {})

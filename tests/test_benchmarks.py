@@ -90,6 +90,46 @@ def test_limits_of_the_machine_are_measured_once(common):
     assert common.gather_seconds(sparse.random_array((500, 400), density=0.1, format="csr"), 16) > 0
 
 
+def test_share_of_a_limit_is_the_work_at_the_rates_of_the_machine(common, monkeypatch):
+    """Seconds of each kind of work add up; what there is none of is not in the words."""
+    rates = {
+        "copy, GB/s": 4.0, "gather from 64 MB, ns": 10.0, "exponential, ns": 5.0,
+        "product, Gflop/s": 2.0, "product in float32, Gflop/s": 8.0,
+    }  # fmt: skip
+    monkeypatch.setattr(common, "machine_limits", lambda: rates)
+    monkeypatch.setattr(common, "eigen_seconds", lambda n_rows: 1e-3 * n_rows)
+    row = common.share_of_limit(10.0, flops=2e9, flops32=8e9, moved=8e9, eigen=[(2, 500), (0, 9)])
+    assert row["share"] == pytest.approx(0.5)  # 1 + 1 + 2 + 1 seconds
+    assert row["limit"] == (
+        "2e+09 flops of products, 8e+09 flops of products in float32, 8e+09 bytes moved, "
+        "2 eigendecompositions of 500 rows"
+    )
+    row = common.share_of_limit(4.0, gathers=1e8, exponentials=1e8, more=(0.5, "a pass"))
+    assert row["share"] == pytest.approx(0.5)
+    assert row["limit"] == "1e+08 numbers gathered, 1e+08 exponentials, a pass"
+    assert common.share_of_limit(1.0) == {"share": 0, "limit": ""}
+
+
+def test_eigendecompositions_and_operations_are_measured(common):
+    """A larger matrix takes longer; a product of n by n is 2 n^3, and thrice that with gradient."""
+    torch = pytest.importorskip("torch")
+    assert 0 < common.eigen_seconds(5) < common.eigen_seconds(60)
+    x, w = torch.ones(10, 10, requires_grad=True), torch.ones(10, 10, requires_grad=True)
+    assert common.flops_of(lambda: x @ w) == 2000
+    assert common.flops_of(lambda: (x @ w).sum().backward()) == 6000
+
+
+def test_the_page_shows_shares_as_percentages(tmp_path, monkeypatch):
+    """In tables of rows, and where one result stands alone."""
+    monkeypatch.syspath_prepend(FOLDER)
+    report = importlib.import_module("report")
+    row = {"n": 5, "share": 0.125, "limit": "a product"}
+    (tmp_path / "a.json").write_text(json.dumps({"rows": [row], "alone": row | {"share": 1.5}}))
+    text = report.page(tmp_path, tmp_path / "out").read_text("utf-8")
+    assert "| 5 | 12 % | a product |" in text and "| share | 150 % |" in text
+    assert report.ABOUT in text
+
+
 @pytest.fixture
 def quick(monkeypatch):
     """`benchmarks/quick.py`."""
