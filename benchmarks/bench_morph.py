@@ -27,7 +27,7 @@ import math
 import statistics
 import warnings
 
-from _common import cpu, one_blas_thread, run_parts
+from _common import cpu, flops_of, one_blas_thread, run_parts, share_of_limit
 
 one_blas_thread()
 
@@ -192,7 +192,9 @@ def draw(repeats):
         width = 0.9
         took, small = cpu(lambda: field.sample(width), repeats)  # noqa: B023
         n = sum(p.numel() for p in small.parameters())
-        result[method] = {"weights": n, "milliseconds": round(1e3 * took, 2)}
+        work = flops_of(lambda: field.sample(width))  # noqa: B023
+        limit = share_of_limit(took, flops32=work, moved=8 * n)
+        result[method] = {"weights": n, "milliseconds": round(1e3 * took, 2), **limit}
     took, _ = cpu(lambda: smooth_permutation(network), 3)
     result["order of 2 x 300 units, seconds"] = round(took, 3)
     print(result)

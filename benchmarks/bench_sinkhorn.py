@@ -228,6 +228,10 @@ def cell(kind, n, reg_name, only):
         rows[name] = one(name, C, points, reg, 60.0 if name.startswith("sklr") else cap)
         if name == "sklr":
             mine = rows[name].get("seconds")
+        if name.startswith("sklr") and "cpu" in rows[name]:
+            # A table of exponentials for each sweep and step.
+            steps = sum(int(count) for count in rows[name]["steps"].partition(" ")[0].split("+"))
+            rows[name] |= share_of_limit(rows[name]["cpu"], exponentials=steps * n * n)
         print(f"{kind} n={n} reg={reg_name:7s} {name:20s} {describe(rows[name], mine)}", flush=True)
     return {"kind": kind, "n": n, "reg": reg_name, "rows": rows}
 

@@ -22,7 +22,7 @@ ABOUT = (
     "Each `share` is the time that this machine needs for nothing but the work named under "
     "`limit` (products, exponentials, eigendecompositions, memory passed through, measured in the "
     "same run), over the time of the row: near 100 % nothing is left to gain but less work; far "
-    "below it, the work named is not what takes the time."
+    "below it, the work named is not what takes the time; above it, less than that work is done."
 )
 
 
