@@ -228,11 +228,11 @@ def ordinary(name, seed):
     return X[:n], X[n : 2 * n]
 
 
-def bench_ordinary(out):
+def bench_ordinary(n_seeds, out):
     """The default beside a mixture, on ordinary data."""
     for name in ("circle", "moons", "Swiss roll", "digits", "iris"):
         row = out.setdefault(name, {})
-        for seed in (0, 1):
+        for seed in range(min(2, n_seeds)):
             X, held = ordinary(name, seed)
             unit = scale_of(X)
             fit = model(X, seed, "rate", 1 if name in ("circle", "moons") else 2)
@@ -294,12 +294,12 @@ def apart(name, rng, n):
     return X + noise * rng.normal(size=X.shape)
 
 
-def bench_apart(out):
+def bench_apart(n_seeds, out):
     """The default on sets that are not one simple curve."""
     rows = [(name, 1) for name in ("concentric", "lines", "arcs", "far moons", "eight", "arms")]
     rows += [("unlike circles", 1), ("line and heap", 1), ("spheres", 2), ("planes", 2)]
     rows += [("concentric", 2), ("line and heap", 2)]
-    for seed in (0, 1):
+    for seed in range(min(2, n_seeds)):
         for name, d in rows:
             row = out.setdefault(f"{name}, {d}", {})
             X = apart(name, np.random.default_rng(seed), 300)
