@@ -56,8 +56,8 @@ _WEIGHED = 5000
 # Columns whose spreads are further apart than this get a warning: the noise that is added, a
 # twentieth of the scale or so, covers the small ones.
 _UNLIKE = 50
-# So does a scale of so many times the median distance from the median: outliers made it.
-_OUTLYING = 4.0
+# So does a scale of so many times what it is without a twentieth of the rows: outliers made it.
+_OUTLYING = 2.0
 # Steps and samples from which the density is compared with a mixture's on samples set aside for
 # that, at most so many; a mixture that is ahead by less than this, in nats a sample, is no matter.
 _COMPARED, _FEWEST_COMPARED, _HELD, _BEHIND = 300, 80, 1000, 0.1
@@ -383,7 +383,8 @@ class PerturbedGenerativeModel(
                 "standardize=True",
             )
         far = np.sqrt(np.square((X - np.median(X, axis=0)) / largest).mean(axis=1)) * largest
-        if self.scale_ > _OUTLYING * np.median(far) > 0:
+        others = np.sort(far)[: max(1, int(0.95 * len(far)))]
+        if self.scale_ > _OUTLYING * np.sqrt(np.square(others).mean()) > 0:
             warn_user(
                 f"the root mean square of X, {self.scale_:.3g}, is made by a few outliers (row "
                 f"{int(far.argmax())} is {far.max():.3g} from the median, half of the rows no more "
@@ -439,7 +440,8 @@ class PerturbedGenerativeModel(
             if self.resample_noise:
                 noise = torch.randn(seen.shape, generator=step.generator, device=seen.device)
                 seen = seen + self._added * noise.to(seen.dtype)
-            start(module, seen, self._cells, self.sigma_min, step.rng, self._optimizers)
+            options = self.sigma_min, step.rng, self._optimizers, self.max_iter
+            start(module, seen, self._cells, *options)
 
     def _compare(self, module: nn.Module, step: TrainState) -> None:
         """Warn where a mixture of normal distributions says much more of samples not seen."""

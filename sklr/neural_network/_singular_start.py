@@ -121,14 +121,16 @@ def sheet(S: np.ndarray, line: np.ndarray, rng: Any) -> np.ndarray:
     return np.kron(hats, hats) @ knots
 
 
-def _settle(module: Any, x: Tensor, cells: Cells, wanted: np.ndarray, least: float) -> None:
+def _settle(
+    module: Any, x: Tensor, cells: Cells, wanted: np.ndarray, least: float, n_steps: int
+) -> None:
     """Bring the generator to points at the cells, the noise to the distance of samples."""
     import torch
 
     generator, centres, points = module["generator"], cells.centres(x), x.new_tensor(wanted)
     optimizer = torch.optim.Adam(generator.parameters(), _RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
-    for _ in range(_STEPS):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+    for _ in range(n_steps):
         optimizer.zero_grad(set_to_none=True)
         (generator(centres) - points).square().mean().backward()
         optimizer.step()
@@ -147,10 +149,12 @@ def start(
     least: float,
     rng: Any,
     optimizers: Callable[[Any], Any],
+    max_iter: int,
 ) -> None:
     """Start a generator on the samples: one latent on a path, two on a ribbon or a sheet.
 
-    Which of two is nearer to the data is seen after a few steps of the likelihood.
+    Which of two is nearer to the data is seen after a few steps of the likelihood. A start takes no
+    more steps than the training.
     """
     import torch
 
@@ -158,17 +162,18 @@ def start(
     S = x.cpu().double().numpy()
     if len(S) < _FEWEST * _EACH:
         return
+    n_steps, n_tried = min(_STEPS, max_iter), min(_TRIED, 1 + max_iter // 10)
     line = cells.centres(x)[:, -1].unique().cpu().double().numpy()
     if cells.n_components == 1:
-        _settle(module, x, cells, path(S, line, rng), least)
+        _settle(module, x, cells, path(S, line, rng), least, n_steps)
         return
     few = x[:: -(-len(x) // _COMPARED)]
     first, best, found = copy.deepcopy(module.state_dict()), None, np.inf
     for shape in (ribbon, sheet):
         module.load_state_dict(first)
-        _settle(module, x, cells, shape(S, line, rng), least)
+        _settle(module, x, cells, shape(S, line, rng), least, n_steps)
         optimizer, losses = optimizers(module), []
-        for _ in range(_TRIED):
+        for _ in range(n_tried):
             optimizer.zero_grad(set_to_none=True)
             loss = quadrature_loss(module, few, cells)
             loss.backward()

@@ -340,6 +340,7 @@ def test_outliers_that_make_the_scale_are_warned_of():
         warnings.simplefilter("error")
         model(noise_scale=0, max_iter=3).fit(np.r_[arc(), [[2.0, 2.0]]])
         model(noise_scale=0, max_iter=3).fit(np.r_[np.zeros((40, 2)), arc(30)])
+        model(noise_scale=0, max_iter=3).fit(np.r_[0.1 * arc(50), arc(30) + [2, 0]])
 
 
 def test_auto_compares_generated_samples_with_samples_set_aside():
