@@ -21,8 +21,17 @@ ordinary    the default, two latents (circle and moons one), beside GaussianMixt
             components by BIC) and the training samples drawn again: circle, two moons, Swiss
             roll, 10 principal components of digits, iris; half to fit (300 at most), the energy
             distance of 2,000 drawn to the other half, in units of the scale; seeds 0 and 1
+apart       sets that are not one simple curve (two concentric circles, two lines, three arcs, moons
+            far apart, a figure eight, two spiral arms, circles of unlike size, a line and a heap;
+            two concentric spheres and two planes in space): the default with one latent (in space
+            two) and two for concentric circles and the heap, beside the mixture and the training
+            samples drawn again; 300 to fit, energy distance of 2,000 drawn to 2,000 fresh ones in
+            units of the scale, and whether a warning came; seeds 0 and 1 (starts and smoothing
+            were chosen on seeds 10 to 12)
 time        CPU seconds of a fit (one noise level, the law of the circle) and of 500 samples
 """
+
+import warnings
 
 import numpy as np
 from _common import cpu, flops_of, one_blas_thread, run_parts, share_of_limit
@@ -219,11 +228,11 @@ def ordinary(name, seed):
     return X[:n], X[n : 2 * n]
 
 
-def bench_ordinary(out):
+def bench_ordinary(n_seeds, out):
     """The default beside a mixture, on ordinary data."""
     for name in ("circle", "moons", "Swiss roll", "digits", "iris"):
         row = out.setdefault(name, {})
-        for seed in (0, 1):
+        for seed in range(min(2, n_seeds)):
             X, held = ordinary(name, seed)
             unit = scale_of(X)
             fit = model(X, seed, "rate", 1 if name in ("circle", "moons") else 2)
@@ -238,6 +247,80 @@ def bench_ordinary(out):
             for who, sample in drawn.items():
                 row.setdefault(who, []).append(energy_distance(sample / unit, held / unit))
             print(name, seed, {who: round(v[-1], 4) for who, v in row.items()}, flush=True)
+    return out
+
+
+def two(rng, one, other):
+    """Rows of one or the other, as likely."""
+    return np.where(rng.random((len(one), 1)) < 0.5, one, other)
+
+
+def on_sphere(rng, n, n_features):
+    X = rng.normal(size=(n, n_features))
+    return X / np.linalg.norm(X, axis=1, keepdims=True)
+
+
+def apart(name, rng, n):
+    """Samples of a set that is not one simple curve, with a little noise."""
+    noise = 0.03
+    if name in ("concentric", "spheres", "unlike circles"):
+        n_features = 3 if name == "spheres" else 2
+        one, other = on_sphere(rng, n, n_features), on_sphere(rng, n, n_features)
+        X = two(rng, one, 0.1 * other + [2, 0] if name == "unlike circles" else 0.5 * other)
+        noise = 0.03 if name == "concentric" else 0.02
+    elif name in ("lines", "planes"):
+        X = rng.uniform(-1, 1, (n, 2 if name == "lines" else 3))
+        X[:, -1] = np.where(rng.random(n) < 0.5, 1, -1) * (0.3 if name == "lines" else 0.4)
+    elif name == "arcs":
+        k = rng.integers(0, 3, n)
+        angle = rng.uniform(0, 2.5, n) + k
+        X = 3 * np.column_stack([np.cos(2.1 * k), np.sin(2.1 * k)])
+        X += np.column_stack([np.cos(angle), np.sin(angle)])
+    elif name == "far moons":
+        X, y = make_moons(n, noise=0.05, random_state=int(rng.integers(1_000_000)))
+        return X + np.outer(y, [4, 2])
+    elif name == "eight":
+        angle = rng.uniform(0, 2 * np.pi, n)
+        X = np.column_stack([np.sin(angle), np.sin(2 * angle)])
+    elif name == "arms":
+        angle = rng.uniform(0.5, 2.5 * np.pi, n)
+        X = angle[:, None] / 6 * np.column_stack([np.cos(angle), np.sin(angle)])
+        X *= np.where(rng.random((n, 1)) < 0.5, 1, -1)
+    else:
+        line = np.column_stack([rng.uniform(-1, 1, n), np.zeros(n)])
+        return two(
+            rng, line + noise * rng.normal(size=(n, 2)), 0.4 * rng.normal(size=(n, 2)) + [3, 0]
+        )
+    return X + noise * rng.normal(size=X.shape)
+
+
+def bench_apart(n_seeds, out):
+    """The default on sets that are not one simple curve."""
+    rows = [(name, 1) for name in ("concentric", "lines", "arcs", "far moons", "eight", "arms")]
+    rows += [("unlike circles", 1), ("line and heap", 1), ("spheres", 2), ("planes", 2)]
+    rows += [("concentric", 2), ("line and heap", 2)]
+    for seed in range(min(2, n_seeds)):
+        for name, d in rows:
+            row = out.setdefault(f"{name}, {d}", {})
+            X = apart(name, np.random.default_rng(seed), 300)
+            fresh, unit = apart(name, np.random.default_rng([seed, 1]), 2000), scale_of(X)
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                fit = model(X, seed, "rate", d)
+            mixtures = [GaussianMixture(k, random_state=seed).fit(X) for k in range(1, 16)]
+            mixture = min(mixtures, key=lambda m: m.bic(X))  # noqa: B023
+            drawn = {
+                "model": fit.sample(2000, random_state=seed),
+                "model with its noise": fit.sample(2000, noise=True, random_state=seed),
+                "mixture": mixture.set_params(random_state=seed).sample(2000)[0],
+                "samples": again(X)(2000, seed),
+            }
+            for who, sample in drawn.items():
+                row.setdefault(who, []).append(energy_distance(sample / unit, fresh / unit))
+            row.setdefault("held out", []).append(fit.held_out_)
+            row.setdefault("warnings", []).append([str(w.message) for w in said])
+            shown_row = {who: round(v[-1], 4) for who, v in row.items() if who in drawn}
+            print(name, d, seed, shown_row, row["warnings"][-1], flush=True)
     return out
 
 
@@ -271,6 +354,7 @@ if __name__ == "__main__":
             "high": bench_high,
             "levels": bench_levels,
             "ordinary": bench_ordinary,
+            "apart": bench_apart,
             "time": bench_time,
         },
         add_options=add_options,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
@@ -17,8 +18,8 @@ from sklr._torch._batches import refuse_datasets
 from sklr._torch._modules import mlp
 from sklr._torch._rng import derive_seeds
 from sklr.neural_network._base import TorchEstimator, cosine_factor, training_constraints
-from sklr.neural_network._loop import TrainState
-from sklr.neural_network._singular_law import draw_latents, fit_law
+from sklr.neural_network._loop import Stage, TrainState
+from sklr.neural_network._singular_law import draw_latents, fit_law, mixture_by_bic
 from sklr.neural_network._singular_likelihood import (
     Cells,
     best_latents,
@@ -30,6 +31,7 @@ from sklr.neural_network._singular_likelihood import (
     quadrature_loss,
 )
 from sklr.neural_network._singular_noise import FEWEST, noise_path, rate
+from sklr.neural_network._singular_start import start
 from sklr.utils._base import fit_context
 from sklr.utils._validation import validate_data
 from sklr.utils._warnings import warn_user
@@ -54,8 +56,13 @@ _WEIGHED = 5000
 # Columns whose spreads are further apart than this get a warning: the noise that is added, a
 # twentieth of the scale or so, covers the small ones.
 _UNLIKE = 50
-# So does a scale of so many times the median distance from the median: outliers made it.
-_OUTLYING = 4.0
+# So does a scale of so many times what it is without a twentieth of the rows: outliers made it.
+_OUTLYING = 2.0
+# Steps and samples from which the density is compared with a mixture's on samples set aside for
+# that, at most so many; a mixture that is ahead by less than this, in nats a sample, is no matter.
+_COMPARED, _FEWEST_COMPARED, _HELD, _BEHIND = 300, 80, 1000, 0.1
+# So is this share of the variance, where the samples are off the set.
+_LEFT_OUT = 0.1
 
 
 class PerturbedGenerativeModel(
@@ -104,7 +111,8 @@ class PerturbedGenerativeModel(
     learning_rate : float, default=3e-3
         First learning rate of Adam, which falls to 0; that of sigma is five times larger.
     max_iter : int, default=1200
-        Steps of the optimiser, each on `batch_size` samples.
+        Steps of the optimiser, each on `batch_size` samples. The first third leaves out a quarter
+        of the samples, and compares the density there with a mixture's (`held_out_`).
     batch_size : int or "auto", default="auto"
         Samples of a step. "auto" is all, 1000 at most, for quadrature, and 100 for "iwae".
     validation_fraction : float, default=0.1
@@ -121,6 +129,11 @@ class PerturbedGenerativeModel(
     ----------
     noise_scale_ : float
         Standard deviation of the noise that was added.
+    held_out_ : dict of str to float
+        Mean log-density of a quarter of the samples (1000 at most), with the noise that was added,
+        before they were trained on: of the "model" after a third of the steps, and of a Gaussian
+        "mixture" by BIC. A warning says so where the mixture is clearly ahead. Empty below 80
+        samples or 300 steps.
     noise_path_ : dict of float to float
         What "auto" tried, and the energy distance to samples set aside; empty for the others.
     sigma_ : float
@@ -204,6 +217,8 @@ class PerturbedGenerativeModel(
 
     # Squares of distances are compared with those of the noise, down to the millionth part.
     _training_dtype = "float64"
+    # Not where noises are tried.
+    _compares = True
     _units_matter = False
     _network_parameters = ("n_components", "sigma_min")
 
@@ -278,24 +293,37 @@ class PerturbedGenerativeModel(
                 S = S + self._added * np.random.default_rng(seed).standard_normal(S.shape)
             self._fit_network(S)
             if self.latent_law == "fitted":
-                self._fit_law(S)
+                self._fit_law(self.module_, S)
         self.sigma_ = math.exp(float(log_sigma(self.module_).detach())) * self._unit()
         self._n_features_out = self.n_components
+        if self.held_out_:
+            self._warn_of_what_is_left_out(X.shape[1])
         return self
 
-    def _fit_law(self, S: np.ndarray) -> None:
+    def _fit_law(self, module: Any, S: np.ndarray) -> None:
         """Fit the law of the latents to what the trained network says of samples."""
         S = S[np.linspace(0, len(S) - 1, min(len(S), _WEIGHED)).astype(int)]
+        x = self._tensor(S, next(module.parameters()).device)
         if self.likelihood_ == "quadrature":
-            device = next(self.module_.parameters()).device
-            fit_weights(self.module_, self._tensor(S, device), self._cells)
+            fit_weights(module, x, self._cells)
             return
-        d = self.n_components
+        import torch
+
         seed = derive_seeds(self._seed, 7, 1)[0]
-        mean_and_spread = self._infer(S, lambda module, x: _joined(*encoded(module, x)))
-        noise = np.random.default_rng(seed).standard_normal((len(S), d))
-        Z = mean_and_spread[:, :d] + np.exp(0.5 * mean_and_spread[:, d:]) * noise
-        fit_law(self.module_, Z, seed)
+        with torch.no_grad():
+            mean, log_variance = (part.cpu().double().numpy() for part in encoded(module, x))
+        noise = np.random.default_rng(seed).standard_normal(mean.shape)
+        fit_law(module, mean + np.exp(0.5 * log_variance) * noise, seed)
+
+    def _warn_of_what_is_left_out(self, n_features: int) -> None:
+        own = max(0.0, (self.sigma_ / self._unit()) ** 2 - self._added**2)
+        share = own * (n_features - self.n_components) / n_features
+        if share > _LEFT_OUT:
+            warn_user(
+                f"{100 * share:.0f} % of the variance is off the set of {self.n_components} "
+                f"dimensions (noise fitted {self.sigma_:.3g}, added {self.noise_scale_:.3g}), and "
+                "samples lack it: sample(noise=True) adds it; or raise n_components",
+            )
 
     # Input.
 
@@ -355,7 +383,8 @@ class PerturbedGenerativeModel(
                 "standardize=True",
             )
         far = np.sqrt(np.square((X - np.median(X, axis=0)) / largest).mean(axis=1)) * largest
-        if self.scale_ > _OUTLYING * np.median(far) > 0:
+        others = np.sort(far)[: max(1, int(0.95 * len(far)))]
+        if self.scale_ > _OUTLYING * np.sqrt(np.square(others).mean()) > 0:
             warn_user(
                 f"the root mean square of X, {self.scale_:.3g}, is made by a few outliers (row "
                 f"{int(far.argmax())} is {far.max():.3g} from the median, half of the rows no more "
@@ -384,6 +413,68 @@ class PerturbedGenerativeModel(
         return ((X - self.mean_) / self.scale_).astype(np.float32).astype(np.float64)
 
     # Network and training.
+
+    def _stages(self) -> list[Stage]:
+        """Return a third of the steps without a quarter of the samples, and the others with all.
+
+        The former show what the density is on samples not seen, beside a mixture's.
+        """
+        n_steps = self.max_iter
+        if not self._compares or n_steps < _COMPARED:
+            return [Stage(n_steps)]
+        first = n_steps // 3
+        return [
+            Stage(first, name="compared"),
+            Stage(n_steps - first, begin=self._compare),
+        ]
+
+    def _begin(self, module: nn.Module, step: TrainState) -> None:
+        import torch
+
+        self.held_out_: dict[str, float] = {}
+        order = torch.randperm(len(step.X), generator=step.shuffle).to(step.X.device)
+        held = min(len(order) // 4, _HELD) if len(order) >= _FEWEST_COMPARED else 0
+        step.memory |= {"held": order[:held], "rows": order[held:].sort().values}
+        if self.likelihood_ == "quadrature":
+            seen = step.X[step.memory["rows"]]
+            if self.resample_noise:
+                noise = torch.randn(seen.shape, generator=step.generator, device=seen.device)
+                seen = seen + self._added * noise.to(seen.dtype)
+            options = self.sigma_min, step.rng, self._optimizers, self.max_iter
+            start(module, seen, self._cells, *options)
+
+    def _compare(self, module: nn.Module, step: TrainState) -> None:
+        """Warn where a mixture of normal distributions says much more of samples not seen."""
+        import torch
+
+        rows, held = (step.memory.pop(name) for name in ("rows", "held"))
+        if not len(held):
+            return
+        S = step.X.cpu().double().numpy()
+        if self.resample_noise:
+            S = S + self._added * np.random.default_rng(self._seed).standard_normal(S.shape)
+        seen, new = S[rows.cpu().numpy()], S[held.cpu().numpy()]
+        trained = copy.deepcopy(module).eval()
+        if self.latent_law == "fitted":
+            self._fit_law(trained, seen)
+        with torch.no_grad():
+            ours = self._log_density(trained, self._tensor(new, step.device)).cpu().numpy()
+        mixture = mixture_by_bic(seen[:_WEIGHED], derive_seeds(self._seed, 8, 1)[0], 1e-6)
+        gain = mixture.score_samples(new) - ours
+        volume = self._log_volume(S.shape[1])
+        self.held_out_ = {
+            "model": float(ours.mean()) - volume,
+            "mixture": float((ours + gain).mean()) - volume,
+        }
+        behind = float(gain.mean())
+        if behind > max(_BEHIND, 2 * float(gain.std()) / math.sqrt(len(gain))):
+            warn_user(
+                f"the mean log-density of {len(new)} samples not seen is "
+                f"{self.held_out_['model']:.3g}, and {self.held_out_['mixture']:.3g} by "
+                f"GaussianMixture({mixture.n_components}), {behind:.2g} more: take that (of "
+                "sklearn.mixture) where the density is what you want; for points on the set "
+                "try another n_components, more max_iter or more samples",
+            )
 
     def _build(self, n_in: Any, n_out: Any) -> nn.Module:
         import torch
@@ -417,15 +508,17 @@ class PerturbedGenerativeModel(
         """Yield one batch: `max_iter` counts steps, whatever the number of samples."""
         import torch
 
-        n, size = len(step.X), step.batch_size
-        if size >= n:
-            yield slice(None)
+        rows = step.memory["rows"] if step.stage.name == "compared" else None
+        n = len(step.X) if rows is None else len(rows)
+        size = min(n, step.batch_size)
+        if size == n:
+            yield slice(None) if rows is None else rows
             return
         left = step.memory.get("left", ())
         if len(left) < size:
             left = torch.randperm(n, generator=step.shuffle)
         step.memory["left"] = left[size:]
-        yield left[:size].to(step.X.device)
+        yield left[:size].to(step.X.device) if rows is None else rows[left[:size].to(rows.device)]
 
     def _n_batches(self, step: TrainState) -> int:
         return 1
@@ -469,8 +562,11 @@ class PerturbedGenerativeModel(
         """
         check_is_fitted(self)
         S = self._scaled(self._validate(X, reset=False))
-        volume = float(np.sum(np.log(np.broadcast_to(self.scale_, S.shape[1]))))
-        return self._infer(S, self._log_density) - volume
+        return self._infer(S, self._log_density) - self._log_volume(S.shape[1])
+
+    def _log_volume(self, n_features: int) -> float:
+        """Return the logarithm of the volume of one scaled unit, in the unit of the data."""
+        return float(np.sum(np.log(np.broadcast_to(self.scale_, n_features))))
 
     def _log_density(self, module: nn.Module, x: Tensor) -> Tensor:
         import torch
@@ -598,9 +694,3 @@ class PerturbedGenerativeModel(
         """From scaled samples to means and log variances of latents."""
         module: Any = self.module_
         return module["encoder"] if "encoder" in module else None
-
-
-def _joined(mean: Tensor, log_variance: Tensor) -> Tensor:
-    import torch
-
-    return torch.cat([mean, log_variance], dim=1)

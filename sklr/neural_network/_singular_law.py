@@ -19,6 +19,18 @@ _COMPONENTS = (1, 2, 4, 8, 16)
 _LEAST_VARIANCE = 1e-4
 
 
+def mixture_by_bic(Z: np.ndarray, seed: int, least_variance: float) -> GaussianMixture:
+    """Return the mixture of least BIC, of as many normal distributions as there are samples for."""
+    n, d = Z.shape
+    numbers = [k for k in _COMPONENTS if k == 1 or k * (d + 1) * 2 <= n]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fits = [
+            GaussianMixture(k, reg_covar=least_variance, random_state=seed).fit(Z) for k in numbers
+        ]
+    return min(fits, key=lambda fit: fit.bic(Z))
+
+
 def fit_law(module: Any, Z: np.ndarray, seed: int) -> None:
     """Fit the law to latents that the encoder proposes of samples, and keep it in the module.
 
@@ -28,14 +40,7 @@ def fit_law(module: Any, Z: np.ndarray, seed: int) -> None:
     """
     from torch import nn
 
-    n, d = Z.shape
-    numbers = [k for k in _COMPONENTS if k == 1 or k * (d + 1) * 2 <= n]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        fits = [
-            GaussianMixture(k, reg_covar=_LEAST_VARIANCE, random_state=seed).fit(Z) for k in numbers
-        ]
-    best = min(fits, key=lambda fit: fit.bic(Z))
+    best = mixture_by_bic(Z, seed, _LEAST_VARIANCE)
     like = module["noise"]["log_sigma"]
     for name, value in {
         "law_log_weights": np.log(best.weights_),

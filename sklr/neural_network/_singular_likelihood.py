@@ -6,6 +6,7 @@ A generator f and a noise sigma give a sample x the density E_z[N(x; f(z), sigma
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,12 @@ _BLUR = 0.6
 
 # Steps of EM for the weights of cells, and the share that stays equal among them.
 _WEIGHT_STEPS, _LEAST_SHARE = 20, 1e-3
-# Weights are smoothed over this, in widths of a kernel density of uniform latents. What is smoothed
-# is their ratio to the generator's own slope, which has learnt a part of the density.
+# Two latents: weights are smoothed over this, in widths of a kernel density of uniform latents.
+# What is smoothed is their ratio to the generator's own slope, which has learnt a part of it.
 _SMOOTH = 0.5
+# One latent: mass is smoothed along the curve, over these lengths in units of the scale, each as
+# likely as it makes samples that it has not seen, in so many folds.
+_LENGTHS, _FOLDS = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6), 5
 
 
 @dataclass(frozen=True)
@@ -203,18 +207,56 @@ def fit_weights(module: Any, x: Tensor, cells: Cells) -> None:
     with torch.no_grad():
         F, G = cells.generated(module["generator"], x)
         shares = posterior(x, module, F, G).shares
+        density = shares / module["noise"]["log_weights"].exp()
         equal = torch.full_like(shares[0], 1 / cells.number)
-        density, weights = shares / module["noise"]["log_weights"].exp(), equal
-        smoothing = cells.smoothing(len(x), x)
-        for _ in range(_WEIGHT_STEPS):
-            found = density * weights
-            weights = (found / found.sum(1, keepdim=True)).mean(0)
-            for axis in range(cells.n_components):
-                grid = weights.reshape([cells.n_side] * cells.n_components)
-                weights = torch.tensordot(smoothing, grid, ([1], [axis])).movedim(0, axis).flatten()
+        if cells.n_components == 1:
+            lengths = G[0].norm(dim=1) / _BLUR
+            weights = _weights_along(density, lengths + 1e-9 * lengths.max())
+        else:
+            smoothing = cells.smoothing(len(x), x)
+
+            def smooth(weights: Tensor) -> Tensor:
+                grid = weights.reshape(cells.n_side, cells.n_side)
+                return (smoothing @ grid @ smoothing.mT).flatten()
+
+            weights = _by_em(density, equal, smooth)
         # None is lost: what is generated there can still be asked for.
         weights = (1 - _LEAST_SHARE) * weights + _LEAST_SHARE * equal
         module["noise"]["log_weights"].copy_(weights.log())
+
+
+def _by_em(density: Tensor, weights: Tensor, smooth: Callable[[Tensor], Tensor]) -> Tensor:
+    for _ in range(_WEIGHT_STEPS):
+        found = density * weights
+        weights = smooth((found / found.sum(1, keepdim=True)).mean(0))
+    return weights
+
+
+def _weights_along(density: Tensor, lengths: Tensor) -> Tensor:
+    """Return weights of the cells of a curve, as the mean of what several smoothings find.
+
+    Evenly covered curves want much smoothing, those with heaps little. The more even the mass is
+    along the curve (not along the latent), the less smoothing changes it.
+    """
+    import torch
+
+    place, whole = lengths.cumsum(0) - lengths / 2, lengths.sum()
+    fold = torch.arange(len(density), device=density.device) % _FOLDS
+    even = lengths / whole
+    scores, found = [], []
+    for width in _LENGTHS if len(density) >= _FOLDS else _LENGTHS[-1:]:
+        # Reflected at the ends, where nothing is lost.
+        apart = [place[:, None] - image for image in (place, -place, 2 * whole - place)]
+        kernel = sum((-0.5 * (gap / width).square()).exp() for gap in apart) + 1e-300
+        kernel = lengths[:, None] * kernel
+        kernel /= kernel.sum(0)
+        score = density.new_zeros(())
+        for k in range(_FOLDS):
+            weights = _by_em(density[fold != k], even, kernel.matmul)
+            score = score + (density[fold == k] @ weights).log().sum()
+        scores.append(score)
+        found.append(_by_em(density, even, kernel.matmul))
+    return torch.stack(scores).softmax(0) @ torch.stack(found)
 
 
 def best_latents(x: Tensor, module: Any, cells: Cells) -> Tensor:

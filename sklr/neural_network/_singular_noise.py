@@ -75,6 +75,7 @@ def noise_path(
         fit = clone(estimator).set_params(
             noise_scale=noise, n_jobs=None, callbacks=None, verbose=0, random_state=fit_seed
         )
+        fit._compares = False
         drawn = fit.fit(X[kept]).sample(_DRAWN, random_state=draw_seed)
         return energy_distance(drawn / units, X[held] / units)
 

@@ -26,6 +26,7 @@ from sklr.neural_network._singular_likelihood import (  # noqa: E402
     quadrature_loss,
 )
 from sklr.neural_network._singular_noise import LEVELS, levels, rate, split  # noqa: E402
+from sklr.neural_network._singular_start import path, ribbon, sheet, shortest_path  # noqa: E402
 
 SMALL = {"n_quadrature": 40, "hidden_layer_sizes": (16,), "max_iter": 200, "random_state": 0}
 
@@ -186,6 +187,88 @@ def test_rotations_keep_what_is_learnt():
     assert_allclose(scores[1], scores[0], atol=0.3)
 
 
+# Sets that are not one simple curve, and what a mixture does better.
+
+
+def circles(n, seed=0):
+    rng = np.random.default_rng(seed)
+    angle, radius = rng.uniform(0, 2 * np.pi, n), np.where(rng.random(n) < 0.5, 1, 0.5)
+    X = radius[:, None] * np.column_stack([np.cos(angle), np.sin(angle)])
+    return X + 0.03 * rng.standard_normal(X.shape)
+
+
+@pytest.mark.parametrize("n_components, n_cells", [(1, 100), (2, 225)])
+def test_two_circles_within_each_other_are_found(n_components, n_cells):
+    options = {"n_quadrature": n_cells, "hidden_layer_sizes": (32, 32), "max_iter": 150}
+    fit = model(n_components, noise_scale="rate", learning_rate=5e-3, **options).fit(circles(200))
+    assert fit.sigma_ < 0.15  # not what lies between them
+    radius = np.linalg.norm(fit.sample(2000), axis=1)
+    near = np.minimum(np.abs(radius - 1), np.abs(radius - 0.5)) < 0.15
+    assert near.mean() > 0.8
+    assert 0.3 < (radius > 0.75).mean() < 0.7
+
+
+def test_the_shortest_path_visits_neighbours():
+    rng = np.random.default_rng(0)
+    line = np.arange(30.0)[:, None] * [1.0, 2.0]
+    order = rng.permutation(30)
+    steps = np.diff(order[shortest_path(line[order])])
+    assert abs(steps.sum()) == 29 and (np.abs(steps) == 1).all()
+    two = np.r_[line, line + [1000, 0]]
+    assert np.sum(np.abs(np.diff(two[shortest_path(two)][:, 0])) > 500) == 1
+    assert_array_equal(shortest_path(np.ones((4, 2))).tolist(), [0, 1, 2, 3])
+
+
+def test_starts_lie_on_the_samples():
+    rng = np.random.RandomState(0)  # noqa: NPY002
+    line = np.linspace(-1.9, 1.9, 20)
+    found = path(arc(200), line, rng)
+    assert found.shape == (20, 2)
+    assert_allclose(np.linalg.norm(found, axis=1), 1, atol=0.05)
+    flat = np.random.default_rng(0).uniform(-1, 1, (300, 3)) * [1, 2, 0]
+    for shape in (ribbon, sheet):
+        points = shape(flat, line, rng)
+        assert points.shape == (400, 3)
+        assert_allclose(points[:, 2], 0, atol=1e-9)
+        assert np.abs(points[:, :2]).max() < 2.5
+    assert np.ptp(sheet(flat, line, rng)[:, 1]) > 2
+
+
+def test_a_mixture_that_is_ahead_is_named():
+    rng = np.random.default_rng(0)
+    line = np.column_stack([rng.uniform(-1, 1, 100), np.zeros(100)])
+    X = rng.permutation(np.r_[line, 0.6 * rng.standard_normal((100, 2)) + [3, 0]])
+    with pytest.warns(UserWarning, match="samples not seen is .* GaussianMixture.* more"):
+        fit = model(noise_scale=0.03, max_iter=300).fit(X)
+    assert fit.held_out_["mixture"] > fit.held_out_["model"] + 0.1
+    larger = fit.held_out_["model"] - math.log(100**2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scaled = model(noise_scale=3.0, max_iter=300).fit(100 * X)
+    assert_allclose(scaled.held_out_["model"], larger, atol=0.05)
+
+
+def test_a_good_fit_is_compared_in_silence(fitted):
+    assert set(fitted.held_out_) == {"model", "mixture"}
+    assert fitted.held_out_["model"] > fitted.held_out_["mixture"] - 0.1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        few = model(noise_scale=0.05, max_iter=300).fit(arc(79))
+        short = model(noise_scale=0.05, max_iter=299).fit(arc())
+    assert few.held_out_ == short.held_out_ == {}
+    assert len(fitted.loss_curve_) == fitted.n_iter_ == 300
+
+
+def test_variance_that_latents_leave_out_is_named():
+    X = np.random.default_rng(0).standard_normal((100, 6)) * [3, 1, 1, 1, 1, 1]
+    with (
+        pytest.warns(UserWarning, match=r"% of the variance is off the set of 1 dimensions"),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", "the mean log-density")
+        model(noise_scale=0, max_iter=300).fit(X)
+
+
 # Options.
 
 
@@ -257,6 +340,7 @@ def test_outliers_that_make_the_scale_are_warned_of():
         warnings.simplefilter("error")
         model(noise_scale=0, max_iter=3).fit(np.r_[arc(), [[2.0, 2.0]]])
         model(noise_scale=0, max_iter=3).fit(np.r_[np.zeros((40, 2)), arc(30)])
+        model(noise_scale=0, max_iter=3).fit(np.r_[0.1 * arc(50), arc(30) + [2, 0]])
 
 
 def test_auto_compares_generated_samples_with_samples_set_aside():
