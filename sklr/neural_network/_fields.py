@@ -13,9 +13,10 @@ import numpy as np
 # Where a cell of the input hardly varies, its scale is this share of its channel's.
 _LEAST_SHARE = 0.01
 # Fields are on circles if the squared step from the last cell to the first is at most so many times
-# that of the steps beside it, and at least its inverse; steps are small beside the variance, so
-# that ends which have nothing to do with each other are seen; and there are cells and samples.
-_LIKE_OTHERS, _SMALL, _FEWEST = 3.0, 0.2, 8
+# that of the steps beside it, and at least its inverse; it and steps at all are small beside the
+# variance, so that ends which have nothing to do with each other (2) are seen; and there are cells
+# and samples.
+_LIKE_OTHERS, _SMALL, _FEWEST = 3.0, 0.5, 8
 
 
 def check_spatial_shape(shape: Sequence[int] | None, n_dims: int | str) -> None:
@@ -225,7 +226,7 @@ def on_circles(fields: np.ndarray) -> bool:
         beside = (steps[[0, 1, -3, -2]]).mean()
         if not beside / _LIKE_OTHERS <= steps[-1] <= beside * _LIKE_OTHERS:
             return False
-        if steps.mean() > _SMALL:
+        if max(steps.mean(), steps[-1]) > _SMALL:
             return False
     return True
 

@@ -18,7 +18,7 @@ _COMPONENTS, _WIDTHS = (10, 30, 100, 300), (0.3, 1.0, 3.0, 10.0)
 _PENALTIES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
 _DIRECTIONS = 64
 # Squared distance, in mean squared ones, below which a sample is one of the training.
-_SAME = 1e-10
+SAME = 1e-10
 
 
 @dataclass
@@ -47,6 +47,8 @@ class KernelFields:
         On the diagonal of the kernel's matrix.
     nearest : float
         Squared distance below which a sample is one of the training.
+    shape : tuple of int
+        Of the targets of a sample.
     """
 
     x_mean: np.ndarray
@@ -58,24 +60,28 @@ class KernelFields:
     gamma: float
     penalty: float
     nearest: float
+    shape: tuple[int, ...]
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """Return targets (n, ...) of rows; those of a training sample are held out."""
+        """Return targets (n, ...) of fields; those of a training sample are held out."""
+        X = X.reshape(len(X), -1)
         distances = euclidean_distances((X - self.x_mean) @ self.axes, self.scores, squared=True)
         same = distances.argmin(axis=1)
         seen = distances[np.arange(len(X)), same] <= self.nearest
         made = np.exp(-self.gamma * distances) @ self.weights + self.y_mean
         made[seen] = self.held_out[same[seen]]
-        return made
+        return made.reshape(len(X), *self.shape)
 
 
 def fit_closed_form(X: np.ndarray, y: np.ndarray, seed: int) -> KernelFields | None:
-    """Return the closed form of rows `X` to rows `y`, or None where there is none.
+    """Return the closed form of `X` to `y` (n, ...), or None where there is none.
 
     Components, width and penalty are those of the least squared error of samples left out one by
     one, which the inverse of the kernel's matrix gives without another fit. Samples that are there
     several times are left out together.
     """
+    shape = y.shape[1:]
+    X, y = (part.reshape(len(part), -1) for part in (X, y))
     X, copies = np.unique(X, axis=0, return_inverse=True)
     if len(X) < len(y):
         sums = np.zeros((len(X), y.shape[1]))
@@ -107,7 +113,7 @@ def fit_closed_form(X: np.ndarray, y: np.ndarray, seed: int) -> KernelFields | N
                 continue
             error = float(((inverse @ few / inverse.diagonal()[:, None]) ** 2).sum())
             if error < best:
-                best, chosen = error, (n_components, gamma, penalty, _SAME * float(usual))
+                best, chosen = error, (n_components, gamma, penalty, SAME * float(usual))
     if chosen is None:
         return None
     n_components, gamma, penalty, nearest = chosen
@@ -126,6 +132,7 @@ def fit_closed_form(X: np.ndarray, y: np.ndarray, seed: int) -> KernelFields | N
         gamma,
         penalty,
         nearest,
+        shape,
     )
 
 

@@ -29,6 +29,7 @@ from sklr.neural_network._fields import (
     resampled,
     target_form,
 )
+from sklr.neural_network._fields_circles import ShiftedKernelFields, fit_on_circles
 from sklr.neural_network._fields_closed import FEWEST_SAMPLES, KernelFields, fit_closed_form
 from sklr.neural_network._loop import TrainState
 from sklr.neural_network._regressor import TorchRegressorMixin, _r2
@@ -48,6 +49,8 @@ _PIECES = 128
 _LEAST_NORM = 1e-3
 # A closed form that errs by more is no help to the network, and one of more numbers too large.
 _HELPFUL, _MOST_NUMBERS = 0.1, 2**27
+# Energy of the mean error of a field, in what chance makes of it, above which places differ.
+_BY_CHANCE = 3.0
 
 
 class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
@@ -80,9 +83,10 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         on from the last cell to the first.
     baseline : {{"auto", "kernel_ridge"}} or None, default="auto"
         What the network starts from. "kernel_ridge" is kernel ridge regression between principal
-        components: the network is shown its answers and learns what they leave. None is the
-        network alone. "auto" is the first where targets are fields and these answers err by less
-        than a tenth of the norm of a field, samples left out one by one.
+        components, or where the grid is periodic from all shifts of the samples, if that errs by
+        less: the network is shown its answers and learns what they leave. None is the network
+        alone. "auto" is the first where targets are fields and these answers err by less than a
+        tenth of the norm of a field, samples left out one by one.
     n_dims : {1, 2, 3} or "auto", default="auto"
         Axes of the grid. "auto" takes `X` of two axes as fields of one dimension, of three as of
         two, of four as of two with channels, of five as of three with channels.
@@ -132,6 +136,9 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         Whether the grid was taken for circles.
     baseline_error_ : float
         Relative error of the baseline on samples left out one by one; NaN where none was fitted.
+    shifted_ : bool
+        Whether training moved fields around the circles at random: where the closed form says that
+        the equation is the same at every place.
     n_parameters_ : int
         Numbers that were trained.
     x_mean_, x_scale_ : ndarray of shape (n_channels,), or with the axes of the grid before
@@ -160,10 +167,14 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
     one, between the first and the last point of each axis (around it where it is periodic), and
     predictions back.
 
-    The baseline costs O(n_samples ** 3), of 2,000 samples drawn at random where there are more. For
-    fields of the training its answer is that without them, in ``predict`` too: errors on the
-    training data are no smaller than elsewhere for having been seen by the baseline. There is none
-    in ``partial_fit``, of films (`n_rollout_steps` above 1), of numbers, below 20 samples.
+    The baseline costs O(n_samples ** 3), of 2,000 samples drawn at random where there are more;
+    that of all shifts O(cells * n_samples ** 3), of as many as make 2 ** 24 pairs of cells (512 of
+    64 cells, 128 of 32 x 32). The latter takes an equation for the same at every place, but for a
+    field that is added; where errors show nothing of that kind either, training moves the fields
+    of each batch around the circles. For fields of the training the answer is that without them,
+    in ``predict`` too: errors on the training data are no smaller than elsewhere for having been
+    seen by the baseline. There is none in ``partial_fit``, of films (`n_rollout_steps` above 1), of
+    numbers, below 20 samples.
 
     References
     ----------
@@ -218,7 +229,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
     }
     _own_names = ("patch_size",)
     _is_table: bool
-    _closed_form: KernelFields | None
+    _closed_form: KernelFields | ShiftedKernelFields | None
     _wants_closed_form: bool
     _auto_batch_size = 20
     _network_parameters = (
@@ -610,14 +621,12 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         scaled = self._scaled_fields(fields)
         if self._closed_form is None:
             return scaled
-        said = self._closed_form.predict(scaled.reshape(len(scaled), -1))
-        said = said.reshape(len(scaled), self._n_made, *self.grid_shape_)
-        return np.concatenate([scaled, said], axis=1)
+        return np.concatenate([scaled, self._closed_form.predict(scaled)], axis=1)
 
     def _prepare(self, X: np.ndarray, y: np.ndarray | None) -> None:
         units = measured(X, self.normalize, is_input=True)
         self.x_mean_, self.x_scale_ = units.mean, units.scale
-        self._closed_form, self.baseline_error_ = None, math.nan
+        self._closed_form, self.baseline_error_, self.shifted_ = None, math.nan, False
         if self._wants_closed_form and y is not None:
             self._fit_closed_form(self._scaled_fields(X), y)
 
@@ -640,24 +649,32 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         return not lacking and (self.baseline != "auto" or n_numbers <= _MOST_NUMBERS)
 
     def _fit_closed_form(self, X: np.ndarray, y: np.ndarray) -> None:
-        """Fit the closed form, and keep it where it helps."""
-        rows, targets = (part.reshape(len(part), -1) for part in (X, y))
-        closed = fit_closed_form(rows, targets, self._seed)
-        if closed is None:
+        """Fit closed forms, keep the better one where it helps, and see whether places differ."""
+        found: list[KernelFields | ShiftedKernelFields | None] = [fit_closed_form(X, y, self._seed)]
+        if self.periodic_:
+            found.append(fit_on_circles(X, y, self._seed))
+        tried = [(closed, closed.predict(X)) for closed in found if closed is not None]
+        if not tried:
             return
-        said = closed.predict(rows).reshape(y.shape)
-        mean, scale = (
-            np.moveaxis(np.broadcast_to(part / self._unit, (*self.grid_shape_, y.shape[1])), -1, 0)
-            for part in (self.y_mean_, self.y_scale_)
-        )
-        sizes = np.linalg.norm((y * scale + mean).reshape(len(y), -1), axis=1)
-        errors = np.linalg.norm(((said - y) * scale).reshape(len(y), -1), axis=1)
-        self.baseline_error_ = float((errors / np.maximum(sizes, self._least_norm)).mean())
+        errors = [self._mean_error(said - y, y) for _, said in tried]
+        best = int(np.argmin(errors))
+        (closed, said), self.baseline_error_ = tried[best], errors[best]
+        self.shifted_ = isinstance(closed, ShiftedKernelFields) and closed.n_fixed < _BY_CHANCE
         if self.baseline == "auto" and self.baseline_error_ > _HELPFUL:
             return
         self._closed_form = closed
         # The network makes numbers near 1, in units of what is left.
         self._left = max(float(np.sqrt(np.mean((said - y) ** 2))), np.finfo(np.float32).eps)
+
+    def _mean_error(self, error: np.ndarray, y: np.ndarray) -> float:
+        """Return the mean relative error of fields in the network's units."""
+        mean, scale = (
+            np.moveaxis(np.broadcast_to(part / self._unit, (*self.grid_shape_, y.shape[1])), -1, 0)
+            for part in (self.y_mean_, self.y_scale_)
+        )
+        sizes = np.linalg.norm((y * scale + mean).reshape(len(y), -1), axis=1)
+        errors = np.linalg.norm((error * scale).reshape(len(y), -1), axis=1)
+        return float((errors / np.maximum(sizes, self._least_norm)).mean())
 
     # The network.
 
@@ -736,6 +753,15 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         if self._form.is_field:
             parts = self.y_mean_ / self._unit, self.y_scale_ / self._unit
             step.memory["units"] = [self._first(part, step.X) for part in parts]
+
+    def _step(self, module: nn.Module, xb: Tensor, yb: Tensor, step: TrainState) -> Tensor:
+        import torch
+
+        if self.shifted_:
+            axes = tuple(range(2, xb.ndim))
+            cells = [int(torch.randint(size, ())) for size in xb.shape[2:]]
+            xb, yb = (torch.roll(part, cells, axes) for part in (xb, yb))
+        return super()._step(module, xb, yb, step)
 
     def _loss(self, module: nn.Module, xb: Tensor, yb: Tensor, step: TrainState) -> Tensor:
         error = self._outputs(module, xb) - yb

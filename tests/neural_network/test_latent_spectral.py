@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from sklearn.kernel_ridge import KernelRidge
-from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.metrics.pairwise import euclidean_distances, rbf_kernel
 from sklearn.model_selection import GridSearchCV
 
 torch = pytest.importorskip("torch", reason="needs the extra torch")
@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch", reason="needs the extra torch")
 from sklr.datasets import make_burgers, make_darcy, make_navier_stokes  # noqa: E402
 from sklr.neural_network import LatentSpectralRegressor, _fields_closed  # noqa: E402
 from sklr.neural_network._fields import network_sizes, relative_errors, resampled  # noqa: E402
+from sklr.neural_network._fields_circles import fit_on_circles  # noqa: E402
 from sklr.neural_network._fields_closed import fit_closed_form  # noqa: E402
 
 SMALL = {"width": 4, "n_levels": 1, "n_basis": 3, "max_iter": 2, "random_state": 0}
@@ -309,6 +310,78 @@ def test_the_baseline_is_taken_where_it_helps(darcy):
     assert model.baseline_error_ > 0.1 and model._closed_form is None
     for few in (regressor(baseline="auto").fit(X[:9], y[:9]), regressor().fit(X, y)):
         assert np.isnan(few.baseline_error_)
+
+
+def moved(fields, cells):
+    return np.roll(fields, cells, axis=tuple(range(2, fields.ndim)))
+
+
+@pytest.mark.parametrize("grid", [(6,), (5,), (2, 3)])
+def test_the_baseline_on_circles_is_kernel_ridge_of_all_shifts(grid):
+    """And answers for training samples are those of a fit without all of their shifts."""
+    X, y = smooth(22, 2, *grid), smooth(22, 2, *grid, seed=1)
+    closed = fit_on_circles(X, y, seed=0)
+    cells = list(np.ndindex(*grid))
+    all_X = np.concatenate([moved(X, c) for c in cells])
+    new = smooth(3, 2, *grid, seed=2)
+
+    def weighted(fields):  # so that distances are those of the weighted waves
+        axes = tuple(range(2, fields.ndim))
+        return np.fft.irfftn(
+            np.fft.rfftn(fields, axes=axes) * closed.wave_weights, grid, axes
+        ).reshape(len(fields), -1)
+
+    def kernel(a, b):
+        far = np.sqrt(5) * euclidean_distances(weighted(a), weighted(b)) / closed.length
+        return (1 + far + far**2 / 3) * np.exp(-far)
+
+    # The penalty, and what is added at each place, are those found; the rest is by hand.
+    rest = np.concatenate([moved(y - closed.fixed, c) for c in cells])
+    gram = kernel(all_X, all_X)
+    wanted = (closed.predict(new) - closed.fixed).reshape(3, -1)
+    errors = []
+    for penalty in 10.0 ** np.arange(-8, 0):
+        ridge = KernelRidge(kernel="precomputed", alpha=penalty).fit(
+            gram, rest.reshape(len(rest), -1)
+        )
+        errors.append(np.abs(ridge.predict(kernel(new, all_X)) - wanted).max())
+    penalty = 10.0 ** (np.argmin(errors) - 8)
+    assert min(errors) < 1e-5 * np.abs(y).max()
+    apart = np.tile(np.arange(22), len(cells)) != 7
+    ridge = KernelRidge(kernel="precomputed", alpha=penalty)
+    ridge.fit(gram[np.ix_(apart, apart)], rest[apart].reshape(apart.sum(), -1))
+    found = ridge.predict(kernel(X[7:8], all_X[apart])).reshape(2, *grid) + closed.fixed
+    assert_allclose(closed.predict(X[7:8])[0], found, atol=1e-5 * np.abs(y).max())
+    assert_allclose(
+        closed.predict(moved(X[7:8], cells[-1])),
+        moved(closed.predict(X[7:8]), cells[-1]),
+        atol=1e-9,
+    )
+
+
+def test_what_is_added_at_each_place_is_found():
+    X, y = (part[:, None] for part in make_burgers(60, size=16, time=0.1, random_state=0))
+    plain = fit_on_circles(X, y, seed=0)
+    stirred = fit_on_circles(X, y + np.sin(np.arange(16)), seed=0)
+    assert plain.n_fixed < 3 < stirred.n_fixed
+    assert_allclose(stirred.fixed[0], np.sin(np.arange(16)), atol=0.05)
+
+
+def test_samples_that_are_shifts_of_each_other_are_one():
+    X, y = (part[:, None] for part in make_burgers(30, size=16, random_state=0))
+    twice = fit_on_circles(np.concatenate([X, moved(X, 3)]), np.concatenate([y, moved(y, 3)]), 0)
+    assert len(twice.waves) == 30
+    assert fit_on_circles(X[:9], y[:9], 0) is None
+    assert fit_on_circles(0 * X, y, 0) is None
+
+
+def test_fields_are_moved_where_places_are_alike():
+    X, y = make_burgers(60, size=16, time=0.3, random_state=0)
+    model = regressor(baseline="auto").fit(X, y)
+    assert model.periodic_ and model.shifted_ and model.baseline_error_ < 0.1
+    here = regressor(baseline="auto").fit(X, y + np.sin(2 * np.pi * np.arange(16) / 16))
+    assert here.periodic_ and not here.shifted_ and here.baseline_error_ < 0.1
+    assert not regressor(baseline="auto", periodic=False).fit(X, y).shifted_
 
 
 def test_where_there_is_no_baseline(darcy):
