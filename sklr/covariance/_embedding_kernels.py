@@ -1,41 +1,24 @@
 """Mutual information, nearest neighbours and embedding statistics of one trial (Numba)."""
 
+import math
+
 import numpy as np
 
-from sklr.utils._compile import inner, njit
+from sklr.utils._compile import njit
 
 # Differences of standardised values below this are zero: four factors can not overflow.
 _ZERO = 1e-70
-
-
-@inner()
-def _is_uniform(values, start, stop, counts):
-    """Chi-square test of uniformity of sorted values[start:stop] (10 % level)."""
-    n = stop - start
-    if n < 10:
-        return True
-    n_bins = 2 if n < 20 else 4
-    critical = 2.706 if n < 20 else 6.251
-    low, high = values[start], values[stop - 1]
-    if high <= low:
-        return True  # equal values cannot be split further
-    for cell in range(n_bins):
-        counts[cell] = 0.0
-    for k in range(start, stop):
-        cell = int((values[k] - low) / (high - low) * n_bins)
-        counts[min(cell, n_bins - 1)] += 1.0
-    expected = np.rint(n / n_bins)
-    statistic = 0.0
-    for cell in range(n_bins):
-        statistic += (counts[cell] - expected) ** 2 / expected
-    return statistic < critical
+# Adding and subtracting 1.5 * 2 ** 52 rounds to the nearest integer.
+_ROUNDER = 6755399441055744.0
+_LOG_2 = math.log10(2.0)
 
 
 @njit
 def _partition(ordered, counts, edges, starts, stops, bins):
     """Halve sorted values until each cell looks uniform; return the number of cells.
 
-    `starts` and `stops` are room for 64 halves, `bins` for four numbers.
+    Uniform to a chi-square test of 10 %. `starts` and `stops` are room for 64 halves, `bins` for
+    four numbers.
     """
     # Depth-first, the left half first, so that cells come out in order.
     starts[0], stops[0] = 0, len(ordered)
@@ -43,12 +26,30 @@ def _partition(ordered, counts, edges, starts, stops, bins):
     while depth > 0:
         depth -= 1
         start, stop = starts[depth], stops[depth]
-        if _is_uniform(ordered, start, stop, bins):
-            counts[n_cells] = stop - start
-            edges[n_cells] = ordered[stop - 1]
+        n = stop - start
+        low, high = ordered[start], ordered[stop - 1]
+        # Equal values cannot be split further.
+        is_uniform = n < 10 or high <= low
+        if not is_uniform:
+            n_bins, critical = (2, 2.706) if n < 20 else (4, 6.251)
+            for cell in range(n_bins):
+                bins[cell] = 0.0
+            for k in range(start, stop):
+                cell = np.int64((ordered[k] - low) / (high - low) * n_bins)
+                bins[cell if cell < n_bins else n_bins - 1] += 1.0
+            # Rounded to the nearest integer, of two to the even one.
+            expected = n / n_bins + _ROUNDER - _ROUNDER
+            statistic = 0.0
+            for cell in range(n_bins):
+                gap = bins[cell] - expected
+                statistic += gap * gap / expected
+            is_uniform = statistic < critical
+        if is_uniform:
+            counts[n_cells] = n
+            edges[n_cells] = high
             n_cells += 1
         else:
-            middle = start + (stop - start) // 2
+            middle = start + n // 2
             starts[depth], stops[depth] = middle, stop
             starts[depth + 1], stops[depth + 1] = start, middle
             depth += 2
@@ -59,13 +60,10 @@ def _partition(ordered, counts, edges, starts, stops, bins):
 def _information(cells, counts, joint, n, out):
     """Write the mutual information of cell numbers at delays 1 .. len(out).
 
-    `joint` is room for a count of each pair of cells.
+    `joint` has a zero for each pair of cells, and gets them back.
     """
     n_cells = joint.shape[0]
     for delay in range(1, len(out) + 1):
-        for i in range(n_cells):
-            for j in range(n_cells):
-                joint[i, j] = 0
         for t in range(n):
             joint[cells[t], cells[t + delay]] += 1
         total = 0.0
@@ -73,7 +71,8 @@ def _information(cells, counts, joint, n, out):
             for j in range(n_cells):
                 f = joint[i, j]
                 if f > 0:
-                    total += f / n * np.log2(f * n / (counts[i] * counts[j]))
+                    total += f / n * math.log2(f * n / (counts[i] * counts[j]))
+                    joint[i, j] = 0
         out[delay - 1] = total
 
 
@@ -87,7 +86,7 @@ def mutual_information(signal, max_delay):
     # A value belongs to the first cell whose upper edge reaches it, the last takes all above.
     cells = np.minimum(np.searchsorted(edges[:n_cells], signal), n_cells - 1)
     out = np.empty(max_delay)
-    _information(cells, counts, np.empty((n_cells, n_cells), dtype=np.int64), n, out)
+    _information(cells, counts, np.zeros((n_cells, n_cells), dtype=np.int64), n, out)
     return out
 
 
@@ -126,11 +125,13 @@ def _nearest(Y, n_columns, theiler, index, distance, row):
     for i in range(n_points):
         value = Y[0, i]
         for j in range(n_points):
-            row[j] = (Y[0, j] - value) ** 2
+            gap = Y[0, j] - value
+            row[j] = gap * gap
         for column in range(1, n_columns):
             value = Y[column, i]
             for j in range(n_points):
-                row[j] += (Y[column, j] - value) ** 2
+                gap = Y[column, j] - value
+                row[j] += gap * gap
         best, found = np.inf, -1
         for j in range(0, i - theiler):
             if row[j] < best:
@@ -139,7 +140,7 @@ def _nearest(Y, n_columns, theiler, index, distance, row):
             if row[j] < best:
                 best, found = row[j], j
         index[i] = found
-        distance[i] = np.sqrt(best)
+        distance[i] = math.sqrt(best)
 
 
 def divergence(signals, index, distance, max_delay):
@@ -187,7 +188,8 @@ def _diverge(signals, points, partners, scales, beta, products, bits, exponents,
         for k in range(n_delays):
             products[k], exponents[k], counts[k] = 1.0, 0, 0
         for start in range(0, len(points), 4):
-            for p in range(start, min(start + 4, len(points))):
+            stop = start + 4 if start + 4 < len(points) else len(points)
+            for p in range(start, stop):
                 here, there, scale = points[p], partners[p], scales[p]
                 for k in range(n_delays):
                     gap = abs(signals[s, here + k] - signals[s, there + k])
@@ -198,7 +200,7 @@ def _diverge(signals, points, partners, scales, beta, products, bits, exponents,
                 exponents[k] += (bits[k] >> 52) - 1023
                 bits[k] = (bits[k] & 0xFFFFFFFFFFFFF) | (1023 << 52)
         for k in range(n_delays):
-            total = np.log10(products[k]) + exponents[k] * np.log10(2.0)
+            total = math.log10(products[k]) + exponents[k] * _LOG_2
             beta[s, k] = total / counts[k] if counts[k] > 0 else -np.inf
 
 
@@ -282,12 +284,13 @@ def _add_growth(signal, delay, sums, counts, row):
             shift = (d - 1) * delay
             best, found = np.inf, -1
             for j in range(n_points):
-                row[j] += (signal[j + shift] - signal[i + shift]) ** 2
+                step = signal[j + shift] - signal[i + shift]
+                row[j] += step * step
                 if row[j] > 0.0 and row[j] < best and j != i:
                     best, found = row[j], j
             if found >= 0:
                 gap = signal[found + d * delay] - signal[i + d * delay]
-                sums[d - 1] += np.sqrt(1.0 + gap * gap / best)
+                sums[d - 1] += math.sqrt(1.0 + gap * gap / best)
                 counts[d - 1] += 1.0
 
 

