@@ -105,7 +105,10 @@ def test_mixed_precision_of_the_caller_learns_as_well(torch_case):
     whole = fitted(torch_case).loss_curve_
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = fitted(torch_case).loss_curve_
-    np.testing.assert_allclose(mixed, whole, rtol=0.03, atol=0.03)
+    np.testing.assert_allclose(mixed[:3], whole[:3], rtol=0.03, atol=0.03)
+    # Roundings add up, on each processor to something else; with old weights nothing is learned.
+    learned = abs(whole[0] - whole[-1])
+    np.testing.assert_allclose(mixed, whole, rtol=0.03, atol=max(0.03, learned / 10))
     if torch_case[0]._dtypes()[0] == "float32":
         assert mixed != whole
 
