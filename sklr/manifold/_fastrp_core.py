@@ -462,7 +462,10 @@ def combine_moments(n_rows, means, squares):
 
 
 def _few_moments(first, last, size, rows, means, squares):
-    """Do what the kernel `chunk_moments` does, to the bit."""
+    """Do what the kernel `chunk_moments` does, to the bit where there are several columns.
+
+    NumPy sums a single one in pairs.
+    """
     with np.errstate(all="ignore"):
         for chunk in range(first, last):
             part = rows[chunk * size : (chunk + 1) * size].astype(np.float64)
@@ -479,7 +482,7 @@ def column_moments(rows, threads):
     n_chunks = -(-len(rows) // size)
     means, squares = np.zeros((2, n_chunks, rows.shape[1]))
     bounds = even_bounds(n_chunks, threads, rows.size)
-    if rows.size <= _FEW_MOMENTS:
+    if rows.size <= _FEW_MOMENTS and rows.shape[1] > 1:
         kernel = _few_moments
     else:
         from sklr.manifold._fastrp_kernels import chunk_moments as kernel

@@ -15,6 +15,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklr.manifold import FastRP, fast_random_projection
 from sklr.manifold import _fastrp_core as core
+from sklr.utils._threads import ChunkThreads
 
 WEIGHTS = (0.5, -1.0, 1.0, 6.0)
 
@@ -201,6 +202,19 @@ def test_moments_of_small_tables_are_the_kernels(shape, dtype):
         moments(0, len(means), size, rows, means, squares)
         found.append((means, squares))
     assert_array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_moments_of_one_column_are_the_kernels(dtype):
+    """NumPy would sum them in pairs."""
+    from sklr.manifold._fastrp_kernels import chunk_moments
+
+    rows = (3 + np.random.default_rng(0).standard_normal((600, 1))).astype(dtype)
+    means, squares = np.zeros((2, 2, 1))
+    chunk_moments(0, 2, core.moment_chunk(600), rows, means, squares)
+    with ChunkThreads(1) as threads:
+        found = core.column_moments(rows, threads)
+    assert_array_equal(found, core.combine_moments(600, means, squares))
 
 
 def test_constant_columns_are_only_centred():
