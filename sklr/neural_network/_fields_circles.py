@@ -34,6 +34,9 @@ class ShiftedKernelFields:
     n_fixed : float
         Energy of the mean error where nothing is added at each place, as a multiple of what it is
         by chance.
+    n_scaled : float
+        The largest such multiple of errors times what an equation may weigh by the place: the
+        answer, its slopes, the input.
     wave_weights : ndarray
         What Fourier coefficients are multiplied by before distances are taken.
     waves : ndarray of shape (n, n_channels, ...)
@@ -50,6 +53,7 @@ class ShiftedKernelFields:
 
     fixed: np.ndarray
     n_fixed: float
+    n_scaled: float
     wave_weights: np.ndarray
     waves: np.ndarray
     weights: np.ndarray
@@ -94,7 +98,7 @@ def fit_on_circles(X: np.ndarray, y: np.ndarray, seed: int) -> ShiftedKernelFiel
     closest = distances.reshape(len(X), len(X), -1).min(axis=2)
     del distances
     first = ~(np.tril(closest <= SAME * usual, -1)).any(axis=1)
-    waves, y = waves[first], y[first]
+    X, waves, y = X[first], waves[first], y[first]
     if len(y) < FEWEST_SAMPLES or not usual > 0:
         return None
     few = slice(math.isqrt(_TO_CHOOSE // math.prod(grid)))
@@ -116,6 +120,7 @@ def fit_on_circles(X: np.ndarray, y: np.ndarray, seed: int) -> ShiftedKernelFiel
     return ShiftedKernelFields(
         fixed + mean[0],
         n_fixed,
+        _scaled_by_place(X, rest - errors, errors),
         weights,
         waves * weights,
         blocks.weights(penalty, fixed),
@@ -179,6 +184,20 @@ class _Blocks:
     def _by_sample(self, parts: np.ndarray) -> np.ndarray:
         parts, grid = np.moveaxis(parts, 0, 2), self.y.shape[2:]
         return parts.reshape(*parts.shape[:2], *grid[:-1], grid[-1] // 2 + 1)
+
+
+def _scaled_by_place(X: np.ndarray, made: np.ndarray, errors: np.ndarray) -> float:
+    """Return `n_scaled` of input, answers and their errors (n, channels, ...)."""
+    axes = tuple(range(2, X.ndim))
+    slopes = [np.roll(made, -1, axis) - np.roll(made, 1, axis) for axis in axes]
+    most = 0.0
+    for factor in [made, *slopes, *(X[:, [channel]] for channel in range(X.shape[1]))]:
+        product = errors * factor
+        # What is the same at all places is the kernel's penalty, not the equation.
+        product -= product.mean(axis=axes, keepdims=True)
+        energy = max(float((product**2).sum()), np.finfo(np.float64).tiny)
+        most = max(most, float((product.sum(axis=0) ** 2).sum()) / energy)
+    return most
 
 
 def _by_wave(y: np.ndarray) -> np.ndarray:

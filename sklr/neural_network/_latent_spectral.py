@@ -49,7 +49,8 @@ _PIECES = 128
 _LEAST_NORM = 1e-3
 # A closed form that errs by more is no help to the network, and one of more numbers too large.
 _HELPFUL, _MOST_NUMBERS = 0.1, 2**27
-# Energy of the mean error of a field, in what chance makes of it, above which places differ.
+# Energy of the mean of errors, or of their products, in what chance makes of it, above which places
+# differ.
 _BY_CHANCE = 3.0
 
 
@@ -170,11 +171,11 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
     The baseline costs O(n_samples ** 3), of 2,000 samples drawn at random where there are more;
     that of all shifts O(cells * n_samples ** 3), of as many as make 2 ** 24 pairs of cells (512 of
     64 cells, 128 of 32 x 32). The latter takes an equation for the same at every place, but for a
-    field that is added; where errors show nothing of that kind either, training moves the fields
-    of each batch around the circles. For fields of the training the answer is that without them,
-    in ``predict`` too: errors on the training data are no smaller than elsewhere for having been
-    seen by the baseline. There is none in ``partial_fit``, of films (`n_rollout_steps` above 1), of
-    numbers, below 20 samples.
+    field that is added. Where errors show none, nor that a place weighs the answer, its slope or
+    the input otherwise than the next one does, training moves the fields of each batch around the
+    circles. For fields of the training the answer is that without them, in ``predict`` too: errors
+    on the training data are no smaller than elsewhere for having been seen by the baseline. There
+    is none in ``partial_fit``, of films (`n_rollout_steps` above 1), of numbers, below 20 samples.
 
     References
     ----------
@@ -659,7 +660,10 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         errors = [self._mean_error(said - y, y) for _, said in tried]
         best = int(np.argmin(errors))
         (closed, said), self.baseline_error_ = tried[best], errors[best]
-        self.shifted_ = isinstance(closed, ShiftedKernelFields) and closed.n_fixed < _BY_CHANCE
+        self.shifted_ = (
+            isinstance(closed, ShiftedKernelFields)
+            and max(closed.n_fixed, closed.n_scaled) < _BY_CHANCE
+        )
         if self.baseline == "auto" and self.baseline_error_ > _HELPFUL:
             return
         self._closed_form = closed

@@ -367,6 +367,17 @@ def test_what_is_added_at_each_place_is_found():
     assert_allclose(stirred.fixed[0], np.sin(np.arange(16)), atol=0.05)
 
 
+@pytest.mark.parametrize("of", ["answer", "slope"])
+def test_fields_are_not_moved_where_places_weigh_the_equation(of):
+    """A factor of each place has no mean error to be seen by."""
+    X = smooth(100, 1, 16)
+    y = np.tanh(X) if of == "answer" else np.roll(X, 1, 2) - np.roll(X, -1, 2)
+    here = 1 + 0.3 * np.sin(2 * np.pi * np.arange(16) / 16)
+    alike, differs = fit_on_circles(X, y, seed=0), fit_on_circles(X, here * y, seed=0)
+    assert max(alike.n_fixed, alike.n_scaled) < 3
+    assert differs.n_fixed < 3 < differs.n_scaled
+
+
 def test_samples_that_are_shifts_of_each_other_are_one():
     X, y = (part[:, None] for part in make_burgers(30, size=16, random_state=0))
     twice = fit_on_circles(np.concatenate([X, moved(X, 3)]), np.concatenate([y, moved(y, 3)]), 0)
