@@ -9,7 +9,7 @@ from sklr.utils._compile import njit
 
 @njit(fastmath={"contract"})
 def stress_descent(D, weights, weighted, order, shifts, step, Y, wanted):
-    """Go once through all pairs and move each towards its distance; `Y` is changed.
+    """Go once through pairs and move each towards its distance; `Y` is changed.
 
     Parameters
     ----------
@@ -21,8 +21,9 @@ def stress_descent(D, weights, weighted, order, shifts, step, Y, wanted):
         Whether there are weights.
     order : ndarray of shape (n,)
         Permutation of the points.
-    shifts : ndarray of shape (n // 2,)
-        Permutation of 1 .. n // 2: with shift s the points order[i] and order[i + s] meet.
+    shifts : ndarray of shape (n_shifts,)
+        Of 1 .. n // 2, in any order; all of them are all pairs: with shift s the points order[i]
+        and order[i + s] meet.
     step : float
         Share of the way that a pair of weight one goes, at most all of it.
     Y : ndarray of shape (n, n_components)
