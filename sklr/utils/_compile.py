@@ -20,8 +20,10 @@ _LEAN: dict[str, Any] = {"no_cfunc_wrapper": True, "error_model": "numpy", "_nrt
 @contextmanager
 def _no_collection() -> Iterator[None]:
     """Stop Python's search for cyclic garbage: what is made here lives to the process's end."""
+    # Who finds it stopped lets it be: of several threads, who stops it last would leave it so.
     wanted = gc.isenabled()
-    gc.disable()
+    if wanted:
+        gc.disable()
     try:
         yield
     finally:
@@ -172,7 +174,8 @@ class _Pause:
         if event.is_start:
             if self._depth == 0:
                 self._wanted = gc.isenabled()
-                gc.disable()
+                if self._wanted:
+                    gc.disable()
             self._depth += 1
         elif event.is_end:
             self._depth -= 1
@@ -187,10 +190,16 @@ def _is_ours(event: Any) -> bool:
 
 @functools.cache
 def _start() -> None:
-    """Start Numba's compiler and listen to it, once in a process.
+    """Start Numba's compiler and listen to it, once in a process, by one thread at a time."""
+    from numba.core.compiler_lock import global_compiler_lock
 
-    The first kernel would start it, with garbage looked for.
-    """
+    with global_compiler_lock:
+        _start_alone()
+
+
+@functools.cache
+def _start_alone() -> None:
+    """Do what `_start` does; the first kernel would start it, with garbage looked for."""
     from numba.core import event
     from numba.core.registry import cpu_target
 

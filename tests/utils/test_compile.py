@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import threading
 import time
 import types
 
@@ -105,3 +106,49 @@ def test_no_garbage_is_looked_for_while_kernels_compile():
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("how", ["block", "compilation"])
+def test_a_pause_that_another_thread_ends_meanwhile_is_not_begun_again(how, monkeypatch):
+    """The other one stops the search before it is looked at, and lets it go on just after."""
+
+    class Seen:
+        calls: list[str] = []
+
+        def __getattr__(self, name):
+            return lambda: self.calls.append(name)  # isenabled() is false
+
+    seen = Seen()
+    monkeypatch.setattr(_compile, "gc", seen)
+    if how == "block":
+        with _compile._no_collection():
+            pass
+    else:
+        pause, start = _compile._Pause(), event("start", "sklr.a.b")
+        pause.notify(start)
+        pause.notify(types.SimpleNamespace(data=start.data, is_start=False, is_end=True))
+    assert seen.calls == ["isenabled"]
+
+
+def test_the_compiler_is_started_by_one_thread_at_a_time(monkeypatch):
+    from numba.core import event as numba_event
+    from numba.core.registry import cpu_target
+
+    inside, most, heard = [], [], []
+
+    def refresh():
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.05)
+        inside.pop()
+
+    monkeypatch.setattr(cpu_target.typing_context, "refresh", refresh)
+    monkeypatch.setattr(numba_event, "register", lambda *args: heard.append(args))
+    for function in (_compile._start, _compile._start_alone):
+        function.cache_clear()
+    threads = [threading.Thread(target=_compile._start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == len(heard) == 1
