@@ -310,14 +310,16 @@ def _factor(H):
 
 
 @inner()
-def _substitute(L, b):
-    """Solve L L' x = b in place."""
+def _substitute(L, b, fully):
+    """Solve L L' x = b in place, or L x = b where not `fully`."""
     n = L.shape[0]
     for a in range(n):
         t = b[a]
         for c in range(a):
             t -= L[a, c] * b[c]
         b[a] = t / L[a, a]
+    if not fully:
+        return
     for a in range(n - 1, -1, -1):
         b[a] /= L[a, a]
         t = b[a]
@@ -383,23 +385,26 @@ def cholesky_rows(start, stop, entries, problem, n_steps, tol, X, bias, out):
     More than one step re-weights again, until the objective falls by less than `tol` of it.
     """
     room = _room(start, stop, entries, problem)
-    _cholesky_rows(start, stop, *entries, *problem, n_steps, tol, X, bias, out, *room)
+    _cholesky_rows(start, stop, *entries, *problem, False, n_steps, tol, X, bias, out, *room)
 
 
 @njit(fastmath=_FAST, _nrt=True)
 def _cholesky_rows(
     start, stop, indptr, indices, values, weights, mean, offset, F, alpha, bias_alpha, power,
-    fit_bias, robust, delta, cut, extra, n_steps, tol, X, bias, out,
+    fit_bias, robust, delta, cut, extra, score, n_steps, tol, X, bias, out,
     weighted, w, A, B, H, L, x, g, change, ridge,
 ):  # fmt: skip
-    """Do what `cholesky_rows` does; behind `out` is room."""
+    """Do what `cholesky_rows` does, or `leave_one_out_rows` (`score`); behind `out` is room."""
     k = F.shape[1]
-    zero, yes = F.dtype.type(0), fit_bias | True
+    # Variables: for constants what is called would be compiled once more for each.
+    zero, yes, improve = F.dtype.type(0), fit_bias | True, not score
     for i in range(start, stop):
         first, last = indptr[i], indptr[i + 1]
         n = last - first
         out[i, 0] = 0.0
         out[i, 1] = 0.0
+        if score and n == 0:
+            continue
         _regressors(first, last, indices, F, fit_bias, A)
         for c in range(k):
             x[c] = X[i, c]
@@ -410,9 +415,9 @@ def _cholesky_rows(
                 first, last, indices, F, x, zero, yes, w, g, values, mean + bias[i], offset,
                 weights, robust, delta, cut,
             )  # fmt: skip
-            if step == 0:
+            if step == 0 and not score:
                 out[i, 0] = total
-            if mass <= 0:
+            if mass <= 0 and not score:
                 for c in range(k):
                     x[c] = zero
                 bias[i] = zero
@@ -420,7 +425,24 @@ def _cholesky_rows(
             _, lam_b = _row_ridge(i, alpha, bias_alpha, extra, mass**power, k, ridge)
             if fit_bias:
                 ridge[k] = lam_b
-            if not _factor_normal_matrix(n, weighted, w, A, B, ridge, H, L):
+            solved = _factor_normal_matrix(n, weighted, w, A, B, ridge, H, L)
+            if score:
+                for e in range(n):
+                    r = values[first + e] - mean - bias[i] - offset[indices[first + e]]
+                    for c in range(k):
+                        r -= x[c] * A[e, c]
+                    if solved:
+                        for c in range(len(change)):
+                            change[c] = A[e, c]
+                        _substitute(L, change, improve)
+                        leverage = 0.0
+                        for c in range(len(change)):
+                            leverage += change[c] * change[c]
+                        left = 1.0 - w[e] * leverage
+                        r /= left if left > 1e-9 else 1e-9
+                    out[i, 0] += r * r
+                    out[i, 1] += abs(r)
+            if score or not solved:
                 break
             for c in range(k):
                 g[c] -= ridge[c] * x[c]
@@ -428,7 +450,7 @@ def _cholesky_rows(
             if fit_bias:
                 gb -= ridge[k] * bias[i]
                 change[k] = gb
-            _substitute(L, change)
+            _substitute(L, change, improve)
             fell = 0.0
             for c in range(k):
                 fell += g[c] * change[c]
@@ -446,52 +468,7 @@ def _cholesky_rows(
 def leave_one_out_rows(start, stop, entries, problem, X, bias, out):
     """Sum over each row's entries of squared and absolute leave-one-out residuals, at X, bias."""
     room = _room(start, stop, entries, problem)
-    _leave_one_out_rows(start, stop, *entries, *problem, X, bias, out, *room)
-
-
-@njit(_nrt=True)
-def _leave_one_out_rows(
-    start, stop, indptr, indices, values, weights, mean, offset, F, alpha, bias_alpha, power,
-    fit_bias, robust, delta, cut, extra, X, bias, out,
-    weighted, w, A, B, H, L, x, g, v, ridge,
-):  # fmt: skip
-    """Do what `leave_one_out_rows` does; behind `out` is room."""
-    k, size = F.shape[1], v.shape[0]
-    zero, yes = F.dtype.type(0), fit_bias | True
-    for i in range(start, stop):
-        first, last = indptr[i], indptr[i + 1]
-        n = last - first
-        out[i, 0] = 0.0
-        out[i, 1] = 0.0
-        if n == 0:
-            continue
-        _regressors(first, last, indices, F, fit_bias, A)
-        for c in range(k):
-            x[c] = X[i, c]
-        _, mass, _ = _pass(
-            first, last, indices, F, x, zero, yes, w, g, values, mean + bias[i], offset, weights,
-            robust, delta, cut,
-        )  # fmt: skip
-        _, lam_b = _row_ridge(i, alpha, bias_alpha, extra, mass**power, k, ridge)
-        if fit_bias:
-            ridge[k] = lam_b
-        solved = _factor_normal_matrix(n, weighted, w, A, B, ridge, H, L)
-        for e in range(n):
-            r = values[first + e] - mean - bias[i]
-            r -= offset[indices[first + e]]
-            for c in range(k):
-                r -= x[c] * A[e, c]
-            if solved:
-                leverage = 0.0
-                for c in range(size):
-                    v[c] = A[e, c]
-                _substitute(L, v)
-                for c in range(size):
-                    leverage += v[c] * A[e, c]
-                left = 1.0 - w[e] * leverage
-                r /= left if left > 1e-9 else 1e-9
-            out[i, 0] += r * r
-            out[i, 1] += abs(r)
+    _cholesky_rows(start, stop, *entries, *problem, True, 1, 0.0, X, bias, out, *room)
 
 
 def _warm_up(dtypes=(np.float64,)):

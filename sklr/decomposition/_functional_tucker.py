@@ -13,6 +13,7 @@ from sklr.decomposition._functional_tucker_fit import (
     CoordinateAscent,
     Mode,
     chunks,
+    factored,
     gaps_of,
     posterior,
     products,
@@ -443,7 +444,7 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
         jitter = vectors * np.sqrt(np.maximum(values, 0.0))[:, None]
         moved = eta - np.einsum("nrs,ns->nr", lam, prior)
         moved += np.einsum("nrs,ns->nr", jitter, rng.standard_normal((n, rank)))
-        return prior + posterior(mode, scale, lam, moved)[0]
+        return prior + posterior(mode, scale, factored(lam, moved))[0]
 
     def _check_parameters(self, n_features):
         ranks = np.asarray(_RANK if isinstance(self.rank, str) else self.rank)
@@ -700,7 +701,7 @@ class FunctionalTuckerRegressor(RegressorMixin, BaseEstimator):
         """Return means and covariances of a mode's functions at sorted distinct coordinates."""
         wide, lam, eta = self._union(k, unique)
         with single_blas_thread():
-            M, V, _ = posterior(wide, self._scale_of(k), lam, eta)
+            M, V, _ = posterior(wide, self._scale_of(k), factored(lam, eta))
         place = np.searchsorted(wide.coordinates, unique)
         return M[place], V[place]
 

@@ -59,25 +59,52 @@ def packing(rank):
     return E.reshape(rank * rank, -1)
 
 
-def posterior(mode, length_scale, lam, eta):
+def factored(lam, eta):
+    """Write messages as independent ones about combinations of the functions.
+
+    Parameters
+    ----------
+    lam : ndarray of shape (n, rank, rank)
+        Precisions of the messages, positive semi-definite.
+    eta : ndarray of shape (n, rank)
+        Precisions times means of the messages.
+
+    Returns
+    -------
+    messages : ndarray of shape (n, rank, rank + 2)
+        lam = L D L' with unit triangular L: the columns of L as rows; behind them D, and L^-1 eta.
+    """
+    n, rank = eta.shape
+    messages = np.zeros((n, rank, rank + 2))
+    left = np.concatenate([lam, eta[:, :, None]], axis=2)
+    for j in range(rank):
+        pivot = left[:, j, j]
+        # Below is rounding: such a direction has no precision.
+        known = pivot > 1e-15 * lam[:, j, j]
+        messages[:, j, rank] = np.where(known, pivot, 0.0)
+        messages[:, j, rank + 1] = left[:, j, rank]
+        messages[:, j, j] = 1.0
+        for r in range(j + 1, rank):
+            ratio = np.divide(left[:, r, j], pivot, out=messages[:, j, r], where=known)
+            left[:, r, j + 1 :] -= ratio[:, None] * left[:, j, j + 1 :]
+    return messages
+
+
+def posterior(mode, length_scale, messages):
     """Return means, covariances and log-evidence of a mode's functions given its messages."""
     from sklr.decomposition._functional_tucker_kernels import kalman, smooth
 
-    n, rate = len(eta), rate_of(mode.nu, length_scale)
-    means, gains = np.empty((n, mode.size)), np.empty((n, mode.rank, mode.rank + 1))
-    covariances = np.empty((n, mode.size, mode.size))
-    M, V = np.empty((n, mode.rank)), np.empty((n, mode.rank, mode.rank))
-    evidence = kalman(mode.gaps, rate, mode.variance, lam, eta, True, means, covariances, gains)
-    smooth(mode.gaps, rate, means, covariances, gains, M, V)
-    return M, V, evidence
+    rate = rate_of(mode.nu, length_scale)
+    evidence, *kept = kalman(mode.gaps, rate, mode.variance, messages, mode.size, True)
+    return *smooth(messages, *kept), evidence
 
 
-def log_evidence(mode, length_scale, lam, eta):
+def log_evidence(mode, length_scale, messages):
     """Return the log-evidence of the messages alone."""
     from sklr.decomposition._functional_tucker_kernels import kalman
 
-    none = np.empty((1, mode.size)), np.empty((1, 1, 1)), np.empty((1, 1, 1))
-    return kalman(mode.gaps, rate_of(mode.nu, length_scale), mode.variance, lam, eta, False, *none)
+    rate = rate_of(mode.nu, length_scale)
+    return kalman(mode.gaps, rate, mode.variance, messages, mode.size, False)[0]
 
 
 def rate_of(nu, length_scale):
@@ -196,15 +223,16 @@ class CoordinateAscent:
         """Set a mode's functions, and its length scale where it is searched, to their optimum."""
         mode = self.modes[k]
         lam, eta = self.collect(k)
+        messages = factored(lam, eta)
         if search and not mode.discrete and len(eta) > 1:
-            self._search_scale(k, lam, eta)
-        M, V, evidence = posterior(mode, self.scales[k], lam, eta)
+            self._search_scale(k, messages)
+        M, V, evidence = posterior(mode, self.scales[k], messages)
         self.messages[k] = lam, eta
         self._set(M, V, k)
         second = V + M[:, :, None] * M[:, None, :]
         self.kl[k] = float((eta * M).sum() - 0.5 * (lam * second).sum()) - evidence
 
-    def _search_scale(self, k, lam, eta):
+    def _search_scale(self, k, messages):
         """Maximise the evidence of the messages over the length scale, near the present one.
 
         For given messages the bound's best value over a mode's functions is their evidence, so
@@ -213,7 +241,7 @@ class CoordinateAscent:
         mode, now = self.modes[k], np.log(self.scales[k])
 
         def loss(log_scale):
-            return -log_evidence(mode, np.exp(log_scale), lam, eta)
+            return -log_evidence(mode, np.exp(log_scale), messages)
 
         low, high = np.maximum(now - 1.0, np.log(SCALE_BOUNDS[0])), now + 1.0
         high = min(high, np.log(SCALE_BOUNDS[1]))

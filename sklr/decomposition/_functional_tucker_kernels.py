@@ -1,7 +1,7 @@
 """Kalman filter and smoother of stacked Matern processes (Numba).
 
-The state of a mode is its `rank` latent functions one after the other, each with its `p`
-derivatives (p = nu + 1/2). What the data say about the functions at coordinate i comes as
+The state of a mode is its `rank` latent functions, then their first derivatives, then their second
+ones: p = nu + 1/2 of each function. What the data say about the functions at coordinate i comes as
 ``exp(-u' lam[i] u / 2 + eta[i]' u)``, which may be flat.
 """
 
@@ -52,60 +52,46 @@ def transitions(gaps, rate, p):
 
 
 @inner()
-def eliminate(B, X):
-    """Solve B Y = X in place of `X`, destroying `B`; returns log |det B|."""
-    n, m = B.shape[0], X.shape[1]
-    log_det = 0.0
-    for j in range(n):
-        best = j
-        for i in range(j + 1, n):
-            if abs(B[i, j]) > abs(B[best, j]):
-                best = i
-        if best != j:
-            for c in range(j, n):
-                B[j, c], B[best, c] = B[best, c], B[j, c]
-            for c in range(m):
-                X[j, c], X[best, c] = X[best, c], X[j, c]
-        log_det += np.log(abs(B[j, j]))
-        for i in range(j + 1, n):
-            f = B[i, j] / B[j, j]
-            if f != 0.0:
-                for c in range(j + 1, n):
-                    B[i, c] -= f * B[j, c]
-                for c in range(m):
-                    X[i, c] -= f * X[j, c]
-    for c in range(m):
-        for i in range(n - 1, -1, -1):
-            value = X[i, c]
-            for j in range(i + 1, n):
-                value -= B[i, j] * X[j, c]
-            X[i, c] = value / B[i, i]
-    return log_det
+def move(A, state, blocks, half, half_blocks, rest):
+    """Carry a covariance (as far as it differs from `rest`) and, in the last column, a mean.
+
+    `blocks` is the memory of `state` with a row for each order of derivatives, `half` is for work.
+    """
+    size = state.shape[0]
+    for a in range(size):
+        for b in range(size):
+            state[a, b] -= rest[a, b]
+    for turn in range(2):  # the second product is that from the right
+        for a in range(A.shape[0]):
+            for c in range(blocks.shape[1]):
+                half_blocks[a, c] = 0.0
+            for b in range(A.shape[1]):
+                for c in range(blocks.shape[1]):
+                    half_blocks[a, c] += A[a, b] * blocks[b, c]
+        for a in range(size):
+            for b in range(size):
+                state[a, b] = half[b, a]
+            if turn == 0:
+                state[a, size] = half[a, size]
+    for a in range(size):
+        for b in range(a + 1):
+            value = 0.5 * (state[a, b] + state[b, a]) + rest[a, b]
+            state[a, b] = value
+            state[b, a] = value
 
 
 @inner()
-def sandwich(A, X, half):
-    """Replace the symmetric `X` by B X B' with B of blocks `A`; `half` is for work."""
-    p, size = A.shape[0], X.shape[0]
-    for block in range(0, size, p):
-        for a in range(p):
-            for c in range(size):
-                value = 0.0
-                for b in range(p):
-                    value += A[a, b] * X[block + b, c]
-                half[block + a, c] = value
-    for block in range(0, size, p):
-        for a in range(p):
-            for c in range(block + a + 1):
-                value = 0.0
-                for b in range(p):
-                    value += half[c, block + b] * A[a, b]
-                X[c, block + a] = value
-                X[block + a, c] = value
+def row_product(row, n, state, out):
+    """Multiply the first `n` entries of a row by the rows of `state`."""
+    for c in range(state.shape[1]):
+        out[c] = 0.0
+    for a in range(n):
+        for c in range(state.shape[1]):
+            out[c] += row[a] * state[a, c]
 
 
-def kalman(gaps, rate, variance, lam, eta, keep, means, covariances, gains):
-    """Filter forwards; returns the log-evidence of the messages.
+def kalman(gaps, rate, variance, messages, size, keep):
+    """Filter forwards.
 
     Parameters
     ----------
@@ -113,204 +99,138 @@ def kalman(gaps, rate, variance, lam, eta, keep, means, covariances, gains):
         Distance of each coordinate from the one before; the first is not used.
     rate, variance : float
         Of the process: sqrt(2 nu) / length scale, and the variance of each function.
-    lam : ndarray of shape (n, rank, rank)
-        Precisions of the messages.
-    eta : ndarray of shape (n, rank)
-        Precisions times means of the messages.
+    messages : ndarray of shape (n, rank, rank + 2)
+        As `factored` in `_functional_tucker_fit` returns them.
+    size : int
+        Length of the state, rank * p: the functions, then their first derivatives, ...
     keep : bool
-        Whether the results below are written.
-    means : ndarray of shape (n, rank * p)
-        Predicted states. Its second axis says what p is.
-    covariances : ndarray of shape (n, rank * p, rank * p)
-        Predicted covariances.
-    gains : ndarray of shape (n, rank, rank + 1)
-        J = (I + lam Phi)^-1 lam, and g = (I + lam Phi)^-1 (eta - lam mu) as the last column.
+        Whether the arrays below are filled.
+
+    Returns
+    -------
+    evidence : float
+        Log-evidence of the messages.
+    carry : ndarray of shape (n, p, p)
+        As `transitions` returns them, with zeros for the first.
+    states : ndarray of shape (n, size, size + 1)
+        Predicted covariances, and the predicted means as last columns.
+    gains : ndarray of shape (n, rank, size + 2)
+        For each message c, the covariance of its combination with the state before it; by how
+        much times c the mean moved; and by how much times c c' the covariance fell.
     """
-    rank, size = eta.shape[1], means.shape[1]
+    n, rank = messages.shape[:2]
     p = size // rank
-    rest = stationary(rate, variance, p)
-    P = np.zeros((size, size))
-    for first in range(0, size, p):
-        P[first : first + p, first : first + p] = rest
-    room = np.empty((size, size)), np.empty((size, rank))
-    room += np.empty((rank, rank)), np.empty((rank, rank + 1)), np.empty(p)
-    A = transitions(gaps, rate, p)
-    return _kalman(A, rest, lam, eta, keep, means, covariances, gains, np.zeros(size), P, *room)
+    carry = transitions(gaps, rate, p)
+    carry[0] = 0.0  # nothing is known before the first
+    rest, single = np.zeros((size, size)), stationary(rate, variance, p)
+    for r in range(rank):
+        rest[r::rank, r::rank] = single
+    n_kept = n if keep else 1
+    states, gains = np.empty((n_kept, size, size + 1)), np.zeros((n_kept, rank, size + 2))
+    evidence = _kalman(carry, rest, messages, keep, states, gains, *_room(size, p))
+    return evidence, carry, states, gains
+
+
+def _room(size, p):
+    """Return room for a state and for work, each also as `move` takes it, and for a row."""
+    state, half = np.zeros((2, size, size + 1))
+    return state, state.reshape(p, -1), half, half.reshape(p, -1), np.empty(size + 1)
 
 
 @njit
-def _kalman(carry, rest, lam, eta, keep, means, covariances, gains, m, P, half, column, B, X, old):
-    """Do what `kalman` does from mean `m` and covariance `P` on, which are overwritten."""
-    n, rank = eta.shape
-    size, p = m.shape[0], old.shape[0]
+def _kalman(carry, rest, messages, keep, states, gains, state, blocks, half, half_blocks, c):
+    """Do what `kalman` does; returns the log-evidence."""
+    n, rank, _ = messages.shape
+    size = state.shape[0]
     evidence = 0.0
     for i in range(n):
-        if i > 0:
-            A = carry[i]
-            for r in range(rank):
-                for a in range(p):
-                    old[a] = m[r * p + a]
-                for a in range(p):
-                    value = 0.0
-                    for b in range(p):
-                        value += A[a, b] * old[b]
-                    m[r * p + a] = value
-                for a in range(p):
-                    for b in range(p):
-                        P[r * p + a, r * p + b] -= rest[a, b]
-            sandwich(A, P, half)
-            for r in range(rank):
-                for a in range(p):
-                    for b in range(p):
-                        P[r * p + a, r * p + b] += rest[a, b]
+        move(carry[i], state, blocks, half, half_blocks, rest)
         if keep:
             for a in range(size):
-                means[i, a] = m[a]
+                for b in range(size + 1):
+                    states[i, a, b] = state[a, b]
+        for j in range(rank):
+            message = messages[i, j]
+            precision, push = message[rank], message[rank + 1]
+            if precision == 0.0 and push == 0.0:
+                continue
+            row_product(message, rank, state, c)
+            variance, mean = 0.0, c[size]
+            for r in range(rank):
+                variance += message[r] * c[r]
+            evidence += push * mean - 0.5 * precision * mean * mean
+            push -= precision * mean
+            ratio = 1.0 + precision * variance
+            step, fall = push / ratio, precision / ratio
+            evidence += 0.5 * (push * step * variance - np.log(ratio))
+            for a in range(size):
                 for b in range(size):
-                    covariances[i, a, b] = P[a, b]
-        informative = False
-        for r in range(rank):
-            if lam[i, r, r] != 0.0 or eta[i, r] != 0.0:
-                informative = True
-        if not informative:
+                    state[a, b] -= fall * (c[a] * c[b])
+                state[a, size] += step * c[a]
             if keep:
-                for r in range(rank):
-                    for s in range(rank + 1):
-                        gains[i, r, s] = 0.0
-            continue
-        for r in range(rank):
-            push = eta[i, r]
-            for s in range(rank):
-                push -= lam[i, r, s] * m[s * p]
-                X[r, s] = lam[i, r, s]
-                value = 1.0 if r == s else 0.0
-                for t in range(rank):
-                    value += lam[i, r, t] * P[t * p, s * p]
-                B[r, s] = value
-            X[r, rank] = push
-            # eta' mu - mu' lam mu / 2, written with the residual
-            evidence += 0.5 * m[r * p] * (eta[i, r] + push)
-        # The last term needs the residual, which the elimination overwrites.
-        for r in range(rank):
-            column[r, 0] = X[r, rank]
-        evidence -= 0.5 * eliminate(B, X)
-        for r in range(rank):
-            for s in range(rank):
-                evidence += 0.5 * column[r, 0] * P[r * p, s * p] * X[s, rank]
-        if keep:
-            for r in range(rank):
-                for s in range(rank + 1):
-                    gains[i, r, s] = X[r, s]
-        for a in range(size):
-            for s in range(rank):
-                value = 0.0
-                for r in range(rank):
-                    value += P[a, r * p] * X[r, s]
-                column[a, s] = value
-        for a in range(size):
-            value = m[a]
-            for r in range(rank):
-                value += P[a, r * p] * X[r, rank]
-            m[a] = value
-        for a in range(size):
-            for b in range(a + 1):
-                value = 0.0
-                for s in range(rank):
-                    value += column[a, s] * P[b, s * p]
-                half[a, b] = value
-        for a in range(size):
-            for b in range(a + 1):
-                value = P[a, b] - half[a, b]
-                P[a, b] = value
-                P[b, a] = value
+                for a in range(size):
+                    gains[i, j, a] = c[a]
+                gains[i, j, size] = step
+                gains[i, j, size + 1] = fall
     return evidence
 
 
-def smooth(gaps, rate, means, covariances, gains, M, V):
-    """Smooth backwards what `kalman` kept: means `M` (n, rank), covariances `V` of each.
+def smooth(messages, carry, states, gains):
+    """Smooth backwards what `kalman` kept.
 
     The recursion of Bryson and Frazier carries the gradient and curvature of what is still to
     come, and inverts no covariance: coordinates may be as close as they like.
+
+    Returns
+    -------
+    M : ndarray of shape (n, rank)
+        Means of the functions.
+    V : ndarray of shape (n, rank, rank)
+        Their covariances.
     """
-    rank, size = M.shape[1], means.shape[1]
-    p = size // rank
-    room = np.zeros(size), np.zeros((size, size)), np.empty((size, size)), np.empty(p)
-    room += (*np.empty((2, size, rank)),)
-    back = np.ascontiguousarray(transitions(gaps, rate, p).transpose(0, 2, 1))
-    _smooth(back, means, covariances, gains, M, V, *room)
+    n, rank = messages.shape[:2]
+    size, p = states.shape[1], carry.shape[1]
+    back = np.ascontiguousarray(carry.transpose(0, 2, 1))
+    out = np.empty((n, rank, rank + 1))
+    _smooth(back, np.zeros((size, size)), messages, states, gains, out, *_room(size, p))
+    return out[:, :, rank], out[:, :, :rank]
 
 
 @njit
-def _smooth(back, means, covariances, gains, M, V, slope, curve, half, old, U, CU):
-    """Do what `smooth` does; `slope` and `curve` come as zeros."""
-    n, rank = M.shape
-    size, p = slope.shape[0], old.shape[0]
+def _smooth(back, rest, messages, states, gains, out, curve, blocks, half, half_blocks, c):
+    """Do what `smooth` does: `out` gets V with M as last columns. `rest` and `curve` are zero."""
+    n, rank, _ = messages.shape
+    size = curve.shape[0]
     for i in range(n - 1, -1, -1):
-        P = covariances[i]
-        J = gains[i]
-        # C = I - U H with U = P H' J; curve <- H' J H + C' curve C, slope <- H' g + C' slope
-        for a in range(size):
-            for s in range(rank):
-                value = 0.0
+        for j in range(rank - 1, -1, -1):
+            message, gain = messages[i, j], gains[i, j]
+            fall = gain[size + 1]
+            if fall == 0.0 and gain[size] == 0.0:
+                continue
+            # curve <- C' curve C + fall l l', slope <- C' slope + step l; C = I - fall c l'
+            row_product(gain, size, curve, c)
+            value = 1.0
+            for a in range(size):
+                value += fall * (gain[a] * c[a])
+            for r in range(rank):
+                for b in range(size):
+                    curve[r, b] -= fall * message[r] * c[b]
+                curve[r, size] += message[r] * (gain[size] - fall * c[size])
+            for r in range(rank):
+                c[r] -= value * message[r]
+            for a in range(size):
                 for r in range(rank):
-                    value += P[a, r * p] * J[r, s]
-                U[a, s] = value
-        for a in range(size):
-            for s in range(rank):
-                value = 0.0
-                for b in range(size):
-                    value += curve[a, b] * U[b, s]
-                CU[a, s] = value
-        for s in range(rank):
-            value = J[s, rank]
-            for a in range(size):
-                value -= U[a, s] * slope[a]
-            half[0, s] = value
-        for s in range(rank):
-            slope[s * p] += half[0, s]
+                    curve[a, r] -= fall * c[a] * message[r]
         for r in range(rank):
-            for s in range(rank):
-                value = J[r, s]
-                for a in range(size):
-                    value += U[a, r] * CU[a, s]
-                half[r, s] = value
-        for a in range(size):
-            for s in range(rank):
-                curve[a, s * p] -= CU[a, s]
-                curve[s * p, a] -= CU[a, s]
-        for r in range(rank):
-            for s in range(rank):
-                curve[r * p, s * p] += half[r, s]
-        for r in range(rank):
-            value = means[i, r * p]
-            for a in range(size):
-                value += P[r * p, a] * slope[a]
-            M[i, r] = value
-        for r in range(rank):
-            for b in range(size):
-                value = 0.0
-                for a in range(size):
-                    value += P[r * p, a] * curve[a, b]
-                half[r, b] = value
-        for r in range(rank):
+            row_product(states[i, r], size, curve, c)
+            out[i, r, rank] = states[i, r, size] + c[size]
             for s in range(r + 1):
-                value = P[r * p, s * p]
+                value = states[i, r, s]
                 for b in range(size):
-                    value -= half[r, b] * P[b, s * p]
-                V[i, r, s] = value
-                V[i, s, r] = value
-        if i == 0:
-            break
-        A = back[i]
-        for r in range(rank):
-            for a in range(p):
-                old[a] = slope[r * p + a]
-            for a in range(p):
-                value = 0.0
-                for b in range(p):
-                    value += A[a, b] * old[b]
-                slope[r * p + a] = value
-        sandwich(A, curve, half)
+                    value -= c[b] * states[i, s, b]
+                out[i, r, s] = value
+                out[i, s, r] = value
+        move(back[i], curve, blocks, half, half_blocks, rest)
 
 
 def draw_prior(gaps, rate, variance, normals, out):
@@ -336,8 +256,7 @@ def draw_prior(gaps, rate, variance, normals, out):
 
 def _warm_up():
     gaps = np.array([0.0, 0.1, 0.2])
-    lam, eta = np.ones((3, 1, 1)), np.ones((3, 1))
-    means, covariances, gains = np.empty((3, 1)), np.empty((3, 1, 1)), np.empty((3, 1, 2))
-    kalman(gaps, 1.0, 1.0, lam, eta, True, means, covariances, gains)
-    smooth(gaps, 1.0, means, covariances, gains, np.empty((3, 1)), np.empty((3, 1, 1)))
+    messages = np.ones((3, 1, 3))
+    _, *kept = kalman(gaps, 1.0, 1.0, messages, 1, True)
+    smooth(messages, *kept)
     draw_prior(gaps, 1.0, 1.0, np.ones((3, 1, 1)), np.empty((3, 1)))

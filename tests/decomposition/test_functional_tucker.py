@@ -16,6 +16,7 @@ from sklr.decomposition import FunctionalTuckerRegressor, LatentFunctionsDisplay
 from sklr.decomposition._functional_tucker_fit import (
     CoordinateAscent,
     Mode,
+    factored,
     gaps_of,
     log_evidence,
     packing,
@@ -63,7 +64,7 @@ def test_filter_and_smoother_equal_dense_regression(nu):
     y, noise = rng.standard_normal(30), 0.2
     lam, eta = np.full((30, 1, 1), 1 / noise), y[:, None] / noise
     lam[[0, 4, 29]], eta[[0, 4, 29]] = 0.0, 0.0  # without data
-    M, V, evidence = posterior(mode, 0.3, lam, eta)
+    M, V, evidence = posterior(mode, 0.3, factored(lam, eta))
     seen = lam[:, 0, 0] > 0
     K = 0.7 * Matern(0.3, nu=nu)(mode.coordinates[:, None])
     S = K[np.ix_(seen, seen)] + noise * np.eye(seen.sum())
@@ -73,7 +74,7 @@ def test_filter_and_smoother_equal_dense_regression(nu):
     # log marginal likelihood less that of the messages' own normalisation
     dense = -0.5 * (np.linalg.slogdet(S / noise)[1] + y[seen] @ np.linalg.solve(S, y[seen]))
     assert_allclose(evidence, dense + 0.5 * (y[seen] ** 2).sum() / noise, atol=1e-10)
-    assert_allclose(log_evidence(mode, 0.3, lam, eta), evidence, atol=1e-12)
+    assert_allclose(log_evidence(mode, 0.3, factored(lam, eta)), evidence, atol=1e-12)
 
 
 def test_coupled_functions_and_close_coordinates_equal_dense_algebra():
@@ -82,7 +83,7 @@ def test_coupled_functions_and_close_coordinates_equal_dense_algebra():
     mode.gaps = gaps_of(mode.coordinates, False)
     root = rng.standard_normal((12, 2, 2))
     lam, eta = root @ root.transpose(0, 2, 1), rng.standard_normal((12, 2))
-    M, V, _ = posterior(mode, 0.4, lam, eta)
+    M, V, _ = posterior(mode, 0.4, factored(lam, eta))
     K = np.kron(0.7 * Matern(0.4, nu=2.5)(mode.coordinates[:, None]), np.eye(2))
     L = np.zeros((24, 24))
     for i in range(12):

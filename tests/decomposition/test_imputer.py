@@ -68,9 +68,12 @@ def test_conjugate_gradients_solve_new_rows_of_many_components_to_the_end():
         assert_allclose(got[i], wanted[:70], rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("small", [True, False])
 @pytest.mark.parametrize("fit_bias", [True, False])
-def test_score_is_leave_one_out(table, fit_bias):
-    """The closed form equals leaving each value out by hand."""
+def test_score_is_leave_one_out(table, fit_bias, small, monkeypatch):
+    """The closed form equals leaving each value out by hand, with kernels and without."""
+    if not small:
+        monkeypatch.setattr("sklr.decomposition._completion_data._SMALL", 0)
     X, _ = table
     imputer = LowRankImputer(2, alpha=0.7, bias_alpha=0.4, fit_bias=fit_bias, random_state=0)
     imputer.fit(X[:50])
