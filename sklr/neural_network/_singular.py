@@ -474,7 +474,7 @@ class PerturbedGenerativeModel(
                 f"{self.held_out_['model']:.3g}, and {self.held_out_['mixture']:.3g} by "
                 f"GaussianMixture({mixture.n_components}), {behind:.2g} more: take that (of "
                 "sklearn.mixture) where the density is what you want; for points on the set "
-                "try another n_components, more max_iter or more samples",
+                "try another n_components, another max_iter or more samples",
             )
 
     def _build(self, n_in: Any, n_out: Any) -> nn.Module:
