@@ -107,7 +107,7 @@ class PerturbedGenerativeModel(
     resample_noise : bool, default=False
         Whether noise is drawn anew in each step, not once.
     sigma_min : float, default=1e-3
-        Least sigma, in units of the scale.
+        Least sigma, in units of the scale; what was added is another bound.
     learning_rate : float, default=3e-3
         First learning rate of Adam, which falls to 0; that of sigma is five times larger.
     max_iter : int, default=600
@@ -397,6 +397,10 @@ class PerturbedGenerativeModel(
         """Return what one is, of `noise_scale` and `sigma_`, in the unit of those."""
         return 1.0 if self.standardize else self.scale_
 
+    def _least_sigma(self) -> float:
+        # What was added is there for certain; with less of it a generator goes through samples.
+        return max(self.sigma_min, self._added)
+
     def _choose_noise(self, X: np.ndarray) -> None:
         self.noise_path_: dict[float, float] = {}
         unit = self._unit()
@@ -441,7 +445,7 @@ class PerturbedGenerativeModel(
             if self.resample_noise:
                 noise = torch.randn(seen.shape, generator=step.generator, device=seen.device)
                 seen = seen + self._added * noise.to(seen.dtype)
-            options = self.sigma_min, step.rng, self._optimizers, self.max_iter
+            options = self._least_sigma(), step.rng, self._optimizers, self.max_iter
             start(module, seen, self._cells, *options)
 
     def _compare(self, module: nn.Module, step: TrainState) -> None:
@@ -482,7 +486,7 @@ class PerturbedGenerativeModel(
         from torch import nn
 
         sizes = list(self.hidden_layer_sizes)
-        first = math.log(max(_FIRST_SIGMA[self.likelihood_], self.sigma_min))
+        first = math.log(max(_FIRST_SIGMA[self.likelihood_], self._least_sigma()))
         parts: dict[str, nn.Module] = {"generator": mlp(self.n_components, sizes, n_in)}
         noise = {"log_sigma": nn.Parameter(torch.tensor(first))}
         if self.likelihood_ == "quadrature":
@@ -542,7 +546,7 @@ class PerturbedGenerativeModel(
 
         loss = super()._step(module, xb, yb, step)
         with torch.no_grad():
-            log_sigma(module).clamp_(min=math.log(self.sigma_min))
+            log_sigma(module).clamp_(min=math.log(self._least_sigma()))
         return loss
 
     # What a fitted model answers.
