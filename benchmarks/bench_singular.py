@@ -12,11 +12,11 @@ circle      one latent, noise of 0, .02, .05, .1, .2 of the data's scale: the U;
             GaussianMixture with 1 to 15 components by BIC
 auto        noise_scale="auto": what it takes, its error, the CPU seconds of its six fits
 roll        a Swiss roll with uniform angle (size / 10) in three dimensions, two latents: the same,
-            noise 0, .02, .05, .1, at half the steps; seeds 0 to 2
+            noise 0, .02, .05, .1; seeds 0 to 2
 high        a uniform circle in 20 dimensions, "iwae", n = 500, three latents: noise 0, .05, .1, .2,
             seeds 0 to 2
 levels      noise_scale="auto" beside "rate", the default, and the fixed levels: the laws circle,
-            roll and high, seed 0; energy distance of 2,000 drawn to 2,000 fresh samples
+            roll and high, seeds from 0; energy distance of 2,000 drawn to 2,000 fresh samples
 ordinary    the default, two latents (circle and moons one), beside GaussianMixture (1 to 15
             components by BIC) and the training samples drawn again: circle, two moons, Swiss
             roll, 10 principal components of digits, iris; half to fit (300 at most), the energy
@@ -29,6 +29,8 @@ apart       sets that are not one simple curve (two concentric circles, two line
             units of the scale, and whether a warning came; seeds 0 and 1 (starts and smoothing
             were chosen on seeds 10 to 12)
 time        CPU seconds of a fit (one noise level, the law of the circle) and of 500 samples
+
+Laws (circle, roll, high, levels) and apart go on after the seeds that the file has.
 """
 
 import warnings
@@ -118,8 +120,8 @@ def shown(name, values, more=""):
 
 
 def bench_law(law, n, seeds, levels, out, n_components=1, with_peers=True, **options):
-    rows, sigmas = {}, {}
-    for seed in seeds:
+    rows, sigmas = out.get("W1", {}), out.get("sigma", {})
+    for seed in seeds[len(rows.get("floor", [])) :]:
         X = law(np.random.default_rng(seed), n)
         rows.setdefault("floor", []).append(floor(law, n, seed))
         rows.setdefault("data", []).append(error(law, again(X), seed))
@@ -172,7 +174,6 @@ def bench_roll(n_seeds, out):
         out,
         n_components=2,
         with_peers=True,
-        max_iter=600,
     )
 
 
@@ -189,23 +190,26 @@ def bench_high(n_seeds, out):
     )
 
 
-def bench_levels():
+def bench_levels(n_seeds, out):
     """What "auto" and "rate" take, beside the fixed levels."""
-    out = {}
-    for name, law, n, options in (
-        ("circle", circle, N, {"n_components": 1}),
-        ("roll", roll, N, {"n_components": 2, "max_iter": 600}),
-        ("high", high, 500, {"n_components": 3}),
+    for name, law, n, n_components in (
+        ("circle", circle, N, 1),
+        ("high", high, 500, 3),
+        ("roll", roll, N, 2),
     ):
-        X, fresh = law(np.random.default_rng(0), n), law(np.random.default_rng(1), 2000)
-        unit, row = scale_of(X), {}
-        for level in ("auto", "rate", *LEVELS):
-            noise = level if isinstance(level, str) else level * unit
-            fit = model(X, 0, noise, **options)
-            found = energy_distance(fit.sample(2000, random_state=0) / unit, fresh / unit)
-            row[str(level)] = {"distance": found, "level": fit.noise_scale_ / unit}
-            print(name, level, {k: round(v, 4) for k, v in row[str(level)].items()}, flush=True)
-        out[name] = row
+        rows = out.setdefault(name, {})
+        for seed in range(len(rows.get("auto", [])), n_seeds):
+            X, fresh = (
+                law(np.random.default_rng(key), k) for key, k in ((seed, n), ([seed, 1], 2000))
+            )
+            unit = scale_of(X)
+            for level in (*LEVELS, "rate", "auto"):
+                noise = level if isinstance(level, str) else level * unit
+                fit = model(X, seed, noise, n_components)
+                found = energy_distance(fit.sample(2000, random_state=seed) / unit, fresh / unit)
+                row = {"distance": found, "level": fit.noise_scale_ / unit}
+                rows.setdefault(str(level), []).append(row)
+                print(name, seed, level, {k: round(v, 4) for k, v in row.items()}, flush=True)
     return out
 
 
@@ -302,6 +306,9 @@ def bench_apart(n_seeds, out):
     for seed in range(min(2, n_seeds)):
         for name, d in rows:
             row = out.setdefault(f"{name}, {d}", {})
+            if len(row.get("seeds", [])) > seed:
+                continue
+            row.setdefault("seeds", []).append(seed)
             X = apart(name, np.random.default_rng(seed), 300)
             fresh, unit = apart(name, np.random.default_rng([seed, 1]), 2000), scale_of(X)
             with warnings.catch_warnings(record=True) as said:

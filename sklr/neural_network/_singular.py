@@ -107,12 +107,13 @@ class PerturbedGenerativeModel(
     resample_noise : bool, default=False
         Whether noise is drawn anew in each step, not once.
     sigma_min : float, default=1e-3
-        Least sigma, in units of the scale.
+        Least sigma, in units of the scale; what was added is another bound.
     learning_rate : float, default=3e-3
         First learning rate of Adam, which falls to 0; that of sigma is five times larger.
-    max_iter : int, default=1200
-        Steps of the optimiser, each on `batch_size` samples. The first third leaves out a quarter
-        of the samples, and compares the density there with a mixture's (`held_out_`).
+    max_iter : int, default=600
+        Steps of the optimiser, each on `batch_size` samples. The first two thirds leave out a
+        quarter of the samples, and compare the density there with a mixture's (`held_out_`). Two
+        latents overfit some hundreds of samples with more.
     batch_size : int or "auto", default="auto"
         Samples of a step. "auto" is all, 1000 at most, for quadrature, and 100 for "iwae".
     validation_fraction : float, default=0.1
@@ -131,7 +132,7 @@ class PerturbedGenerativeModel(
         Standard deviation of the noise that was added.
     held_out_ : dict of str to float
         Mean log-density of a quarter of the samples (1000 at most), with the noise that was added,
-        before they were trained on: of the "model" after a third of the steps, and of a Gaussian
+        before they were trained on: of the "model" after two thirds of the steps, and of a Gaussian
         "mixture" by BIC. A warning says so where the mixture is clearly ahead. Empty below 80
         samples or 300 steps.
     noise_path_ : dict of float to float
@@ -236,7 +237,7 @@ class PerturbedGenerativeModel(
         resample_noise: bool = False,
         sigma_min: float = 1e-3,
         learning_rate: float = 3e-3,
-        max_iter: int = 1200,
+        max_iter: int = 600,
         batch_size: int | str = "auto",
         validation_fraction: float = 0.1,
         n_jobs: int | None = None,
@@ -396,6 +397,10 @@ class PerturbedGenerativeModel(
         """Return what one is, of `noise_scale` and `sigma_`, in the unit of those."""
         return 1.0 if self.standardize else self.scale_
 
+    def _least_sigma(self) -> float:
+        # What was added is there for certain; with less of it a generator goes through samples.
+        return max(self.sigma_min, self._added)
+
     def _choose_noise(self, X: np.ndarray) -> None:
         self.noise_path_: dict[float, float] = {}
         unit = self._unit()
@@ -415,14 +420,14 @@ class PerturbedGenerativeModel(
     # Network and training.
 
     def _stages(self) -> list[Stage]:
-        """Return a third of the steps without a quarter of the samples, and the others with all.
+        """Return two thirds of the steps without a quarter of the samples, and a third with all.
 
         The former show what the density is on samples not seen, beside a mixture's.
         """
         n_steps = self.max_iter
         if not self._compares or n_steps < _COMPARED:
             return [Stage(n_steps)]
-        first = n_steps // 3
+        first = 2 * n_steps // 3
         return [
             Stage(first, name="compared"),
             Stage(n_steps - first, begin=self._compare),
@@ -440,7 +445,7 @@ class PerturbedGenerativeModel(
             if self.resample_noise:
                 noise = torch.randn(seen.shape, generator=step.generator, device=seen.device)
                 seen = seen + self._added * noise.to(seen.dtype)
-            options = self.sigma_min, step.rng, self._optimizers, self.max_iter
+            options = self._least_sigma(), step.rng, self._optimizers, self.max_iter
             start(module, seen, self._cells, *options)
 
     def _compare(self, module: nn.Module, step: TrainState) -> None:
@@ -473,7 +478,7 @@ class PerturbedGenerativeModel(
                 f"{self.held_out_['model']:.3g}, and {self.held_out_['mixture']:.3g} by "
                 f"GaussianMixture({mixture.n_components}), {behind:.2g} more: take that (of "
                 "sklearn.mixture) where the density is what you want; for points on the set "
-                "try another n_components, more max_iter or more samples",
+                "try another n_components, another max_iter or more samples",
             )
 
     def _build(self, n_in: Any, n_out: Any) -> nn.Module:
@@ -481,7 +486,7 @@ class PerturbedGenerativeModel(
         from torch import nn
 
         sizes = list(self.hidden_layer_sizes)
-        first = math.log(max(_FIRST_SIGMA[self.likelihood_], self.sigma_min))
+        first = math.log(max(_FIRST_SIGMA[self.likelihood_], self._least_sigma()))
         parts: dict[str, nn.Module] = {"generator": mlp(self.n_components, sizes, n_in)}
         noise = {"log_sigma": nn.Parameter(torch.tensor(first))}
         if self.likelihood_ == "quadrature":
@@ -541,7 +546,7 @@ class PerturbedGenerativeModel(
 
         loss = super()._step(module, xb, yb, step)
         with torch.no_grad():
-            log_sigma(module).clamp_(min=math.log(self.sigma_min))
+            log_sigma(module).clamp_(min=math.log(self._least_sigma()))
         return loss
 
     # What a fitted model answers.

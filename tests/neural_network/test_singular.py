@@ -141,6 +141,7 @@ def test_likelihood_has_no_bound_on_a_line_without_noise():
 
 def test_sigma_is_what_was_added_and_samples_are_on_the_set(fitted):
     assert_allclose(fitted.sigma_, 0.05, rtol=0.2)
+    assert fitted.sigma_ > (1 - 1e-6) * fitted.noise_scale_  # never less than what was added
     off = [np.abs(np.linalg.norm(fitted.sample(500, noise=n), axis=1) - 1) for n in (False, True)]
     assert off[0].mean() < 0.5 * off[1].mean()
     drawn = wasserstein_distance_nd(fitted.sample(300), arc(300, seed=1))
