@@ -232,24 +232,28 @@ def ordinary(name, seed):
     return X[:n], X[n : 2 * n]
 
 
+def add_distances(row, fit, X, others, seed):
+    """Add the energy distances of samples of the model, and of a mixture, to points not seen."""
+    mixtures = [GaussianMixture(k, random_state=seed).fit(X) for k in range(1, 16)]
+    drawn = {
+        "model": fit.sample(2000, random_state=seed),
+        "model with its noise": fit.sample(2000, noise=True, random_state=seed),
+        "mixture": min(mixtures, key=lambda m: m.bic(X)).sample(2000)[0],
+        "samples": again(X)(2000, seed),
+    }
+    unit = scale_of(X)
+    for who, sample in drawn.items():
+        row.setdefault(who, []).append(energy_distance(sample / unit, others / unit))
+
+
 def bench_ordinary(n_seeds, out):
     """The default beside a mixture, on ordinary data."""
     for name in ("circle", "moons", "Swiss roll", "digits", "iris"):
         row = out.setdefault(name, {})
         for seed in range(min(2, n_seeds)):
             X, held = ordinary(name, seed)
-            unit = scale_of(X)
             fit = model(X, seed, "rate", 1 if name in ("circle", "moons") else 2)
-            mixtures = [GaussianMixture(k, random_state=seed).fit(X) for k in range(1, 16)]
-            mixture = min(mixtures, key=lambda m: m.bic(X))  # noqa: B023
-            drawn = {
-                "model": fit.sample(2000, random_state=seed),
-                "model with its noise": fit.sample(2000, noise=True, random_state=seed),
-                "mixture": mixture.set_params(random_state=seed).sample(2000)[0],
-                "samples": again(X)(2000, seed),
-            }
-            for who, sample in drawn.items():
-                row.setdefault(who, []).append(energy_distance(sample / unit, held / unit))
+            add_distances(row, fit, X, held, seed)
             print(name, seed, {who: round(v[-1], 4) for who, v in row.items()}, flush=True)
     return out
 
@@ -310,24 +314,14 @@ def bench_apart(n_seeds, out):
                 continue
             row.setdefault("seeds", []).append(seed)
             X = apart(name, np.random.default_rng(seed), 300)
-            fresh, unit = apart(name, np.random.default_rng([seed, 1]), 2000), scale_of(X)
+            fresh = apart(name, np.random.default_rng([seed, 1]), 2000)
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
                 fit = model(X, seed, "rate", d)
-            mixtures = [GaussianMixture(k, random_state=seed).fit(X) for k in range(1, 16)]
-            mixture = min(mixtures, key=lambda m: m.bic(X))  # noqa: B023
-            drawn = {
-                "model": fit.sample(2000, random_state=seed),
-                "model with its noise": fit.sample(2000, noise=True, random_state=seed),
-                "mixture": mixture.set_params(random_state=seed).sample(2000)[0],
-                "samples": again(X)(2000, seed),
-            }
-            for who, sample in drawn.items():
-                row.setdefault(who, []).append(energy_distance(sample / unit, fresh / unit))
+            add_distances(row, fit, X, fresh, seed)
             row.setdefault("held out", []).append(fit.held_out_)
             row.setdefault("warnings", []).append([str(w.message) for w in said])
-            shown_row = {who: round(v[-1], 4) for who, v in row.items() if who in drawn}
-            print(name, d, seed, shown_row, row["warnings"][-1], flush=True)
+            print(name, d, seed, {who: v[-1] for who, v in row.items()}, flush=True)
     return out
 
 

@@ -759,12 +759,10 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
             step.memory["units"] = [self._first(part, step.X) for part in parts]
 
     def _step(self, module: nn.Module, xb: Tensor, yb: Tensor, step: TrainState) -> Tensor:
-        import torch
-
         if self.shifted_:
             axes = tuple(range(2, xb.ndim))
-            cells = [int(torch.randint(size, ())) for size in xb.shape[2:]]
-            xb, yb = (torch.roll(part, cells, axes) for part in (xb, yb))
+            cells = step.rng.randint(xb.shape[2:]).tolist()
+            xb, yb = (part.roll(cells, axes) for part in (xb, yb))
         return super()._step(module, xb, yb, step)
 
     def _loss(self, module: nn.Module, xb: Tensor, yb: Tensor, step: TrainState) -> Tensor:

@@ -419,13 +419,16 @@ class PerturbedGenerativeModel(
 
     # Network and training.
 
+    def _is_compared(self) -> bool:
+        return self._compares and self.max_iter >= _COMPARED
+
     def _stages(self) -> list[Stage]:
         """Return two thirds of the steps without a quarter of the samples, and a third with all.
 
         The former show what the density is on samples not seen, beside a mixture's.
         """
         n_steps = self.max_iter
-        if not self._compares or n_steps < _COMPARED:
+        if not self._is_compared():
             return [Stage(n_steps)]
         first = 2 * n_steps // 3
         return [
@@ -438,7 +441,8 @@ class PerturbedGenerativeModel(
 
         self.held_out_: dict[str, float] = {}
         order = torch.randperm(len(step.X), generator=step.shuffle).to(step.X.device)
-        held = min(len(order) // 4, _HELD) if len(order) >= _FEWEST_COMPARED else 0
+        enough = self._is_compared() and len(order) >= _FEWEST_COMPARED
+        held = min(len(order) // 4, _HELD) if enough else 0
         step.memory |= {"held": order[:held], "rows": order[held:].sort().values}
         if self.likelihood_ == "quadrature":
             seen = step.X[step.memory["rows"]]
