@@ -1,14 +1,16 @@
 """What the first call costs: CPU seconds beyond those of the second, on an empty cache.
 
-Each case runs in an interpreter of its own with `NUMBA_CACHE_DIR` at a fresh folder, in which
-scikit-learn and the estimator's subpackage have been imported. What is left is Numba's import, its
-compiler's start and the kernels that this call needs; the unit, a loop of one line compiled and
-cached, says how quick the machine is at the moment. Cases without kernels stand for all that have
-none. `warm_up` is one process for all kernel files, and per file its part of it.
+Each case runs in three interpreters of its own (medians) with `NUMBA_CACHE_DIR` at a fresh folder,
+in which scikit-learn and the estimator's subpackage have been imported. What is left is Numba's
+import, its compiler's start and the kernels that this call needs; the unit, a loop of one line
+compiled and cached, says how quick the machine is at the moment. Cases without kernels stand for
+all that have none, and a step of torch for what `GrassmannLinear` takes from it. `warm_up` is one
+process for all kernel files, and per file its part of it.
 """
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -164,6 +166,16 @@ CASES = {
         "    optimizer.step()",
         "step()",
     ),
+    "a plain step of torch": (
+        "import torch\n"
+        "x, target = torch.randn(32, 16), torch.arange(32) % 3\n"
+        "def step():\n"
+        "    head = torch.nn.Linear(16, 3)\n"
+        "    optimizer = torch.optim.SGD(head.parameters(), lr=0.1)\n"
+        "    torch.nn.functional.cross_entropy(head(x), target).backward()\n"
+        "    optimizer.step()",
+        "step()",
+    ),
     "MDM": (SPD + "from sklr.covariance import MDM as E", "E().fit(X, y).predict(X)"),
     "TangentSpace": (SPD + "from sklr.covariance import TangentSpace as E", "E().fit_transform(X)"),
     "MatrixSensingRegressor": (
@@ -199,10 +211,12 @@ def calls(out, names=None):
         before, call = CASES[name]
         code = f"{HEAD}{before}\ncall = lambda: {call}\nfound = {{}}\n"
         code += f"found['first'], found['second'] = seconds(call), seconds(call)\n{UNIT}"
-        out[name] = row = run(f"{code}\nprint(json.dumps(found))")
-        if "failed" in row:
-            print(f"{name:<30}{row['failed']}", flush=True)
+        rows = [run(f"{code}\nprint(json.dumps(found))") for _ in range(3)]
+        failed = [row["failed"] for row in rows if "failed" in row]
+        if failed:
+            print(f"{name:<30}{failed[0]}", flush=True)
             continue
+        out[name] = row = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
         row["beyond"] = row["first"] - row["second"]
         print(
             f"{name:<30}{row['first']:8.2f}{row['second']:8.2f}{row['beyond']:8.2f}"

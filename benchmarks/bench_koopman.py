@@ -10,7 +10,7 @@ forecasts   the default of the class; affine DMD; EDMD with cubic monomials, of 
             components where there are more features than six; both linear and going through the
             state at each step (the better of the two at each step counts for the peer)
 ablation    the network on lifted Lorenz: information terms against alpha = gamma = 0, 40 epochs,
-            40 trajectories, linear forecasts; CPU time of the fits, interleaved
+            40 trajectories, 30 others to test, linear forecasts; CPU time of the fits, interleaved
 encoders    each encoder of the class on each system, seed 0
 spectrum    eigenvalues of the slow manifold against the known ones
 time        CPU seconds of a fit, peer / ours
@@ -249,7 +249,7 @@ def bench_ablation(epochs, n_seeds, n_train, out):
     """The network with information terms, and with alpha = gamma = 0."""
     ours(data("lifted Lorenz", 0)[0], 0, encoder="network", max_iter=1)  # loads torch
     for seed in range(n_seeds):
-        train, test = data("lifted Lorenz", seed, n_train=n_train)
+        train, test = data("lifted Lorenz", seed, n_train=n_train, n_test=30)
         for name, weights in (("information", {}), ("plain", {"alpha": 0.0, "gamma": 0.0})):
             options = {"encoder": "network", "relift": False, "max_iter": epochs, **weights}
             seconds, fit = cpu(lambda: ours(train, seed, **options))  # noqa: B023

@@ -27,7 +27,7 @@ def kernel_modules() -> list[str]:
 def warm_up(verbose: bool = False, *, all_dtypes: bool = False, n_jobs: int | None = None) -> float:
     """Compile every Numba kernel of sklr once, so that later first calls are quick.
 
-    Kernels are compiled at their first call (two to eight seconds for an estimator) and kept on
+    Kernels are compiled at their first call (one to three seconds for an estimator) and kept on
     disk: beside the source files, or in the folder that the environment variable
     ``NUMBA_CACHE_DIR`` names when it is set before Python starts. Set it where the
     installation is read-only (a container, a shared cluster), call this function once when
