@@ -60,6 +60,11 @@ class InformationKoopman(KoopmanAnswers):
         closed under the dynamics, and no longer linear. Of "rbf" they stay within the range of the
         training states, widened by half of it on either side. "auto" chooses by forecasts of
         states set aside.
+    instruments : bool or "auto", default="auto"
+        In closed form: whether the operator is found by instrumental variables, the functions one
+        step before (two-stage least squares). Noise of the measurements, other in each state, then
+        makes it neither smaller nor its rates of growth lower, as it does in a regression, and
+        latents are without most of it. "auto" chooses by forecasts of states set aside.
     horizon : int, default=50
         Steps of those forecasts, and of `score`.
     spectral_radius : float, default=None
@@ -131,12 +136,15 @@ class InformationKoopman(KoopmanAnswers):
         Latents.
     relift_ : bool
         Whether forecasts go through the states.
+    instruments_ : bool
+        Whether the operator was found by instrumental variables; only in closed form.
     ridge_ : float
         The ridge; of a network, that of the closed form.
     candidates_ : list of dict
-        What was tried on states set aside: its "encoder", "ridge", "relift" and so on, and
-        "errors", the root mean squared error in standard deviations after each of `steps_`. Empty
-        where nothing was to be chosen, or the trajectories are too short to set some aside.
+        What was tried on states set aside: its "encoder", "ridge", "relift", "instruments" and so
+        on, and "errors", the root mean squared error in standard deviations after each of
+        `steps_`. Empty where nothing was to be chosen, or the trajectories are too short to set
+        some aside.
     steps_ : list of int
         Steps at which candidates were compared.
     mean_, scale_ : ndarray of shape (n_features_in_,)
@@ -197,6 +205,7 @@ class InformationKoopman(KoopmanAnswers):
         "kernel_width": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "ridge": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "relift": [StrOptions({"auto"}), "boolean"],
+        "instruments": [StrOptions({"auto"}), "boolean"],
         "horizon": [Interval(Integral, 1, None, closed="left")],
         "spectral_radius": [Interval(Real, 0, None, closed="neither"), None],
         "dt": [Interval(Real, 0, None, closed="neither")],
@@ -241,6 +250,7 @@ class InformationKoopman(KoopmanAnswers):
         kernel_width: float | str = "auto",
         ridge: float | str = "auto",
         relift: bool | str = "auto",
+        instruments: bool | str = "auto",
         horizon: int = 50,
         spectral_radius: float | None = None,
         dt: float = 1.0,
@@ -277,6 +287,7 @@ class InformationKoopman(KoopmanAnswers):
         self.kernel_width = kernel_width
         self.ridge = ridge
         self.relift = relift
+        self.instruments = instruments
         self.horizon = horizon
         self.spectral_radius = spectral_radius
         self.dt = dt

@@ -10,6 +10,7 @@ import numpy as np
 from sklr.neural_network._base import TorchEstimator
 from sklr.neural_network._koopman_dictionaries import (
     RIDGE,
+    Cleaned,
     Dictionary,
     Gaussians,
     Given,
@@ -23,6 +24,7 @@ from sklr.utils._warnings import warn_user
 
 # What "auto" tries.
 _RIDGES = (0.0, 1e-10, 1e-8, 1e-6, 1e-3)
+_RIDGES_OF_INSTRUMENTS = (1e-8, 1e-3)
 _WIDTHS = (0.5, 1.5, 4.0)
 _DEGREES = (2, 3, 5)
 # A simpler candidate is taken where its error is no more than 2 % above the least.
@@ -43,6 +45,8 @@ class ClosedForms(KoopmanSpectrum, TorchEstimator):
     ridge: float | str
     relift: bool | str
     relift_: bool
+    instruments: bool | str
+    instruments_: bool
     candidates_: list[dict[str, Any]]
     steps_: list[int]
     _variance: float
@@ -64,47 +68,71 @@ class ClosedForms(KoopmanSpectrum, TorchEstimator):
 
     def _fit_closed(self, S: np.ndarray, bounds: Any, kept: Any, tests: Any) -> None:
         rng_seed = self._seed
-        all_pairs = transitions(bounds)
-        pairs = transitions(kept)
-        pairs = pairs[np.linspace(0, len(pairs) - 1, min(len(pairs), _MOST_PAIRS)).astype(int)]
+        pairs = _some(transitions(kept), _MOST_PAIRS)
+        triples = _some(_with_a_row_before(kept), _MOST_PAIRS)
+        if self.instruments is True and not len(_with_a_row_before(bounds)):
+            raise ValueError(
+                "instruments=True needs a trajectory of at least 3 states, and the longest has 2"
+            )
+        fits = [False, True] if self.instruments == "auto" else [bool(self.instruments)]
+        fits = fits if len(triples) else fits[:1]
         dictionaries = self._dictionaries(len(pairs))
         ridges = _RIDGES if self.ridge == "auto" else (float(self.ridge),)
         relifts = (False, True) if self.relift == "auto" else (bool(self.relift),)
-        best: tuple[Dictionary, float, bool] = (
+        best: tuple[Dictionary, bool, float, bool] = (
             dictionaries[0],
+            fits[0],
             RIDGE if self.ridge == "auto" else float(self.ridge),
             relifts[0],
         )
-        if len(tests[0]) and len(dictionaries) * len(ridges) * len(relifts) > 1:
-            choices: list[tuple[np.ndarray, Dictionary, float, bool]] = []
+        lift: Callable[[np.ndarray], np.ndarray]
+        n_choices = len(dictionaries) * len(fits) * len(ridges) * len(relifts)
+        if len(tests[0]) and n_choices > 1 and (len(triples) or not fits[0]):
+            choices: list[tuple[np.ndarray, Dictionary, bool, float, bool]] = []
             for dictionary in dictionaries:
                 dictionary.fit(S[pairs], _rng(rng_seed))
                 n_functions = dictionary.lift(S[:1]).shape[1]
                 if self.encoder_ == "auto" and dictionary.name != "linear":
                     if 2 * n_functions > len(pairs) + 2 * S.shape[1]:
                         continue
-                squares = LeastSquares(dictionary.lift, S, pairs)
                 C = dictionary.decoder(S[pairs], dictionary.lift(S[pairs]))
-                for ridge in ridges:
-                    K = squares.solve(ridge)
-                    dynamics = Dynamics(dictionary.lift, K, C=C, within=dictionary.within)
-                    # Through the states or not is the same where the functions are the state.
-                    for relift in relifts[: 1 if dictionary.name == "linear" else None]:
-                        errors = self._errors(dynamics, S, tests, relift)
-                        choices.append((errors, dictionary, ridge, relift))
-                        about = {"ridge": ridge, "relift": relift, **dictionary.describes}
-                        self._note(dictionary.name, errors, **about)
+                regression = LeastSquares(dictionary.lift, S, pairs)
+                for instruments in fits:
+                    squares = regression
+                    if instruments:
+                        squares = LeastSquares(dictionary.lift, S, triples, True)
+                    few = instruments and self.ridge == "auto"
+                    for ridge in _RIDGES_OF_INSTRUMENTS if few else ridges:
+                        K = squares.solve(ridge)
+                        # Through the states or not is the same where the functions are the state.
+                        for relift in relifts[: 1 if dictionary.name == "linear" else None]:
+                            lift = dictionary.lift
+                            if instruments and not relift:
+                                lift = Cleaned(lift, K, regression.solve(ridge))
+                            dynamics = Dynamics(lift, K, C=C, within=dictionary.within)
+                            errors = self._errors(dynamics, S, tests, relift)
+                            choices.append((errors, dictionary, instruments, ridge, relift))
+                            about = {"ridge": ridge, "relift": relift, "instruments": instruments}
+                            self._note(dictionary.name, errors, **about, **dictionary.describes)
             least = min(log_error(choice[0]) for choice in choices)
             chosen = next(c for c in choices if log_error(c[0]) <= least + _SLACK)
             best = chosen[1:]
             self._warn_of_no_gain(chosen[0], S, tests)
-        dictionary, self.ridge_, self.relift_ = best
+        dictionary, self.instruments_, self.ridge_, self.relift_ = best
         self.encoder_ = dictionary.name
         dictionary.fit(S, _rng(rng_seed))
-        K = LeastSquares(dictionary.lift, S, all_pairs).solve(self.ridge_)
+        K = LeastSquares(dictionary.lift, S, transitions(bounds)).solve(self.ridge_)
+        lift = dictionary.lift
+        if self.instruments_:
+            K, of_regression = (
+                LeastSquares(lift, S, _with_a_row_before(bounds), True).solve(self.ridge_),
+                K,
+            )
+            if not self.relift_:
+                lift = Cleaned(lift, K, of_regression)
         some = np.linspace(0, len(S) - 1, min(len(S), 5000)).astype(int)
         C = dictionary.decoder(S[some], dictionary.lift(S[some]))
-        self._dynamics = Dynamics(dictionary.lift, K, C=C, within=dictionary.within)
+        self._dynamics = Dynamics(lift, K, C=C, within=dictionary.within)
         self.n_iter_ = 1
 
     def _errors(self, dynamics: Dynamics, S: np.ndarray, tests: Any, relift: bool) -> np.ndarray:
@@ -119,14 +147,21 @@ class ClosedForms(KoopmanSpectrum, TorchEstimator):
             there = rows[ahead >= step]
             still = np.square(S[there] - S[there + step]).sum(axis=1).mean() / self._variance
             simple.append(min(float(np.sqrt(still)), 1.0))
-        if log_error(errors) < log_error(np.array(simple)) or errors.max() <= LEAST:
-            return
         size = np.abs(S).max(axis=1)
-        if size.max() > _FAR * max(float(np.median(size)), 0.1):
+        far = _FAR * max(float(np.median(size)), 0.1)
+        alone = np.abs(np.diff(S, axis=0)).max(axis=1)
+        spike = float(np.minimum(alone[1:], alone[:-1]).max(initial=0.0))
+        gains = log_error(errors) < log_error(np.array(simple)) or errors.max() <= LEAST
+        if gains and spike <= far:
+            return
+        if size.max() > far:
             cause = (
                 f"A state is {size.max():.3g} standard deviations from the mean, more than {_FAR} "
                 "times as far as half of them: leave out such outliers, which a regression follows."
             )
+            if gains:
+                warn_user(cause)
+                return
         else:
             cause = (
                 "What is observed may be a part of the state only (positions without velocities): "
@@ -140,6 +175,14 @@ class ClosedForms(KoopmanSpectrum, TorchEstimator):
 
     def _note(self, encoder: str, errors: np.ndarray, **about: Any) -> None:
         self.candidates_.append({"encoder": encoder, **about, "errors": errors})
+
+
+def _with_a_row_before(bounds: Any) -> np.ndarray:
+    return transitions([(first + 1, end) for first, end in bounds])
+
+
+def _some(rows: np.ndarray, most: int) -> np.ndarray:
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
 
 
 def _rng(seed: int) -> Any:

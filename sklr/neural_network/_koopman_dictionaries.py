@@ -139,29 +139,75 @@ class LeastSquares:
     """Ridge regression of the next functions on the present ones, for any ridge.
 
     Directions without data go to zero in a step: forecasts that leave the data come back.
+
+    Noise in the present functions makes the regression's operator too small. With `instruments`
+    they are replaced by what the functions a step before say of them, whose noise is another:
+    two-stage least squares, of `rows` that have a row before them.
     """
 
     def __init__(
-        self, lift: Callable[[np.ndarray], np.ndarray], S: np.ndarray, rows: np.ndarray
+        self,
+        lift: Callable[[np.ndarray], np.ndarray],
+        S: np.ndarray,
+        rows: np.ndarray,
+        instruments: bool = False,
     ) -> None:
+        n = len(rows)
+        before = rows - 1 if instruments else rows
         gram: Any = 0.0
+        now: Any = 0.0
         cross: Any = 0.0
-        for some in np.array_split(rows, max(1, -(-len(rows) // _CHUNK))):
-            Z = lift(S[some])
-            gram = gram + Z.T @ Z
-            cross = cross + Z.T @ lift(S[some + 1])
+        for some, earlier in zip(_chunks(rows), _chunks(before)):
+            Z = lift(S[earlier])
+            gram = gram + Z.T @ Z / n
+            if instruments:
+                now = now + Z.T @ lift(S[some]) / n
+            cross = cross + Z.T @ lift(S[some + 1]) / n
         # Columns of unit size: the ridge means the same for each.
-        sizes = np.sqrt(np.diag(gram) / len(rows))
+        sizes = np.sqrt(np.diag(gram))
         self.sizes = np.where(sizes > 0, sizes, 1.0)
-        self.values, self.vectors = eigh(gram / np.outer(self.sizes, self.sizes) / len(rows))
-        self.cross = self.vectors.T @ (cross / self.sizes[:, None]) / len(rows)
+        gram, cross = gram / np.outer(self.sizes, self.sizes), cross / self.sizes[:, None]
+        if instruments:
+            now = now / np.outer(self.sizes, self.sizes)
+            values, vectors = eigh(gram)
+            first = (vectors * _inverse(values, RIDGE)) @ (vectors.T @ now)
+            gram, cross = first.T @ now, first.T @ cross
+            gram = (gram + gram.T) / 2
+        self.values, self.vectors = eigh(gram)
+        self.cross = self.vectors.T @ cross
 
     def solve(self, ridge: float) -> np.ndarray:
         """Return K for columns, ``z_next = K z``."""
-        rounding = np.finfo(float).eps * len(self.values) * max(self.values[-1], 1e-300)
-        seen = self.values > rounding
-        inverse = np.where(seen, 1 / (np.where(seen, self.values, 1.0) + ridge), 0.0)
+        inverse = _inverse(self.values, ridge)
         return (self.vectors @ (inverse[:, None] * self.cross) / self.sizes[:, None]).T
+
+
+def _inverse(values: np.ndarray, ridge: float) -> np.ndarray:
+    """Return the inverses of eigenvalues with a ridge, 0 for those that are rounding."""
+    seen = values > np.finfo(float).eps * len(values) * max(values[-1], 1e-300)
+    return np.where(seen, 1 / (np.where(seen, values, 1.0) + ridge), 0.0)
+
+
+def _chunks(rows: np.ndarray) -> list[np.ndarray]:
+    return np.array_split(rows, max(1, -(-len(rows) // _CHUNK)))
+
+
+class Cleaned:
+    """Functions of states without what is noise in them.
+
+    A step of the operator `K` from these is one of the regression from the functions as they are,
+    which is the best that can be said of the next state; a forecast of more steps then loses no
+    more than the noise of its start.
+    """
+
+    def __init__(
+        self, lift: Callable[[np.ndarray], np.ndarray], K: np.ndarray, regression: np.ndarray
+    ) -> None:
+        self.lift = lift
+        self.weights = np.linalg.lstsq(K, regression, rcond=RIDGE)[0].T
+
+    def __call__(self, S: np.ndarray) -> np.ndarray:
+        return self.lift(S) @ self.weights
 
 
 def with_spectral_radius(K: np.ndarray, radius: float) -> np.ndarray:

@@ -77,7 +77,9 @@ def test_a_dictionary_of_the_user_is_closed():
         return np.column_stack([x, x[:, 0] ** 2])
 
     data = slow_manifold()
-    fit = InformationKoopman(functions, ridge=0.0, relift=False, dt=0.1).fit(data)
+    fit = InformationKoopman(functions, ridge=0.0, relift=False, instruments=False, dt=0.1).fit(
+        data
+    )
     assert fit.encoder_ == "callable" and fit.n_components_ == 3 and fit.candidates_ == []
     found = np.sort(fit.continuous_eigenvalues_.real)
     np.testing.assert_allclose(found, [-1, -0.1, -0.05], atol=1e-6)
@@ -215,6 +217,47 @@ def test_units_and_origin_do_not_matter(encoder):
     assert moved.encoder_ == base.encoder_ and moved.relift_ == base.relift_
     found = (moved.predict(DATA[0] * units + origin) - origin) / units
     np.testing.assert_allclose(found, base.predict(DATA[0]), atol=2e-3)
+
+
+# Noise of the measurements.
+
+
+def test_noise_lowers_no_rate_of_growth_with_instruments():
+    matrix = 0.998 * np.array([[0.98, 0.2], [-0.2, 0.98]])
+    rng = np.random.default_rng(3)
+    data = linear(n=12, length=120, matrix=matrix)
+    noisy = [x + 0.3 * rng.normal(size=x.shape) for x in data]
+    clean = linear(n=4, length=60, seed=9, matrix=matrix)
+    rates, errors = {}, {}
+    for instruments in (False, True):
+        fit = InformationKoopman("linear", instruments=instruments, random_state=0).fit(noisy)
+        values = fit.continuous_eigenvalues_
+        rates[instruments] = values[np.abs(values.imag - 0.2).argmin()].real
+        made = fit.predict(clean, n_steps=20)[0][:40]
+        errors[instruments] = np.square(made - clean[0][20:60]).mean()
+    wanted = np.log(0.998 * np.hypot(0.98, 0.2))
+    assert rates[False] < wanted - 0.05 and abs(rates[True] - wanted) < 0.005
+    assert errors[True] < errors[False] / 2
+    chosen = InformationKoopman("linear", random_state=0).fit(noisy)
+    assert chosen.instruments_
+    assert {c["instruments"] for c in chosen.candidates_} == {False, True}
+
+
+def test_instruments_are_two_stage_least_squares():
+    rng = np.random.default_rng(0)
+    S = rng.normal(size=(300, 2)).cumsum(axis=0) / 10
+    dictionary = Monomials(2).fit(S, rng)
+    rows = np.arange(1, 299)
+    K = LeastSquares(dictionary.lift, S, rows, instruments=True).solve(0.0)
+    Z = dictionary.lift(S)
+    first = Z[rows - 1] @ np.linalg.lstsq(Z[rows - 1], Z[rows], rcond=None)[0]
+    wanted = np.linalg.lstsq(first, Z[rows + 1], rcond=None)[0].T
+    np.testing.assert_allclose(K, wanted, atol=1e-3 * np.abs(wanted).max())
+
+
+def test_instruments_need_three_states():
+    with pytest.raises(ValueError, match="at least 3 states"):
+        InformationKoopman(instruments=True).fit([[0.0, 1.0], [0.5, 0.5]])
 
 
 # Choosing.
