@@ -176,6 +176,21 @@ CASES = {
         "    optimizer.step()",
         "step()",
     ),
+    "torch's import and a step": (
+        "def step():\n"
+        "    import torch\n"
+        "    x, target = torch.randn(32, 16), torch.arange(32) % 3\n"
+        "    head = torch.nn.Linear(16, 3)\n"
+        "    optimizer = torch.optim.SGD(head.parameters(), lr=0.1)\n"
+        "    torch.nn.functional.cross_entropy(head(x), target).backward()\n"
+        "    optimizer.step()",
+        "step()",
+    ),
+    "PerturbedGenerativeModel": (
+        "from sklr.neural_network import PerturbedGenerativeModel as E\n"
+        "X = rng.standard_normal((60, 3))",
+        "E(max_iter=2, random_state=0).fit(X)",
+    ),
     "MDM": (SPD + "from sklr.covariance import MDM as E", "E().fit(X, y).predict(X)"),
     "TangentSpace": (SPD + "from sklr.covariance import TangentSpace as E", "E().fit_transform(X)"),
     "MatrixSensingRegressor": (
