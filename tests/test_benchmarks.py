@@ -139,7 +139,7 @@ def test_the_page_draws_one_picture_of_a_family(tmp_path, monkeypatch):
         f"by {key}": [{key: size, "ours": 0.1 * size} for size in (1, 2, 4)]
         for key in ("n", "dimension")
     }
-    threads = {"one": 2.0, "two": 1.25, "gain": 1.6, "gain at most": 2.0}
+    threads = {"one": 2.0, "two": 1.25, "gain": 1.6, "gain by clocks": 2.0}
     content = {"with": family | {"threads": [threads]}, "without": family}
     (tmp_path / "growth.json").write_text(json.dumps(content))
     text = report.page(tmp_path, tmp_path / "out").read_text("utf-8")
