@@ -7,11 +7,12 @@ the least of `--repeats` runs after one that compiles, with its share of what it
 Two threads are those of `n_jobs`, or of torch or BLAS where an estimator has no such parameter.
 Beside them is what a free second core would bring: the CPU time on one thread over that of the
 thread that works longest, where what is not in the caller's own thread is shared (torch and BLAS
-work in the caller's thread too). Where time grows steeper than the work, the size where data leave
-the caches is the cause to look for first: what the machine gathers and copies is measured in the
-run, and in the file.
+work in the caller's thread too, and are told not to spin while they wait). Where time grows steeper
+than the work, the size where data leave the caches is the cause to look for first: what the machine
+gathers and copies is measured in the run, and in the file.
 """
 
+import os
 import time
 import warnings
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from _common import (
 )
 
 one_blas_thread()
+# Threads that wait do nothing: with other jobs on the cores they would take their time.
+os.environ |= {"OMP_WAIT_POLICY": "passive", "OPENBLAS_THREAD_TIMEOUT": "4"}
 
 import numpy as np  # noqa: E402
 from threadpoolctl import threadpool_limits  # noqa: E402

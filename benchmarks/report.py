@@ -158,6 +158,7 @@ def is_family(value):
 def draw_family(value, path):
     """Draw the growth of a family: against samples, against dimension, and on two threads."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator
 
     figure, panels = plt.subplots(
         1, 3, figsize=(8.5, 2.7), layout="constrained", gridspec_kw={"width_ratios": (3, 3, 2)}
@@ -169,19 +170,24 @@ def draw_family(value, path):
         (first, _), (x, y) = points[0], points[-1]
         if exponent > 0.3:
             axes.loglog([first, x], [y * first / x, y], ":", color="gray", label="exponent 1")
+        low, high = (edge(seconds for _, seconds in points) for edge in (min, max))
+        middle, half = math.sqrt(low * high), max(math.sqrt(high / low), 3.2)  # a decade at least
+        axes.set_ylim(middle / half / 1.2, middle * half * 1.2)
         axes.set_xticks([size for size, _ in points], [f"{size:,}" for size, _ in points])
-        axes.minorticks_off()
+        axes.xaxis.minorticks_off()
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axes.yaxis.set_minor_formatter("{x:g}")
         axes.set(xlabel="samples" if key == "n" else key, ylabel="CPU seconds")
-        axes.legend(fontsize="small", frameon=False)
+        axes.legend(fontsize="small", frameon=False, loc="upper left")
         axes.grid(alpha=0.3)
     if value.get("threads"):
         row = value["threads"][0]
-        free = row["one"] / row["gain by clocks"]
-        panels[2].bar(["1", "2"], [row["one"], row["two"]], color=["C0", "C1"], width=0.6)
-        panels[2].axhline(free, ls=":", color="gray", label="on free cores")
-        panels[2].set(xlabel="threads", ylabel="seconds", title=f"gain {row['gain']:.2f}")
-        panels[2].set_ylim(0, 1.25 * max(row["one"], row["two"]))
-        panels[2].legend(fontsize="small", frameon=False)
+        bars = {"1": row["one"], "2": row["two"]}
+        if "gain by clocks" in row:
+            bars["2, cores\nfree"] = row["one"] / row["gain by clocks"]
+        panels[2].bar(list(bars), list(bars.values()), color=["C0", "C1", "C2"][: len(bars)])
+        panels[2].set(xlabel="threads", ylabel="seconds")
     else:
         panels[2].set_axis_off()
     figure.savefig(path, dpi=110)
