@@ -196,6 +196,15 @@ def setup(repeats=3):
         result[kind] = round(statistics.median(taken), 3)
     ratio = statistics.median(a / b for a, b in zip(times["svfit"], times["loldu"]))
     result["SVFit over LoLDU"] = round(ratio, 2)
+    weights = [
+        layer.weight.detach() for name, layer in given.named_modules() if name.split(".")[-1] in QV
+    ]
+    start = time.process_time()
+    for weight in weights:
+        torch.linalg.svd(weight, full_matrices=False)
+    least = time.process_time() - start
+    words = f"singular value decompositions of {len(weights)} matrices, of SVFit"
+    result |= share_of_limit(statistics.median(times["svfit"]), more=(least, words))
     print(result)
     return result
 

@@ -69,13 +69,20 @@ def imagery():
         print(
             f"{name:<10}{values.mean():7.3f}  {gain.mean():+.3f} +- {error:.3f}  {values.round(2)}"
         )
-    X, y, what = data[SUBJECTS[0]]
+    return rows
+
+
+def fit():
+    """CPU seconds of a fit on the first subject, against one embedding."""
+    from _common import trials
+
+    X, y, what = trials(9, SUBJECTS[0])
     times = {name: cpu(lambda p=p: p.fit(X, y), 5)[0] for name, p in pipelines().items()}
     ratio = times["average"] / times["TS+SVC"]
     print(f"fit on {what}: average {1e3 * times['average']:.0f} ms = {ratio:.1f} x TS+SVC")
     eigen = [(len(X), X.shape[1] * order) for order, _ in pipelines()["average"].cells]
     limit = share_of_limit(times["average"], eigen=eigen)
-    return Several(imagery=rows, fit_seconds=times, fit_ratio=ratio, fit_limit=limit)
+    return Several(fit_seconds=times, fit_ratio=ratio, fit_limit=limit | {"data": what})
 
 
 def flicker():
@@ -118,7 +125,7 @@ def flicker():
 
 def main(argv=None):
     """Print the tables."""
-    run_parts(__doc__, {"imagery": imagery, "flicker": flicker}, argv)
+    run_parts(__doc__, {"imagery": imagery, "fit": fit, "flicker": flicker}, argv)
 
 
 if __name__ == "__main__":

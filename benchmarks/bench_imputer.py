@@ -153,9 +153,8 @@ def low_rank(n, p, rng):
     return np.where(rng.random(X.shape) < SHARE, np.nan, X)
 
 
-def limit_of(X, seconds):
+def limit_of(X, seconds, model):
     """The sweeps of the last fit alone: see bench_completion; the search comes before it."""
-    model = LowRankImputer().fit(X)
     entries, k = np.count_nonzero(~np.isnan(X)), model.components_.shape[0]
     return share_of_limit(seconds, flops=2 * model.n_iter_ * entries * 16 * k)
 
@@ -165,17 +164,18 @@ def speed():
     for n, p in SIZES:
         X = low_rank(n, p, np.random.default_rng(0))
         LowRankImputer().fit(X)  # what is loaded once
-        ours = cpu(lambda X=X: LowRankImputer().fit(X), 3 if n * p < 20_000 else 1)[0]
+        ours, model = cpu(lambda X=X: LowRankImputer().fit(X), 3 if n * p < 20_000 else 1)
         iterative = IterativeImputer(max_iter=10, tol=0, random_state=0)
         peer = cpu(lambda X=X, i=iterative: i.fit(X), 3 if n * p < 5000 else 1)[0]
         rows.append({"shape": [n, p], "ours": ours, "iterative": peer, "ratio": peer / ours,
-                     **limit_of(X, ours)})  # fmt: skip
+                     **limit_of(X, ours, model)})  # fmt: skip
         print(f"{n} x {p}: ours {ours:.2f} s, IterativeImputer {peer:.2f} s, {peer / ours:.2f} x")
     X = low_rank(2000, 200, np.random.default_rng(0))
-    ours = cpu(lambda: LowRankImputer().fit(X))[0]
+    ours, model = cpu(lambda: LowRankImputer().fit(X))
     # One round instead of ten, times ten.
     peer = 10 * cpu(lambda: IterativeImputer(max_iter=1, random_state=0).fit(X))[0]
-    rows.append({"shape": [2000, 200], "ours": ours, "iterative": peer, "ratio": peer / ours})
+    rows.append({"shape": [2000, 200], "ours": ours, "iterative": peer, "ratio": peer / ours,
+                 **limit_of(X, ours, model)})  # fmt: skip
     print(f"2000 x 200: ours {ours:.1f} s, IterativeImputer {peer:.0f} s (10 x one round)")
     return rows
 
@@ -187,7 +187,8 @@ def large():
         fit, imputer = cpu(lambda X=X: LowRankImputer().fit(X))
         start = time.process_time()
         imputer.transform(X)
-        rows.append({"rows": n, "fit": fit, "transform": time.process_time() - start})
+        rows.append({"rows": n, "fit": fit, "transform": time.process_time() - start,
+                     **limit_of(X, fit, imputer)})  # fmt: skip
         print(f"{n} x 50: {rows[-1]}", flush=True)
     return rows
 

@@ -204,7 +204,7 @@ def to_an_error_of(limit, make, X, y, M):
         options["validation"] = Until()
         return original(*args, **options)
 
-    import sklr.decomposition._sensing as module
+    import sklr.decomposition._sensing_fit as module
 
     module.gradient_descent = with_stop
     try:

@@ -338,7 +338,9 @@ def steps(repeats):
                     times[key].append(took)
         base = statistics.median(times["dense"])
         row = {key: round(statistics.median(v) / base, 2) for key, v in times.items()}
-        result[str(sizes)] = row | {"seconds, dense": round(base, 3)}
+        work = flops_of(lambda: fits["every step"].fit(X / 16, y))  # noqa: B023
+        limit = share_of_limit(statistics.median(times["every step"]), flops32=work)
+        result[str(sizes)] = row | {"seconds, dense": round(base, 3)} | limit
         print(sizes, result[str(sizes)])
     return result
 

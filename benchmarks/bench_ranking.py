@@ -1,13 +1,13 @@
 """Rankings from implicit feedback: ours beside implicit's ALS and cmfrec's CMF_implicit.
 
-    python benchmarks/bench_ranking.py [--parts movielens cora ppi blogcatalog] [--json FILE]
+    python benchmarks/bench_ranking.py [--parts movielens cora ppi blogcatalog limits] [--json FILE]
 
 One choice in ten is held out (of MovieLens the ratings of 4 and more among them). NDCG@10 and
 recall@10 over the rows that have any, choices of the training part left out; CPU seconds of the
 fit on one thread. Everybody with what it comes with, and the peers also with the best of a grid:
 chosen on a tenth of the training part and fitted again to all of it. Ours is not searched. Its
 defaults were chosen on seed 0 of movielens, cora and ppi; seeds here are 1, 2, 3 (blogcatalog: 1).
-Needs SKLR_TEST_DATA.
+`limits`: a fit of ours to all choices beside the products of its sweeps. Needs SKLR_TEST_DATA.
 """
 
 import os
@@ -16,7 +16,7 @@ import statistics
 import warnings
 from functools import partial
 
-from _common import cpu, one_blas_thread, run_parts
+from _common import cpu, one_blas_thread, run_parts, share_of_limit
 
 one_blas_thread()
 os.environ["NUMBA_NUM_THREADS"] = "1"
@@ -162,6 +162,32 @@ def one_set(name):
     return {"splits": splits, "means": means}
 
 
+def limits():
+    """CPU seconds of ours on all choices, and the products of both sides' equations alone."""
+    if not os.environ.get("SKLR_TEST_DATA"):
+        print("skipped: SKLR_TEST_DATA is not set")
+        return None
+    from sklr.decomposition import ImplicitFactorization
+
+    rows = []
+    for name in SEEDS:
+        i, j, values, shape, _ = choices(name)
+        for k in (None, 64):
+            model = ImplicitFactorization(
+                random_state=0, shape=shape, **({} if k is None else {"n_components": k})
+            )
+            seconds, _ = cpu(lambda: model.fit(np.c_[i, j], values), 3)  # noqa: B023
+            k = model.row_factors_.shape[1]
+            # Each choice in both sides' equations, or in three steps of conjugate gradients.
+            work = 2 * model.n_iter_ * len(i) * min(k**2 + 3 * k, 16 * k)
+            rows.append(
+                {"data": name, "choices": len(i), "factors": k, "sweeps": model.n_iter_,
+                 "seconds": seconds, **share_of_limit(seconds, flops=work)}
+            )  # fmt: skip
+            print(rows[-1], flush=True)
+    return rows
+
+
 def compile_kernels(_):
     warnings.simplefilter("ignore")
     ours(sp.random_array((300, 200), density=0.3, format="csr", rng=0), n_components=64)
@@ -169,9 +195,8 @@ def compile_kernels(_):
 
 def main(argv=None):
     """Run, print means, save."""
-    run_parts(
-        __doc__, {name: partial(one_set, name) for name in SEEDS}, argv, before=compile_kernels
-    )
+    parts = {name: partial(one_set, name) for name in SEEDS} | {"limits": limits}
+    run_parts(__doc__, parts, argv, before=compile_kernels)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ SSVEP (MAMEM II, needs SKLR_TEST_DATA): the five sessions of U001 and U002, trai
 the other four (40 pairs), order 3, lag 2. Simulated motor imagery: two sessions of 60 trials, six
 subjects, channels of the second mixed by ``I + 0.15 G`` and scaled by ``exp(0.3 g)``. Estimator
 "oas", tangent space, logistic regression. "affine by hand" is ``M^-1/2 X M^-1/2`` of each session
-with pyRiemann's mean; a difference is that of the same pairs, with its standard error.
+with pyRiemann's mean; a difference is that of the same pairs, with its standard error. No row has
+seconds, so that none has a share of a limit; `quick.py` times recentring.
 """
 
 import os

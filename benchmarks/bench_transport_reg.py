@@ -8,7 +8,8 @@ mean cost, the median of the rows' medians, that within the target (which does n
 apart the domains are), or the target's own neighbourhood (the median cost between a target sample
 and its k-th nearest other one). A third of the samples is mapped onto a shifted third; a classifier
 by 5 neighbours is fitted on the mapped samples and scored on the fitted and on new target samples.
-Beside: no adaptation, and `ot.da.EMDTransport` where POT is installed.
+Beside: no adaptation, and `ot.da.EMDTransport` where POT is installed. No row has seconds, so that
+none has a share of a limit; `bench_growth.py` times the map.
 """
 
 from _common import one_blas_thread, run_parts

@@ -150,7 +150,51 @@ def draw(curves, path):
     plt.close(figure)
 
 
-def section(title, value, level, stem, out, lines):
+def is_family(value):
+    """Whether a part is the growth of a family, as `bench_growth.py` leaves it."""
+    return isinstance(value, dict) and {"by n", "by dimension"} <= set(value)
+
+
+def draw_family(value, path):
+    """Draw the growth of a family: against samples, against dimension, and on two threads."""
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator
+
+    figure, panels = plt.subplots(
+        1, 3, figsize=(8.5, 2.7), layout="constrained", gridspec_kw={"width_ratios": (3, 3, 2)}
+    )
+    for axes, key in zip(panels, ("n", "dimension"), strict=False):
+        points = [(row[key], row["ours"]) for row in value[f"by {key}"]]
+        exponent = slope(points)
+        axes.loglog(*zip(*points, strict=True), "o-", label=f"exponent {exponent:.2f}")
+        (first, _), (x, y) = points[0], points[-1]
+        if exponent > 0.3:
+            axes.loglog([first, x], [y * first / x, y], ":", color="gray", label="exponent 1")
+        low, high = (edge(seconds for _, seconds in points) for edge in (min, max))
+        middle, half = math.sqrt(low * high), max(math.sqrt(high / low), 3.2)  # a decade at least
+        axes.set_ylim(middle / half / 1.2, middle * half * 1.2)
+        axes.set_xticks([size for size, _ in points], [f"{size:,}" for size, _ in points])
+        axes.xaxis.minorticks_off()
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.set(xlabel="samples" if key == "n" else key, ylabel="CPU seconds")
+        axes.legend(fontsize="small", frameon=False, loc="upper left")
+        axes.grid(alpha=0.3)
+    if value.get("threads"):
+        row = value["threads"][0]
+        bars = {"1": row["one"], "2": row["two"]}
+        if "gain by clocks" in row:
+            bars["2, cores\nfree"] = row["one"] / row["gain by clocks"]
+        panels[2].bar(list(bars), list(bars.values()), color=["C0", "C1", "C2"][: len(bars)])
+        panels[2].set(xlabel="threads", ylabel="seconds")
+    else:
+        panels[2].set_axis_off()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def section(title, value, level, stem, out, lines, pictures=True):
     """Append a titled part: plain values, then tables, then what is nested deeper."""
     if is_plain(value):
         lines += [f"{title}: {as_text(value)}", ""]
@@ -159,7 +203,7 @@ def section(title, value, level, stem, out, lines):
     rows = as_rows(value)
     if rows is not None:
         lines += table(rows)
-        curves = growth_of(rows)
+        curves = growth_of(rows) if pictures else {}
         if curves:
             name = f"{stem}_{len(list(out.glob('*.png')))}.png"
             draw(curves, out / name)
@@ -176,12 +220,16 @@ def section(title, value, level, stem, out, lines):
                 rest = {k: v for k, v in item.items() if k not in plain} if plain else item
                 section(name, rest, level + 1, stem, out, lines)
     else:
+        if is_family(value):
+            name, pictures = f"{stem}_{len(list(out.glob('*.png')))}.png", False
+            draw_family(value, out / name)
+            lines += [f"![{title}: growth with samples, dimension and threads]({name})", ""]
         plain = {key: item for key, item in value.items() if is_plain(item)}
         if plain:
             lines += table([{"": key, "value": as_cell(key, item)} for key, item in plain.items()])
         for key, item in value.items():
             if key not in plain:
-                section(str(key), item, level + 1, stem, out, lines)
+                section(str(key), item, level + 1, stem, out, lines, pictures)
 
 
 def page(results, out):

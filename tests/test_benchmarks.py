@@ -130,6 +130,23 @@ def test_the_page_shows_shares_as_percentages(tmp_path, monkeypatch):
     assert report.ABOUT in text
 
 
+def test_the_page_draws_one_picture_of_a_family(tmp_path, monkeypatch):
+    """Samples, dimension and threads beside each other; the tables have no picture of their own."""
+    pytest.importorskip("matplotlib").use("agg")
+    monkeypatch.syspath_prepend(FOLDER)
+    report = importlib.import_module("report")
+    family = {
+        f"by {key}": [{key: size, "ours": 0.1 * size} for size in (1, 2, 4)]
+        for key in ("n", "dimension")
+    }
+    threads = {"one": 2.0, "two": 1.25, "gain": 1.6, "gain by clocks": 2.0}
+    content = {"with": family | {"threads": [threads]}, "without": family}
+    (tmp_path / "growth.json").write_text(json.dumps(content))
+    text = report.page(tmp_path, tmp_path / "out").read_text("utf-8")
+    assert text.count("growth with samples, dimension and threads](growth_") == 2
+    assert len(list((tmp_path / "out").glob("*.png"))) == text.count("![") == 2
+
+
 @pytest.fixture
 def quick(monkeypatch):
     """`benchmarks/quick.py`."""
