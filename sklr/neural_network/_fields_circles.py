@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 
 from sklr.neural_network._fields_closed import FEWEST_SAMPLES, SAME
+from sklr.neural_network._fields_symmetries import Symmetry
 
 # Numbers of the kernel (samples squared times cells) at most: to choose its settings, to fit it,
 # and of new fields at once.
@@ -49,6 +51,10 @@ class ShiftedKernelFields:
         Distance in whose units the kernel, Matern's of smoothness 5/2, is taken.
     nearest : float
         Squared distance below which a field is one of the training, moved.
+    rows : ndarray of int
+        Which training samples these are; images of all of them follow, kind by kind.
+    settings : tuple of float
+        Power, width and penalty.
     """
 
     fixed: np.ndarray
@@ -60,6 +66,8 @@ class ShiftedKernelFields:
     held_out: np.ndarray
     length: float
     nearest: float
+    rows: np.ndarray
+    settings: tuple[float, float, float]
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return targets (n, channels, ...) of fields; those of training samples are held out."""
@@ -81,41 +89,58 @@ class ShiftedKernelFields:
         return made
 
 
-def fit_on_circles(X: np.ndarray, y: np.ndarray, seed: int) -> ShiftedKernelFields | None:
+def fit_on_circles(
+    X: np.ndarray,
+    y: np.ndarray,
+    seed: int,
+    group: Sequence[Symmetry] = (),
+    settings: tuple[float, float, float] | None = None,
+) -> ShiftedKernelFields | None:
     """Return the closed form of fields (n, channels, ...) on circles, or None where there is none.
 
     Settings are those of the least squared error of samples left out one by one, with all their
-    shifts. Of samples that are shifts of each other one is kept.
+    shifts, and their images under a group if there is one. Of samples that are shifts or images of
+    each other one is kept.
     """
     grid = X.shape[2:]
-    order = np.random.default_rng(seed).permutation(len(X))
-    most = math.isqrt(_TO_FIT // math.prod(grid))
-    order = order[:most]
-    X, y = X[order], y[order]
-    waves = _waves(X)
-    distances = _distances(waves, waves, grid)
+    copies = max(len(group), 1)
+    rows = np.random.default_rng(seed).permutation(len(X))
+    rows = rows[: math.isqrt(_TO_FIT // math.prod(grid)) // copies]
+    waves = _waves(np.concatenate([one.of(X[rows]) for one in group]) if group else X[rows])
+    distances = _distances(waves[: len(rows)], waves, grid)
     usual = float(distances.mean())
-    closest = distances.reshape(len(X), len(X), -1).min(axis=2)
+    closest = distances.reshape(len(rows), copies, len(rows), -1).min(axis=(1, 3))
     del distances
-    first = ~(np.tril(closest <= SAME * usual, -1)).any(axis=1)
-    X, waves, y = X[first], waves[first], y[first]
-    if len(y) < FEWEST_SAMPLES or not usual > 0:
+    rows = rows[~(np.tril(closest <= SAME * usual, -1)).any(axis=1)]
+    if len(rows) < FEWEST_SAMPLES or not usual > 0:
         return None
-    few = slice(math.isqrt(_TO_CHOOSE // math.prod(grid)))
+
+    def with_images(fields: np.ndarray, *, target: bool) -> np.ndarray:
+        """Return all samples and then all images of them, kind by kind."""
+        if not group:
+            return fields
+        return np.concatenate([one.of(fields, target=target) for one in group])
+
+    X, y = with_images(X[rows], target=False), with_images(y[rows], target=True)
+    waves = _waves(X)
     amplitudes = np.sqrt((np.abs(waves) ** 2).mean(axis=(0, 1)))
     amplitudes /= amplitudes.max()
     mean = y.mean(axis=(0, *range(2, y.ndim)), keepdims=True)
     rest = y - mean
 
-    best = (np.inf, 0.0, 0.0, 0.0)
-    for power, width in product(_POWERS, _WIDTHS):
-        blocks = _Blocks.made(waves[few] * amplitudes**power, rest[few], width)
-        for penalty in _PENALTIES:
-            error = float((blocks.left_out(penalty)[0] ** 2).sum())
-            best = min(best, (error, power, width, penalty))
-    _, power, width, penalty = best
+    if settings is None:
+        n_few = math.isqrt(_TO_CHOOSE // math.prod(grid)) // copies
+        few = np.arange(len(y)).reshape(copies, -1)[:, :n_few].ravel()
+        best = (np.inf, 0.0, 0.0, 0.0)
+        for power, width in product(_POWERS, _WIDTHS):
+            blocks = _Blocks.made(waves[few] * amplitudes**power, rest[few], width, copies)
+            for penalty in _PENALTIES:
+                error = float((blocks.left_out(penalty)[0] ** 2).sum())
+                best = min(best, (error, power, width, penalty))
+        settings = best[1:]
+    power, width, penalty = settings
     weights = amplitudes**power
-    blocks = _Blocks.made(waves * weights, rest, width)
+    blocks = _Blocks.made(waves * weights, rest, width, copies, penalty)
     errors, fixed, n_fixed = blocks.left_out(penalty)
     return ShiftedKernelFields(
         fixed + mean[0],
@@ -127,31 +152,51 @@ def fit_on_circles(X: np.ndarray, y: np.ndarray, seed: int) -> ShiftedKernelFiel
         y - errors,
         blocks.length,
         SAME * blocks.usual,
+        rows,
+        settings,
     )
 
 
 @dataclass
 class _Blocks:
-    """The kernel's matrix, wave by wave: (waves, n, n), as eigenvalues and eigenvectors."""
+    """The kernel's matrix, wave by wave: (waves, n, n), as eigenvalues and eigenvectors.
+
+    Where the penalty is known beforehand, the inverse is there instead.
+    """
 
     values: np.ndarray
     vectors: np.ndarray
+    inverse: np.ndarray | None
     y: np.ndarray
     length: float
     usual: float
+    copies: int
 
     @classmethod
-    def made(cls, waves: np.ndarray, y: np.ndarray, width: float) -> _Blocks:
+    def made(
+        cls,
+        waves: np.ndarray,
+        y: np.ndarray,
+        width: float,
+        copies: int,
+        penalty: float | None = None,
+    ) -> _Blocks:
         grid = y.shape[2:]
         distances = _distances(waves, waves, grid)
         usual = float(distances.mean())
         length = width * math.sqrt(usual)
         kernel = np.fft.rfftn(_kernel(distances, length), axes=tuple(range(2, y.ndim)))
-        values, vectors = np.linalg.eigh(np.moveaxis(kernel.reshape(len(y), len(y), -1), 2, 0))
-        return cls(np.maximum(values, 0), vectors, y, length, usual)
+        matrices = np.moveaxis(kernel.reshape(len(y), len(y), -1), 2, 0)
+        if penalty is not None:
+            inverse = np.linalg.inv(matrices + penalty * np.eye(len(y)))
+            return cls(np.empty(0), np.empty(0), inverse, y, length, usual, copies)
+        values, vectors = np.linalg.eigh(matrices)
+        return cls(np.maximum(values, 0), vectors, None, y, length, usual, copies)
 
     def _solved(self, y: np.ndarray, penalty: float) -> np.ndarray:
         """Return the weights of samples for targets (waves, n, k)."""
+        if self.inverse is not None:
+            return self.inverse @ y
         turned = self.vectors.conj().swapaxes(1, 2) @ y
         return self.vectors @ (turned / (self.values + penalty)[..., None])
 
@@ -164,9 +209,9 @@ class _Blocks:
 
         What is added is that for which these errors are least.
         """
-        diagonal = (np.abs(self.vectors) ** 2 @ (1 / (self.values + penalty))[..., None]).real
-        errors = self._solved(_by_wave(self.y), penalty) / diagonal
-        of_one = self._solved(np.ones((len(errors), len(self.y), 1)), penalty) / diagonal
+        errors = self._without(self._solved(_by_wave(self.y), penalty), penalty)
+        of_one = np.ones((len(errors), len(self.y), 1))
+        of_one = self._without(self._solved(of_one, penalty), penalty)
         of_one[0] = 0  # the mean of a channel is no matter of places
         size = (np.abs(of_one) ** 2).sum(axis=1)
         size[0] = 1
@@ -175,6 +220,21 @@ class _Blocks:
         n_fixed = len(self.y) ** 2 * float((np.abs(errors.mean(axis=1)) ** 2).sum()) / energy
         left = self._fields(errors - of_one * added[:, None])
         return left, self._fields(added[:, None])[0], n_fixed
+
+    def _without(self, weights: np.ndarray, penalty: float) -> np.ndarray:
+        """Return errors of fits without each sample and its images, from weights of all."""
+        if self.copies == 1 and self.inverse is None:
+            diagonal = (np.abs(self.vectors) ** 2 @ (1 / (self.values + penalty))[..., None]).real
+            return weights / diagonal
+        n_waves, n, k = weights.shape
+        split = n_waves, self.copies, n // self.copies
+        if self.inverse is None:
+            parts = self.vectors.reshape(*split, n).swapaxes(1, 2)
+            own = (parts / (self.values + penalty)[:, None, None]) @ parts.conj().swapaxes(2, 3)
+        else:
+            own = np.einsum("waibi->wiab", self.inverse.reshape(*split, *split[1:]))
+        errors = np.linalg.solve(own, weights.reshape(*split, k).swapaxes(1, 2))
+        return errors.swapaxes(1, 2).reshape(n_waves, n, k)
 
     def _fields(self, parts: np.ndarray) -> np.ndarray:
         """Return fields (n, channels, ...) from coefficients (waves, n, channels)."""

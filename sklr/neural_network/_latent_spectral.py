@@ -31,6 +31,9 @@ from sklr.neural_network._fields import (
 )
 from sklr.neural_network._fields_circles import ShiftedKernelFields, fit_on_circles
 from sklr.neural_network._fields_closed import FEWEST_SAMPLES, KernelFields, fit_closed_form
+from sklr.neural_network._fields_detected import find_symmetries
+from sklr.neural_network._fields_symmetric import SymmetricKernelFields, fit_symmetric
+from sklr.neural_network._fields_symmetries import Symmetry, symmetric
 from sklr.neural_network._loop import TrainState
 from sklr.neural_network._regressor import TorchRegressorMixin, _r2
 from sklr.utils._base import fit_context
@@ -47,8 +50,9 @@ _CELLS_AT_ONCE = 2**13
 _PIECES = 128
 # A field of norm near 0 counts as one of this share of the mean norm.
 _LEAST_NORM = 1e-3
-# A closed form that errs by more is no help to the network, and one of more numbers too large.
-_HELPFUL, _MOST_NUMBERS = 0.1, 2**27
+# A closed form that errs by more, in errors of the mean field, is no help to the network, and one
+# of more numbers too large.
+_HELPFUL, _MOST_NUMBERS = 0.3, 2**27
 # Energy of the mean of errors, or of their products, in what chance makes of it, above which places
 # differ.
 _BY_CHANCE = 3.0
@@ -86,8 +90,12 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         What the network starts from. "kernel_ridge" is kernel ridge regression between principal
         components, or where the grid is periodic from all shifts of the samples, if that errs by
         less: the network is shown its answers and learns what they leave. None is the network
-        alone. "auto" is the first where targets are fields and these answers err by less than a
-        tenth of the norm of a field, samples left out one by one.
+        alone. "auto" is the first where targets are fields and these answers, samples left out one
+        by one, err by less than three tenths of what the mean of the targets does.
+    symmetries : {{"auto"}} or None, default="auto"
+        Whether mirror images, swapped axes and changes of sign that leave the equation as it is are
+        looked for: the baseline is then made of all images of the samples, and training shows
+        random ones. "auto" takes those that nothing in the samples speaks against; None takes none.
     n_dims : {1, 2, 3} or "auto", default="auto"
         Axes of the grid. "auto" takes `X` of two axes as fields of one dimension, of three as of
         two, of four as of two with channels, of five as of three with channels.
@@ -140,6 +148,8 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
     shifted_ : bool
         Whether training moved fields around the circles at random: where the closed form says that
         the equation is the same at every place.
+    symmetries_ : list of str
+        The symmetries that were found, all that they make together too; empty where there are none.
     n_parameters_ : int
         Numbers that were trained.
     x_mean_, x_scale_ : ndarray of shape (n_channels,), or with the axes of the grid before
@@ -177,6 +187,14 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
     on the training data are no smaller than elsewhere for having been seen by the baseline. There
     is none in ``partial_fit``, of films (`n_rollout_steps` above 1), of numbers, below 20 samples.
 
+    Symmetries are looked for under the same conditions, among axes reversed and axes of the same
+    length swapped, with and without changes of the sign of `X`, of `y` or both (where the means of
+    their channels are about 0); all channels change alike. One is taken where samples and their
+    images look the same (means, products at a place and of any two, means of a kernel), where the
+    baseline that sees images too errs by no more, and where nothing tells its errors from their
+    images. That needs a baseline which explains three quarters of the variance, and the more
+    samples there are, the smaller a difference is found.
+
     References
     ----------
     .. [1] H. Wu, T. Hu, H. Luo, J. Wang and M. Long, "Solving high-dimensional PDEs with latent
@@ -206,6 +224,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         "spectral": ["boolean"],
         "periodic": ["boolean", StrOptions({"auto"})],
         "baseline": [StrOptions({"auto", "kernel_ridge"}), None],
+        "symmetries": [StrOptions({"auto"}), None],
         "n_dims": [StrOptions({"auto"}), Interval(Integral, 1, 3, closed="both")],
         "spatial_shape": ["array-like", None],
         "normalize": [StrOptions({"pointwise", "channel"}), None],
@@ -230,8 +249,10 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
     }
     _own_names = ("patch_size",)
     _is_table: bool
-    _closed_form: KernelFields | ShiftedKernelFields | None
+    _closed_form: KernelFields | ShiftedKernelFields | SymmetricKernelFields | None
     _wants_closed_form: bool
+    _group: list[Symmetry]
+    symmetries_: list[str]
     _auto_batch_size = 20
     _network_parameters = (
         "width",
@@ -243,6 +264,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         "spectral",
         "periodic",
         "baseline",
+        "symmetries",
         "n_dims",
         "spatial_shape",
         "normalize",
@@ -261,6 +283,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         spectral: bool = True,
         periodic: bool | str = "auto",
         baseline: str | None = "auto",
+        symmetries: str | None = "auto",
         n_dims: int | str = "auto",
         spatial_shape: Sequence[int] | None = None,
         normalize: str | None = "channel",
@@ -290,6 +313,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         self.spectral = spectral
         self.periodic = periodic
         self.baseline = baseline
+        self.symmetries = symmetries
         self.n_dims = n_dims
         self.spatial_shape = spatial_shape
         self.normalize = normalize
@@ -336,6 +360,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         with self._ready_to_train():
             fields, y = self._pairs(X, y, reset=True)
             self._wants_closed_form = self._may_have_closed_form(len(fields))
+            self._find_symmetries(fields, y)
             validation = None
             if (X_val is None) != (y_val is None):
                 raise ValueError("X_val and y_val must be given together")
@@ -369,6 +394,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
             fields, y = self._pairs(X, y, reset=first)
             if first:
                 self._wants_closed_form = False
+                self._group, self.symmetries_ = [], []
             self._check_training(fields)
             self._fit_one_epoch(fields, self._scaled(y), n_out=y.shape[-1])
         return self
@@ -625,7 +651,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         return np.concatenate([scaled, self._closed_form.predict(scaled)], axis=1)
 
     def _prepare(self, X: np.ndarray, y: np.ndarray | None) -> None:
-        units = measured(X, self.normalize, is_input=True)
+        units = symmetric(measured(X, self.normalize, is_input=True), self._group)
         self.x_mean_, self.x_scale_ = units.mean, units.scale
         self._closed_form, self.baseline_error_, self.shifted_ = None, math.nan, False
         if self._wants_closed_form and y is not None:
@@ -649,11 +675,38 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         n_numbers = n_samples * math.prod(self.grid_shape_) * (self._n_channels + self._n_made)
         return not lacking and (self.baseline != "auto" or n_numbers <= _MOST_NUMBERS)
 
+    def _find_symmetries(self, fields: np.ndarray, y: np.ndarray) -> None:
+        """See which symmetries of the grid the samples have, and make the units alike."""
+        self._group, self.symmetries_ = [], []
+        if not self._may_have_symmetries(len(fields)):
+            return
+        pair = (np.ascontiguousarray(np.moveaxis(part, -1, 1)) for part in (fields, y))
+        self._group = find_symmetries(*pair, periodic=self.periodic_)
+        self.symmetries_ = [str(symmetry) for symmetry in self._group[1:]]
+        if self._group:
+            units = symmetric(self._units, self._group, target=True)
+            self.y_mean_, self.y_scale_ = units.mean, units.scale
+
+    def _may_have_symmetries(self, n_samples: int) -> bool:
+        n_numbers = n_samples * math.prod(self.grid_shape_) * (self._n_channels + self._n_made)
+        return (
+            self.symmetries is not None
+            and self._form.is_field
+            and self.n_rollout_steps == 1
+            and FEWEST_SAMPLES <= n_samples
+            and n_numbers <= _MOST_NUMBERS
+            and bool(self.y_scale_.any())
+        )
+
     def _fit_closed_form(self, X: np.ndarray, y: np.ndarray) -> None:
         """Fit closed forms, keep the better one where it helps, and see whether places differ."""
-        found: list[KernelFields | ShiftedKernelFields | None] = [fit_closed_form(X, y, self._seed)]
+        found: list[KernelFields | ShiftedKernelFields | SymmetricKernelFields | None] = [
+            fit_symmetric(X, y, self._group, self._seed)
+            if self._group
+            else fit_closed_form(X, y, self._seed)
+        ]
         if self.periodic_:
-            found.append(fit_on_circles(X, y, self._seed))
+            found.append(fit_on_circles(X, y, self._seed, self._group))
         tried = [(closed, closed.predict(X)) for closed in found if closed is not None]
         if not tried:
             return
@@ -664,7 +717,8 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
             isinstance(closed, ShiftedKernelFields)
             and max(closed.n_fixed, closed.n_scaled) < _BY_CHANCE
         )
-        if self.baseline == "auto" and self.baseline_error_ > _HELPFUL:
+        usual = self._mean_error(y.mean(axis=0) - y, y)
+        if self.baseline == "auto" and self.baseline_error_ > _HELPFUL * usual:
             return
         self._closed_form = closed
         # The network makes numbers near 1, in units of what is left.
@@ -763,7 +817,22 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
             axes = tuple(range(2, xb.ndim))
             cells = step.rng.randint(xb.shape[2:]).tolist()
             xb, yb = (part.roll(cells, axes) for part in (xb, yb))
+        if self._group:
+            xb, yb = self._turned(xb, yb, step.rng)
         return super()._step(module, xb, yb, step)
+
+    def _turned(self, xb: Tensor, yb: Tensor, rng: Any) -> tuple[Tensor, Tensor]:
+        """Return a batch of which each sample has become one of its images."""
+        import torch
+
+        drawn, k = rng.randint(len(self._group), size=len(xb)), self._n_channels
+        X, y = torch.empty_like(xb), torch.empty_like(yb)
+        for i in np.unique(drawn):
+            one, rows = self._group[i], torch.as_tensor(np.flatnonzero(drawn == i)).to(xb.device)
+            X[rows, :k] = one.of(xb[rows, :k])
+            X[rows, k:] = one.of(xb[rows, k:], target=True)
+            y[rows] = one.of(yb[rows], target=True)
+        return X, y
 
     def _loss(self, module: nn.Module, xb: Tensor, yb: Tensor, step: TrainState) -> Tensor:
         error = self._outputs(module, xb) - yb
