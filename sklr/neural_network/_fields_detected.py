@@ -18,7 +18,7 @@ _MOST_ON_CIRCLES, _FEWEST_ON_CIRCLES = 2**21, 40
 # A closed form must explain so much of the targets' energy about their mean before it is asked.
 _EXPLAINED = 0.75
 # Standard deviations of what chance makes of a sum, above which it is none.
-_BY_CHANCE = 4.0
+_BY_CHANCE = 5.0
 # Means of channels are 0, so that they may change sign, within so many of their errors.
 _ABOUT_ZERO = 3.0
 
