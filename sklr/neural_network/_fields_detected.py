@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics.pairwise import euclidean_distances
 
+from sklr.neural_network._fields import measured
 from sklr.neural_network._fields_circles import ShiftedKernelFields, fit_on_circles
 from sklr.neural_network._fields_symmetric import SymmetricKernelFields, fit_symmetric
 from sklr.neural_network._fields_symmetries import Symmetry, candidates, group_of, nothing
@@ -79,14 +80,12 @@ def find_symmetries(X: np.ndarray, y: np.ndarray, *, periodic: bool) -> list[Sym
 def _in_own_units(fields: np.ndarray) -> tuple[np.ndarray, bool]:
     """Return fields of unit variance, and whether their signs may change: their means are 0."""
     axes = tuple(range(2, fields.ndim))
-    of_samples = fields.mean(axis=axes)
-    mean = of_samples.mean(axis=0)
-    rest = fields - mean.reshape(-1, *[1] * len(axes))
-    scale = np.sqrt((rest**2).mean(axis=(0, *axes)))
-    error = of_samples.std(axis=0) / math.sqrt(len(fields))
-    signs = bool((np.abs(mean) <= _ABOUT_ZERO * error + 1e-9 * scale).all())
-    shape = (-1, *[1] * len(axes))
-    return (fields if signs else rest) / np.where(scale > 0, scale, 1.0).reshape(shape), signs
+    units = measured(np.moveaxis(fields, 1, -1), "channel", is_input=True)
+    mean, scale = (part.reshape(-1, *[1] * len(axes)) for part in (units.mean, units.scale))
+    rest, offset = (fields - mean) / scale, mean / scale
+    error = rest.mean(axis=axes).std(axis=0) / math.sqrt(len(fields))
+    signs = bool((np.abs(offset).ravel() <= _ABOUT_ZERO * error + 1e-9).all())
+    return (rest + offset if signs else rest), signs
 
 
 def _left(y: np.ndarray, fit: SymmetricKernelFields | ShiftedKernelFields) -> np.ndarray:
