@@ -17,7 +17,7 @@ _LEAST_SHARE = 0.01
 # variance, so that ends which have nothing to do with each other (2) are seen; and there are cells
 # and samples. The same holds of a step times the one from the cell before it to the cell after it,
 # in which white noise has the mean 0, and less than that in so many of its standard deviations.
-_LIKE_OTHERS, _SMALL, _FEWEST, _NOISE = 3.0, 0.5, 8, 2.0
+_LIKE_OTHERS, _SMALL, _FEWEST, _NOISE, _SMOOTH = 3.0, 0.5, 8, 2.0, 0.5
 
 
 def check_spatial_shape(shape: Sequence[int] | None, n_dims: int | str) -> None:
@@ -226,7 +226,10 @@ def on_circles(fields: np.ndarray) -> bool:
         others = tuple(i for i in range(fields.ndim) if i != axis)
         steps = np.roll(scaled, -1, axis=axis) - scaled
         around = np.roll(scaled, -2, axis=axis) - np.roll(scaled, 1, axis=axis)
-        both, steps = ((part * steps).mean(axis=others) for part in (around, steps))
+        after_next = np.roll(steps, -2, axis=axis)
+        slopes, both, steps = (
+            (part * steps).mean(axis=others) for part in (after_next, around, steps)
+        )
         beside = (steps[[0, 1, -3, -2]]).mean()
         if not beside / _LIKE_OTHERS <= steps[-1] <= beside * _LIKE_OTHERS:
             return False
@@ -238,6 +241,10 @@ def on_circles(fields: np.ndarray) -> bool:
         chance = _NOISE * noise / math.sqrt(scaled.size / scaled.shape[axis])
         least = goes_on / _LIKE_OTHERS
         if not (chance <= least <= both[-1] <= goes_on * _LIKE_OTHERS + chance):
+            return False
+        # Where slopes go on for some cells, they do so from before the seam to behind it.
+        slope = slopes[[0, 1, -5, -4]].mean()
+        if slope > _SMOOTH * goes_on / 3 + chance and slopes[-2] < slope / _LIKE_OTHERS:
             return False
     return True
 
