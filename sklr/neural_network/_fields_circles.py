@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from sklr.neural_network._fields_symmetries import Symmetry
 # Numbers of the kernel (samples squared times cells) at most: to choose its settings, to fit it,
 # and of new fields at once.
 _TO_CHOOSE, _TO_FIT, _AT_ONCE = 2**21, 2**24, 2**22
+# Energy of the mean of errors, or of their products, in what chance makes of it, above which places
+# differ.
+_BY_CHANCE = 3.0
 # What is tried: powers of the waves' amplitudes that they are weighted by in distances, widths of
 # the kernel in root mean squared distances, penalties.
 _POWERS, _WIDTHS = (0.0, 0.25, 0.5), (0.3, 1.2, 5.0)
@@ -39,6 +43,10 @@ class ShiftedKernelFields:
     n_scaled : float
         The largest such multiple of errors times what an equation may weigh by the place: the
         answer, its slopes, the input.
+    moves : list of tuple of int
+        Steps along the axes that may be repeated without a change of the equation: one along each
+        axis where both numbers are small, one along an axis or a diagonal where they are small for
+        what differs along it, or none.
     wave_weights : ndarray
         What Fourier coefficients are multiplied by before distances are taken.
     waves : ndarray of shape (n, n_channels, ...)
@@ -60,6 +68,7 @@ class ShiftedKernelFields:
     fixed: np.ndarray
     n_fixed: float
     n_scaled: float
+    moves: list[tuple[int, ...]]
     wave_weights: np.ndarray
     waves: np.ndarray
     weights: np.ndarray
@@ -141,11 +150,16 @@ def fit_on_circles(
     power, width, penalty = settings
     weights = amplitudes**power
     blocks = _Blocks.made(waves * weights, rest, width, copies, penalty)
-    errors, fixed, n_fixed = blocks.left_out(penalty)
+    errors, fixed, chances = blocks.left_out(penalty)
+    n_fixed, n_scaled = _times_chance(*chances), _scaled_by_place(X, rest - errors, errors)
+    moves = [tuple(step) for step in np.eye(len(grid), dtype=int).tolist()]
+    if not max(n_fixed, n_scaled) < _BY_CHANCE:
+        moves = _along_a_line(X, rest - errors, errors, chances)
     return ShiftedKernelFields(
         fixed + mean[0],
         n_fixed,
-        _scaled_by_place(X, rest - errors, errors),
+        n_scaled,
+        moves,
         weights,
         waves * weights,
         blocks.weights(penalty, fixed),
@@ -204,10 +218,11 @@ class _Blocks:
         """Return the weights of samples (n, channels, ...), wave by wave."""
         return self._by_sample(self._solved(_by_wave(self.y - fixed), penalty))
 
-    def left_out(self, penalty: float) -> tuple[np.ndarray, np.ndarray, float]:
-        """Return errors of fits without each sample, what is added at each place, its energy.
+    def left_out(self, penalty: float) -> tuple[np.ndarray, np.ndarray, tuple[Any, Any]]:
+        """Return errors of fits without each sample, what is added at each place, and energies.
 
-        What is added is that for which these errors are least.
+        What is added is that for which these errors are least. Energies are those of the sum of
+        errors before, and of errors, wave by wave.
         """
         errors = self._without(self._solved(_by_wave(self.y), penalty), penalty)
         of_one = np.ones((len(errors), len(self.y), 1))
@@ -216,10 +231,10 @@ class _Blocks:
         size = (np.abs(of_one) ** 2).sum(axis=1)
         size[0] = 1
         added = (of_one.conj().swapaxes(1, 2) @ errors)[:, 0] / size
-        energy = max(float((np.abs(errors) ** 2).sum()), np.finfo(np.float64).tiny)
-        n_fixed = len(self.y) ** 2 * float((np.abs(errors.mean(axis=1)) ** 2).sum()) / energy
+        of_sum = (np.abs(errors.sum(axis=1)) ** 2).sum(axis=1)
+        chances = of_sum, (np.abs(errors) ** 2).sum(axis=(1, 2))
         left = self._fields(errors - of_one * added[:, None])
-        return left, self._fields(added[:, None])[0], n_fixed
+        return left, self._fields(added[:, None])[0], chances
 
     def _without(self, weights: np.ndarray, penalty: float) -> np.ndarray:
         """Return errors of fits without each sample and its images, from weights of all."""
@@ -246,8 +261,18 @@ class _Blocks:
         return parts.reshape(*parts.shape[:2], *grid[:-1], grid[-1] // 2 + 1)
 
 
-def _scaled_by_place(X: np.ndarray, made: np.ndarray, errors: np.ndarray) -> float:
-    """Return `n_scaled` of input, answers and their errors (n, channels, ...)."""
+def _times_chance(of_sum: np.ndarray, energy: np.ndarray) -> float:
+    """Return the energy of a sum over that of its terms, which is 1 by chance."""
+    return float(of_sum.sum()) / max(float(energy.sum()), np.finfo(np.float64).tiny)
+
+
+def _scaled_by_place(
+    X: np.ndarray, made: np.ndarray, errors: np.ndarray, varies: np.ndarray | None = None
+) -> float:
+    """Return `n_scaled` of input, answers and their errors (n, channels, ...).
+
+    Or only of the waves that `varies` says.
+    """
     axes = tuple(range(2, X.ndim))
     slopes = [np.roll(made, -1, axis) - np.roll(made, 1, axis) for axis in axes]
     most = 0.0
@@ -255,9 +280,35 @@ def _scaled_by_place(X: np.ndarray, made: np.ndarray, errors: np.ndarray) -> flo
         product = errors * factor
         # What is the same at all places is the kernel's penalty, not the equation.
         product -= product.mean(axis=axes, keepdims=True)
-        energy = max(float((product**2).sum()), np.finfo(np.float64).tiny)
-        most = max(most, float((product.sum(axis=0) ** 2).sum()) / energy)
+        if varies is not None:
+            product = np.fft.irfftn(_waves(product) * varies, X.shape[2:], axes)
+        most = max(most, _times_chance(product.sum(axis=0) ** 2, product**2))
     return most
+
+
+def _along_a_line(
+    X: np.ndarray, made: np.ndarray, errors: np.ndarray, chances: tuple[np.ndarray, np.ndarray]
+) -> list[tuple[int, ...]]:
+    """Return the step along an axis or a diagonal in which places are alike, if there is one."""
+    grid = X.shape[2:]
+    steps = list(np.eye(len(grid), dtype=int))
+    for a, b in combinations(range(len(grid)), 2):
+        if grid[a] == grid[b]:
+            steps += [steps[a] + steps[b], steps[a] - steps[b]]
+    if len(grid) == 1:
+        return []
+    best, found = _BY_CHANCE, []
+    frequencies = [np.fft.fftfreq(n) for n in grid[:-1]] + [np.fft.rfftfreq(grid[-1])]
+    for step in steps:
+        turns = sum(np.meshgrid(*(f * n for f, n in zip(frequencies, step)), indexing="ij"))
+        varies = np.abs(turns - np.round(turns)) > 1e-9
+        worst = max(
+            _times_chance(*(part[varies.ravel()] for part in chances)),
+            _scaled_by_place(X, made, errors, varies),
+        )
+        if worst < best:
+            best, found = worst, [tuple(step.tolist())]
+    return found
 
 
 def _by_wave(y: np.ndarray) -> np.ndarray:

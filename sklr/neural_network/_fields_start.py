@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 # A closed form that errs by more, in errors of the mean field, is no help to the network, and one
 # of more numbers too large.
 _HELPFUL, _MOST_NUMBERS = 0.3, 2**27
-# Energy of the mean of errors, or of their products, in what chance makes of it, above which places
-# differ.
-_BY_CHANCE = 3.0
 
 
 class StartedFields(TorchRegressorMixin, TorchEstimator):
@@ -49,6 +46,8 @@ class StartedFields(TorchRegressorMixin, TorchEstimator):
     _closed_form: KernelFields | ShiftedKernelFields | SymmetricKernelFields | None
     _wants_closed_form: bool
     _group: list[Symmetry]
+    _moves: list[tuple[int, ...]]
+    shifted_: bool
     symmetries_: list[str]
 
     @property
@@ -69,7 +68,8 @@ class StartedFields(TorchRegressorMixin, TorchEstimator):
     def _prepare(self, X: np.ndarray, y: np.ndarray | None) -> None:
         units = symmetric(measured(X, self.normalize, is_input=True), self._group)
         self.x_mean_, self.x_scale_ = units.mean, units.scale
-        self._closed_form, self.baseline_error_, self.shifted_ = None, math.nan, False
+        self._closed_form, self.baseline_error_ = None, math.nan
+        self._moves, self.shifted_ = [], False
         if self._wants_closed_form and y is not None:
             self._fit_closed_form(self._scaled_fields(X), y)
 
@@ -129,10 +129,8 @@ class StartedFields(TorchRegressorMixin, TorchEstimator):
         errors = [self._mean_error(said - y, y) for _, said in tried]
         best = int(np.argmin(errors))
         (closed, said), self.baseline_error_ = tried[best], errors[best]
-        self.shifted_ = (
-            isinstance(closed, ShiftedKernelFields)
-            and max(closed.n_fixed, closed.n_scaled) < _BY_CHANCE
-        )
+        self._moves = closed.moves if isinstance(closed, ShiftedKernelFields) else []
+        self.shifted_ = bool(self._moves)
         usual = self._mean_error(y.mean(axis=0) - y, y)
         if self.baseline == "auto" and self.baseline_error_ > _HELPFUL * usual:
             return

@@ -136,7 +136,7 @@ class LatentSpectralRegressor(StartedFields):
         Relative error of the baseline on samples left out one by one; NaN where none was fitted.
     shifted_ : bool
         Whether training moved fields around the circles at random: where the closed form says that
-        the equation is the same at every place.
+        the equation is the same at every place, or at all places along an axis or a diagonal.
     symmetries_ : list of str
         The symmetries that were found, all that they make together too; empty where there are none.
     n_parameters_ : int
@@ -172,7 +172,7 @@ class LatentSpectralRegressor(StartedFields):
     64 cells, 128 of 32 x 32). The latter takes an equation for the same at every place, but for a
     field that is added. Where errors show none, nor that a place weighs the answer, its slope or
     the input otherwise than the next one does, training moves the fields of each batch around the
-    circles. For fields of the training the answer is that without them, in ``predict`` too: errors
+    circles; where that holds along one axis or diagonal only, along this one. For fields of the training the answer is that without them, in ``predict`` too: errors
     on the training data are no smaller than elsewhere for having been seen by the baseline. There
     is none in ``partial_fit``, of films (`n_rollout_steps` above 1), of numbers, below 20 samples.
 
@@ -700,8 +700,11 @@ class LatentSpectralRegressor(StartedFields):
 
     def _step(self, module: nn.Module, xb: Tensor, yb: Tensor, step: TrainState) -> Tensor:
         if self.shifted_:
-            axes = tuple(range(2, xb.ndim))
-            cells = step.rng.randint(xb.shape[2:]).tolist()
+            axes, grid = tuple(range(2, xb.ndim)), xb.shape[2:]
+            cells = step.rng.randint(grid)
+            if len(self._moves) < len(grid):  # along a line only
+                cells = cells[0] * np.array(self._moves[0])
+            cells = cells.tolist()
             xb, yb = (part.roll(cells, axes) for part in (xb, yb))
         if self._group:
             xb, yb = self._turned(xb, yb, step.rng)

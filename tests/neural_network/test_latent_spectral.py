@@ -412,6 +412,16 @@ def test_fields_are_moved_where_places_are_alike():
     assert not regressor(baseline="auto", periodic=False).fit(X, y).shifted_
 
 
+@pytest.mark.parametrize("added, moves", [((1, 1), [(1, -1)]), ((1, 0), [(0, 1)]), ((1, 2), [])])
+def test_fields_are_moved_along_a_line(added, moves):
+    """Along which what stirs is the same."""
+    X = smooth(40, 8, 8)
+    turns = 2 * np.pi * np.add.outer(np.arange(8) * added[0], np.arange(8) * added[1]) / 8
+    y = np.tanh(X) + (np.sin(turns) if moves else np.sin(turns) + np.sin(2 * turns.T))
+    model = regressor(baseline="kernel_ridge", periodic=True).fit(X, y)
+    assert model._moves == moves and model.shifted_ is bool(moves)
+
+
 def test_where_there_is_no_baseline(darcy):
     X, y = darcy
     wanted = {"baseline": "kernel_ridge"}
