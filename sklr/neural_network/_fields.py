@@ -15,8 +15,9 @@ _LEAST_SHARE = 0.01
 # Fields are on circles if the squared step from the last cell to the first is at most so many times
 # that of the steps beside it, and at least its inverse; it and steps at all are small beside the
 # variance, so that ends which have nothing to do with each other (2) are seen; and there are cells
-# and samples.
-_LIKE_OTHERS, _SMALL, _FEWEST = 3.0, 0.5, 8
+# and samples. The same holds of a step times the one from the cell before it to the cell after it,
+# in which white noise has the mean 0, and less than that in so many of its standard deviations.
+_LIKE_OTHERS, _SMALL, _FEWEST, _NOISE, _SMOOTH = 3.0, 0.5, 8, 2.0, 0.5
 
 
 def check_spatial_shape(shape: Sequence[int] | None, n_dims: int | str) -> None:
@@ -213,7 +214,8 @@ def on_circles(fields: np.ndarray) -> bool:
     """Return whether fields (n, ..., channels) go on from the last cell of each axis to the first.
 
     On a ring that step is like its neighbours. Between walls it is larger, where the ends have
-    nothing to do with each other, or 0, where both are held at the same number.
+    nothing to do with each other, or 0, where both are held at the same number. White noise makes
+    all steps alike, so it must be seen beside it that the field goes on.
     """
     whole = tuple(range(fields.ndim - 1))
     _, spread = _mean_and_spread(fields, whole)
@@ -221,12 +223,28 @@ def on_circles(fields: np.ndarray) -> bool:
         return False
     scaled = fields[..., spread > 0] / spread[spread > 0]
     for axis in whole[1:]:
+        others = tuple(i for i in range(fields.ndim) if i != axis)
         steps = np.roll(scaled, -1, axis=axis) - scaled
-        steps = (steps**2).mean(axis=tuple(i for i in range(fields.ndim) if i != axis))
+        around = np.roll(scaled, -2, axis=axis) - np.roll(scaled, 1, axis=axis)
+        after_next = np.roll(steps, -2, axis=axis)
+        slopes, both, steps = (
+            (part * steps).mean(axis=others) for part in (after_next, around, steps)
+        )
         beside = (steps[[0, 1, -3, -2]]).mean()
         if not beside / _LIKE_OTHERS <= steps[-1] <= beside * _LIKE_OTHERS:
             return False
         if max(steps.mean(), steps[-1]) > _SMALL:
+            return False
+        goes_on = both[[1, 2, -4, -3]].mean()
+        # Where a field is smooth the wide step is three times the one inside; the rest is noise.
+        noise = max(float(beside - goes_on / 3), 0.0)
+        chance = _NOISE * noise / math.sqrt(scaled.size / scaled.shape[axis])
+        least = goes_on / _LIKE_OTHERS
+        if not (chance <= least <= both[-1] <= goes_on * _LIKE_OTHERS + chance):
+            return False
+        # Where slopes go on for some cells, they do so from before the seam to behind it.
+        slope = slopes[[0, 1, -5, -4]].mean()
+        if slope > _SMOOTH * goes_on / 3 + chance and slopes[-2] < slope / _LIKE_OTHERS:
             return False
     return True
 

@@ -13,7 +13,6 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklr._torch._batches import refuse_datasets
 from sklr.neural_network._base import (
-    TorchEstimator,
     cosine_factor,
     onecycle_factor,
     training_constraints,
@@ -29,10 +28,9 @@ from sklr.neural_network._fields import (
     resampled,
     target_form,
 )
-from sklr.neural_network._fields_circles import ShiftedKernelFields, fit_on_circles
-from sklr.neural_network._fields_closed import FEWEST_SAMPLES, KernelFields, fit_closed_form
+from sklr.neural_network._fields_start import StartedFields
 from sklr.neural_network._loop import TrainState
-from sklr.neural_network._regressor import TorchRegressorMixin, _r2
+from sklr.neural_network._regressor import _r2
 from sklr.utils._base import fit_context
 from sklr.utils._validation import check_array, check_sample_weight, validate_data
 from sklr.utils._warnings import warn_user
@@ -47,14 +45,9 @@ _CELLS_AT_ONCE = 2**13
 _PIECES = 128
 # A field of norm near 0 counts as one of this share of the mean norm.
 _LEAST_NORM = 1e-3
-# A closed form that errs by more is no help to the network, and one of more numbers too large.
-_HELPFUL, _MOST_NUMBERS = 0.1, 2**27
-# Energy of the mean of errors, or of their products, in what chance makes of it, above which places
-# differ.
-_BY_CHANCE = 3.0
 
 
-class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
+class LatentSpectralRegressor(StartedFields):
     """Fields on a grid to fields on the grid: what an equation makes of its coefficients.
 
     Examples of input and solution are given (permeability and pressure, a wave and the same wave
@@ -86,8 +79,12 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         What the network starts from. "kernel_ridge" is kernel ridge regression between principal
         components, or where the grid is periodic from all shifts of the samples, if that errs by
         less: the network is shown its answers and learns what they leave. None is the network
-        alone. "auto" is the first where targets are fields and these answers err by less than a
-        tenth of the norm of a field, samples left out one by one.
+        alone. "auto" is the first where targets are fields and these answers, samples left out one
+        by one, err by less than three tenths of what the mean of the targets does.
+    symmetries : {{"auto"}} or None, default="auto"
+        Whether mirror images, swapped axes and changes of sign that leave the equation as it is are
+        looked for: the baseline is then made of all images of the samples, and training shows
+        random ones. "auto" takes those that nothing in the samples speaks against; None takes none.
     n_dims : {1, 2, 3} or "auto", default="auto"
         Axes of the grid. "auto" takes `X` of two axes as fields of one dimension, of three as of
         two, of four as of two with channels, of five as of three with channels.
@@ -139,7 +136,9 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         Relative error of the baseline on samples left out one by one; NaN where none was fitted.
     shifted_ : bool
         Whether training moved fields around the circles at random: where the closed form says that
-        the equation is the same at every place.
+        the equation is the same at every place, or at all places along an axis or a diagonal.
+    symmetries_ : list of str
+        The symmetries that were found, all that they make together too; empty where there are none.
     n_parameters_ : int
         Numbers that were trained.
     x_mean_, x_scale_ : ndarray of shape (n_channels,), or with the axes of the grid before
@@ -173,9 +172,17 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
     64 cells, 128 of 32 x 32). The latter takes an equation for the same at every place, but for a
     field that is added. Where errors show none, nor that a place weighs the answer, its slope or
     the input otherwise than the next one does, training moves the fields of each batch around the
-    circles. For fields of the training the answer is that without them, in ``predict`` too: errors
+    circles; where that holds along one axis or diagonal only, along this one. For fields of the training the answer is that without them, in ``predict`` too: errors
     on the training data are no smaller than elsewhere for having been seen by the baseline. There
     is none in ``partial_fit``, of films (`n_rollout_steps` above 1), of numbers, below 20 samples.
+
+    Symmetries are looked for under the same conditions, among axes reversed and axes of the same
+    length swapped, with and without changes of the sign of `X`, of `y` or both (where the means of
+    their channels are about 0); all channels change alike. One is taken where samples and their
+    images look the same (means, products at a place and of any two, means of a kernel), where the
+    baseline that sees images too errs by no more, and where nothing tells its errors from their
+    images. That needs a baseline which explains three quarters of the variance, and the more
+    samples there are, the smaller a difference is found.
 
     References
     ----------
@@ -206,6 +213,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         "spectral": ["boolean"],
         "periodic": ["boolean", StrOptions({"auto"})],
         "baseline": [StrOptions({"auto", "kernel_ridge"}), None],
+        "symmetries": [StrOptions({"auto"}), None],
         "n_dims": [StrOptions({"auto"}), Interval(Integral, 1, 3, closed="both")],
         "spatial_shape": ["array-like", None],
         "normalize": [StrOptions({"pointwise", "channel"}), None],
@@ -230,8 +238,6 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
     }
     _own_names = ("patch_size",)
     _is_table: bool
-    _closed_form: KernelFields | ShiftedKernelFields | None
-    _wants_closed_form: bool
     _auto_batch_size = 20
     _network_parameters = (
         "width",
@@ -243,6 +249,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         "spectral",
         "periodic",
         "baseline",
+        "symmetries",
         "n_dims",
         "spatial_shape",
         "normalize",
@@ -261,6 +268,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         spectral: bool = True,
         periodic: bool | str = "auto",
         baseline: str | None = "auto",
+        symmetries: str | None = "auto",
         n_dims: int | str = "auto",
         spatial_shape: Sequence[int] | None = None,
         normalize: str | None = "channel",
@@ -290,6 +298,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         self.spectral = spectral
         self.periodic = periodic
         self.baseline = baseline
+        self.symmetries = symmetries
         self.n_dims = n_dims
         self.spatial_shape = spatial_shape
         self.normalize = normalize
@@ -336,6 +345,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         with self._ready_to_train():
             fields, y = self._pairs(X, y, reset=True)
             self._wants_closed_form = self._may_have_closed_form(len(fields))
+            self._find_symmetries(fields, y)
             validation = None
             if (X_val is None) != (y_val is None):
                 raise ValueError("X_val and y_val must be given together")
@@ -369,6 +379,7 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
             fields, y = self._pairs(X, y, reset=first)
             if first:
                 self._wants_closed_form = False
+                self._group, self.symmetries_ = [], []
             self._check_training(fields)
             self._fit_one_epoch(fields, self._scaled(y), n_out=y.shape[-1])
         return self
@@ -602,83 +613,12 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
         errors = np.linalg.norm((rest / self._unit).reshape(len(y), -1), axis=1)
         self._usual_error = float((errors / np.maximum(norms, self._least_norm)).mean()) or 1.0
 
-    @property
-    def _units(self) -> Units:
-        return Units(self.y_mean_, self.y_scale_)
-
     def _scaled(self, y: np.ndarray) -> np.ndarray:
         """Return targets in the network's units, channels first."""
         return np.ascontiguousarray(np.moveaxis(self._units.scaled(y), -1, 1))
 
     def _samples(self, X: np.ndarray, device: torch.device) -> Tensor:
         return self._tensor(self._shown(X), device)
-
-    def _scaled_fields(self, fields: np.ndarray) -> np.ndarray:
-        scaled = Units(self.x_mean_, self.x_scale_).scaled(fields)
-        return np.ascontiguousarray(np.moveaxis(scaled, -1, 1))
-
-    def _shown(self, fields: np.ndarray) -> np.ndarray:
-        """Return what the network is shown: fields, and behind them what the closed form says."""
-        scaled = self._scaled_fields(fields)
-        if self._closed_form is None:
-            return scaled
-        return np.concatenate([scaled, self._closed_form.predict(scaled)], axis=1)
-
-    def _prepare(self, X: np.ndarray, y: np.ndarray | None) -> None:
-        units = measured(X, self.normalize, is_input=True)
-        self.x_mean_, self.x_scale_ = units.mean, units.scale
-        self._closed_form, self.baseline_error_, self.shifted_ = None, math.nan, False
-        if self._wants_closed_form and y is not None:
-            self._fit_closed_form(self._scaled_fields(X), y)
-
-    def _may_have_closed_form(self, n_samples: int) -> bool:
-        """Return whether a closed form is to be fitted, and refuse where there can be none."""
-        if self.baseline is None:
-            return False
-        lacking = (
-            "targets that are fields"
-            if not self._form.is_field
-            else "n_rollout_steps=1"
-            if self.n_rollout_steps > 1
-            else f"at least {FEWEST_SAMPLES} samples"
-            if n_samples < FEWEST_SAMPLES
-            else ""
-        )
-        if lacking and self.baseline != "auto":
-            raise ValueError(f"baseline={self.baseline!r} needs {lacking}; None has no baseline")
-        n_numbers = n_samples * math.prod(self.grid_shape_) * (self._n_channels + self._n_made)
-        return not lacking and (self.baseline != "auto" or n_numbers <= _MOST_NUMBERS)
-
-    def _fit_closed_form(self, X: np.ndarray, y: np.ndarray) -> None:
-        """Fit closed forms, keep the better one where it helps, and see whether places differ."""
-        found: list[KernelFields | ShiftedKernelFields | None] = [fit_closed_form(X, y, self._seed)]
-        if self.periodic_:
-            found.append(fit_on_circles(X, y, self._seed))
-        tried = [(closed, closed.predict(X)) for closed in found if closed is not None]
-        if not tried:
-            return
-        errors = [self._mean_error(said - y, y) for _, said in tried]
-        best = int(np.argmin(errors))
-        (closed, said), self.baseline_error_ = tried[best], errors[best]
-        self.shifted_ = (
-            isinstance(closed, ShiftedKernelFields)
-            and max(closed.n_fixed, closed.n_scaled) < _BY_CHANCE
-        )
-        if self.baseline == "auto" and self.baseline_error_ > _HELPFUL:
-            return
-        self._closed_form = closed
-        # The network makes numbers near 1, in units of what is left.
-        self._left = max(float(np.sqrt(np.mean((said - y) ** 2))), np.finfo(np.float32).eps)
-
-    def _mean_error(self, error: np.ndarray, y: np.ndarray) -> float:
-        """Return the mean relative error of fields in the network's units."""
-        mean, scale = (
-            np.moveaxis(np.broadcast_to(part / self._unit, (*self.grid_shape_, y.shape[1])), -1, 0)
-            for part in (self.y_mean_, self.y_scale_)
-        )
-        sizes = np.linalg.norm((y * scale + mean).reshape(len(y), -1), axis=1)
-        errors = np.linalg.norm((error * scale).reshape(len(y), -1), axis=1)
-        return float((errors / np.maximum(sizes, self._least_norm)).mean())
 
     # The network.
 
@@ -760,9 +700,14 @@ class LatentSpectralRegressor(TorchRegressorMixin, TorchEstimator):
 
     def _step(self, module: nn.Module, xb: Tensor, yb: Tensor, step: TrainState) -> Tensor:
         if self.shifted_:
-            axes = tuple(range(2, xb.ndim))
-            cells = step.rng.randint(xb.shape[2:]).tolist()
+            axes, grid = tuple(range(2, xb.ndim)), xb.shape[2:]
+            cells = step.rng.randint(grid)
+            if len(self._moves) < len(grid):  # along a line only
+                cells = cells[0] * np.array(self._moves[0])
+            cells = cells.tolist()
             xb, yb = (part.roll(cells, axes) for part in (xb, yb))
+        if self._group:
+            xb, yb = self._turned(xb, yb, step.rng)
         return super()._step(module, xb, yb, step)
 
     def _loss(self, module: nn.Module, xb: Tensor, yb: Tensor, step: TrainState) -> Tensor:

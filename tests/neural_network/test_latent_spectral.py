@@ -12,13 +12,14 @@ torch = pytest.importorskip("torch", reason="needs the extra torch")
 
 from sklr.datasets import make_burgers, make_darcy, make_navier_stokes  # noqa: E402
 from sklr.neural_network import LatentSpectralRegressor, _fields_closed  # noqa: E402
-from sklr.neural_network._fields import network_sizes, relative_errors, resampled  # noqa: E402
+from sklr.neural_network._fields import network_sizes, on_circles, relative_errors, resampled  # noqa: E402
 from sklr.neural_network._fields_circles import fit_on_circles  # noqa: E402
 from sklr.neural_network._fields_closed import fit_closed_form  # noqa: E402
+from sklr.neural_network._fields_symmetries import Symmetry, nothing  # noqa: E402
 
 SMALL = {"width": 4, "n_levels": 1, "n_basis": 3, "max_iter": 2, "random_state": 0}
 # The network alone, but where a test says otherwise.
-SMALL["baseline"] = None
+SMALL |= {"baseline": None, "symmetries": None}
 
 
 def regressor(**options):
@@ -307,22 +308,38 @@ def test_the_baseline_is_taken_where_it_helps(darcy):
     assert_allclose(closed, model.baseline_error_, rtol=0.3)
     noise = smooth(30, 12, 12)
     model = regressor(baseline="auto").fit(noise, smooth(30, 12, 12, seed=1))
-    assert model.baseline_error_ > 0.1 and model._closed_form is None
+    assert model.baseline_error_ > 0.3 and model._closed_form is None
     for few in (regressor(baseline="auto").fit(X[:9], y[:9]), regressor().fit(X, y)):
         assert np.isnan(few.baseline_error_)
+
+
+def test_whether_the_baseline_helps_does_not_depend_on_what_is_added():
+    """Beside a large mean all errors are small."""
+    X, noise = smooth(30, 12, 12), smooth(30, 12, 12, seed=1)
+    model = regressor(baseline="auto").fit(X, noise + 1e6)
+    assert model.baseline_error_ < 1e-5 and model._closed_form is None
+    X, y = make_darcy(40, size=12, random_state=0)
+    for far in (0, 1e6):
+        assert regressor(baseline="auto").fit(X, y + far)._closed_form is not None
 
 
 def moved(fields, cells):
     return np.roll(fields, cells, axis=tuple(range(2, fields.ndim)))
 
 
-@pytest.mark.parametrize("grid", [(6,), (5,), (2, 3)])
-def test_the_baseline_on_circles_is_kernel_ridge_of_all_shifts(grid):
+@pytest.mark.parametrize(
+    "grid, back", [((6,), None), ((5,), None), ((2, 3), None), ((6,), (True,)), ((2, 3), (0, 1))]
+)
+def test_the_baseline_on_circles_is_kernel_ridge_of_all_shifts(grid, back):
     """And answers for training samples are those of a fit without all of their shifts."""
     X, y = smooth(22, 2, *grid), smooth(22, 2, *grid, seed=1)
-    closed = fit_on_circles(X, y, seed=0)
+    plain = [nothing(len(grid))]
+    group = [*plain, Symmetry(plain[0].axes, back, -1, 1)] if back else plain
+    closed = fit_on_circles(X, y, 0, group if back else ())
     cells = list(np.ndindex(*grid))
-    all_X = np.concatenate([moved(X, c) for c in cells])
+    images = np.concatenate([one.of(X) for one in group])
+    targets = np.concatenate([one.of(y, target=True) for one in group])
+    all_X = np.concatenate([moved(images, c) for c in cells])
     new = smooth(3, 2, *grid, seed=2)
 
     def weighted(fields):  # so that distances are those of the weighted waves
@@ -336,7 +353,7 @@ def test_the_baseline_on_circles_is_kernel_ridge_of_all_shifts(grid):
         return (1 + far + far**2 / 3) * np.exp(-far)
 
     # The penalty, and what is added at each place, are those found; the rest is by hand.
-    rest = np.concatenate([moved(y - closed.fixed, c) for c in cells])
+    rest = np.concatenate([moved(targets - closed.fixed, c) for c in cells])
     gram = kernel(all_X, all_X)
     wanted = (closed.predict(new) - closed.fixed).reshape(3, -1)
     errors = []
@@ -347,7 +364,7 @@ def test_the_baseline_on_circles_is_kernel_ridge_of_all_shifts(grid):
         errors.append(np.abs(ridge.predict(kernel(new, all_X)) - wanted).max())
     penalty = 10.0 ** (np.argmin(errors) - 8)
     assert min(errors) < 1e-5 * np.abs(y).max()
-    apart = np.tile(np.arange(22), len(cells)) != 7
+    apart = np.tile(np.arange(22), len(cells) * len(group)) != 7
     ridge = KernelRidge(kernel="precomputed", alpha=penalty)
     ridge.fit(gram[np.ix_(apart, apart)], rest[apart].reshape(apart.sum(), -1))
     found = ridge.predict(kernel(X[7:8], all_X[apart])).reshape(2, *grid) + closed.fixed
@@ -395,6 +412,16 @@ def test_fields_are_moved_where_places_are_alike():
     assert not regressor(baseline="auto", periodic=False).fit(X, y).shifted_
 
 
+@pytest.mark.parametrize("added, moves", [((1, 1), [(1, -1)]), ((1, 0), [(0, 1)]), ((1, 2), [])])
+def test_fields_are_moved_along_a_line(added, moves):
+    """Along which what stirs is the same."""
+    X = smooth(40, 8, 8)
+    turns = 2 * np.pi * np.add.outer(np.arange(8) * added[0], np.arange(8) * added[1]) / 8
+    y = np.tanh(X) + (np.sin(turns) if moves else np.sin(turns) + np.sin(2 * turns.T))
+    model = regressor(baseline="kernel_ridge", periodic=True).fit(X, y)
+    assert model._moves == moves and model.shifted_ is bool(moves)
+
+
 def test_where_there_is_no_baseline(darcy):
     X, y = darcy
     wanted = {"baseline": "kernel_ridge"}
@@ -438,6 +465,20 @@ def test_circles_are_seen(make, wanted):
         told = regressor(periodic=False, n_dims=model.n_dims).fit(X[:9], y[:9])
     assert model.periodic_ is wanted and model.module_.periodic is wanted
     assert told.periodic_ is False
+
+
+@pytest.mark.parametrize("first, noise", [(0, 0), (0, 0.05), (0, 0.3), (0.5, 0), (0.5, 0.05)])
+def test_noise_makes_no_circles(noise, first):
+    """White noise makes the step between walls like its neighbours; a ring is seen beside it."""
+    rng = np.random.default_rng(0)
+    x = (np.arange(32) + first) / (31 + 2 * first)  # on the walls, or half a cell from them
+    waves = rng.normal(size=(100, 6)) / np.arange(1, 7)
+    walls = waves @ np.sin(np.pi * np.outer(np.arange(1, 7), x))
+    ring, _ = make_burgers(100, size=32, random_state=0)
+    for fields, wanted in ((walls, False), (ring, True)):
+        if noise < 0.3 or not wanted:  # a ring may be lost in noise
+            seen = fields + noise * fields.std() * rng.normal(size=fields.shape)
+            assert on_circles(seen[..., None]) is wanted
 
 
 def test_early_stopping_and_validation_data(darcy):
