@@ -169,10 +169,11 @@ class LatentSpectralRegressor(StartedFields):
 
     The baseline costs O(n_samples ** 3), of 2,000 samples drawn at random where there are more;
     that of all shifts O(cells * n_samples ** 3), of as many as make 2 ** 24 pairs of cells (512 of
-    64 cells, 128 of 32 x 32). The latter takes an equation for the same at every place, but for a
-    field that is added. Where errors show none, nor that a place weighs the answer, its slope or
-    the input otherwise than the next one does, training moves the fields of each batch around the
-    circles; where that holds along one axis or diagonal only, along this one. For fields of the training the answer is that without them, in ``predict`` too: errors
+    64 cells, 128 of 32 x 32), images under symmetries counted. The latter takes an equation for the
+    same at every place, but for a field that is added. Where errors show none, nor that a place
+    weighs the answer, its slope or the input otherwise than the next one does, training moves the
+    fields of each batch around the circles; where that holds along one axis or diagonal only, along
+    this one. For fields of the training the answer is that without them, in ``predict`` too: errors
     on the training data are no smaller than elsewhere for having been seen by the baseline. There
     is none in ``partial_fit``, of films (`n_rollout_steps` above 1), of numbers, below 20 samples.
 
