@@ -75,13 +75,13 @@ class LatentSpectralRegressor(StartedFields):
         Whether each axis of the grid is a circle, whose first cell comes after its last one, as on
         a ring or a torus. False is a domain with walls. "auto" looks whether fields and targets go
         on from the last cell to the first.
-    baseline : {{"auto", "kernel_ridge"}} or None, default="auto"
+    baseline : {"auto", "kernel_ridge"} or None, default="auto"
         What the network starts from. "kernel_ridge" is kernel ridge regression between principal
         components, or where the grid is periodic from all shifts of the samples, if that errs by
         less: the network is shown its answers and learns what they leave. None is the network
         alone. "auto" is the first where targets are fields and these answers, samples left out one
         by one, err by less than three tenths of what the mean of the targets does.
-    symmetries : {{"auto"}} or None, default="auto"
+    symmetries : {"auto"} or None, default="auto"
         Whether mirror images, swapped axes and changes of sign that leave the equation as it is are
         looked for: the baseline is then made of all images of the samples, and training shows
         random ones. "auto" takes those that nothing in the samples speaks against; None takes none.
@@ -113,7 +113,7 @@ class LatentSpectralRegressor(StartedFields):
     n_iter_no_change : int, default=20
         Epochs without improvement before it stops.
     {tol}
-    dtype : {{"auto", "float32", "float64"}}, default="auto"
+    dtype : {"auto", "float32", "float64"}, default="auto"
         Precision of training and of predictions. "auto" is float32.
     {device}
     {random_state}
