@@ -2,7 +2,7 @@
 
     python benchmarks/bench_completion.py [--parts recovery scaling ...] [--json FILE]
 
-Seconds of whole fits on one thread, medians of three: CPU's for the imputers, else the wall's.
+CPU seconds of whole fits on one thread, medians of three; `large` has those of the clock.
 `recovery` asks each solver how many sweeps it needs to a relative test RMSE of 1e-3 and then times
 a fit of so many. Results of parts that are not run are kept from the file.
 """
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import warnings
 
-from _common import Several, cpu, one_blas_thread, run_parts, share_of_limit, timed
+from _common import Several, cpu, one_blas_thread, run_parts, share_of_limit
 
 one_blas_thread()
 os.environ["NUMBA_NUM_THREADS"] = "1"
@@ -86,7 +86,7 @@ def recovery(sizes=(20, 50, 100)):
             sweeps = next(
                 s for s, e in enumerate(errors_by_sweep(R, k, 15, solver, test), 1) if e < TARGET
             )
-            seconds, (U, V, _) = timed(lambda: ours(R, k, sweeps, solver), 3)
+            seconds, (U, V, _) = cpu(lambda: ours(R, k, sweeps, solver), 3)
             # Both sides in each sweep: a gradient and three steps of conjugate gradients, two
             # products with the factors each; or all products of a row's factors in pairs.
             work = k * k if solver == "cholesky" else 16 * k
@@ -100,7 +100,7 @@ def recovery(sizes=(20, 50, 100)):
                     model = cmfrec(R, k, sweeps, use_cg)
                     if error(model.A_, model.B_, test) < TARGET:
                         repeats = 3 if use_cg or k == 20 else 1
-                        seconds, model = timed(lambda: cmfrec(R, k, sweeps, use_cg), repeats)
+                        seconds, model = cpu(lambda: cmfrec(R, k, sweeps, use_cg), repeats)
                         rows[name] = (sweeps, seconds, error(model.A_, model.B_, test))
                         break
         except ImportError as exc:
@@ -202,8 +202,8 @@ def scaling():
     m, n, result = 3000, 2000, {}
 
     def a_sweep(R, k, solver):
-        few, _ = timed(lambda: ours(R, k, 1, solver), 3)
-        more, _ = timed(lambda: ours(R, k, 4, solver), 3)
+        few, _ = cpu(lambda: ours(R, k, 1, solver), 3)
+        more, _ = cpu(lambda: ours(R, k, 4, solver), 3)
         return (more - few) / 3
 
     R, _ = problem(m, n, 10, 1_600_000)

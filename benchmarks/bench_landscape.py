@@ -21,7 +21,7 @@ import time
 import warnings
 from functools import partial
 
-from _common import one_blas_thread, run_parts
+from _common import flops_of, one_blas_thread, run_parts, share_of_limit
 
 one_blas_thread()
 
@@ -132,6 +132,7 @@ def bench_products():
             error = float((call().detach() - torch.from_numpy(wanted)).abs().max())
             assert error < 1e-4 * np.abs(wanted).max(), (name, error)
         row = {"P": n, "product ms": interleaved(calls | apply)}
+        row |= share_of_limit(1e-3 * row["product ms"]["sklr"], flops32=flops_of(calls["sklr"]))
         if peers["hessian-eigenthings"] is not None:
             from hessian_eigenthings.algorithms import lanczos as peer_lanczos
 
@@ -212,6 +213,8 @@ def bench_fisher():
             repeats=1,
         )
     }
+    # The products of gradients with each other, which are made in double precision.
+    row |= share_of_limit(1e-3 * row["512 x 50000 ms"]["factor"], flops=2 * 512**2 * 50_000)
     inverse = InverseFisher(G, damping)
     V, q = recursion(G, damping)
     exact = InverseFisher(G.double(), damping).solve(x.double())

@@ -328,13 +328,14 @@ class HeatGeodesicEmbedding(
         X = self._validate(X, reset=False)
         dtype = X.dtype
         X = self._reduce(X, fit=False)
-        far = np.flatnonzero(self._far_from_vertices(X))
+        near = self._near(X)
+        far = np.flatnonzero(self._far_from_vertices(X, near))
         if len(far):
             warn_user(
                 f"{len(far)} of {len(X)} points (row {far[0]} is the first) are far from all that "
                 "was fitted; they are placed among the nearest of it, however far they are."
             )
-        return self._place(X).astype(dtype, copy=False)
+        return self._place(X, near).astype(dtype, copy=False)
 
     def _validate(self, X, *, reset):
         pairwise = self.affinity in PAIRWISE
@@ -392,13 +393,15 @@ class HeatGeodesicEmbedding(
             W = self._graph(self._smooth(vertices), rng)
             self._embed_graph(W, rng)
             if vertex is None:
-                embedding = self._place(points)
-                self.outliers_ = self._far_from_vertices(points)
+                near = self._near(points)
+                embedding = self._place(points, near)
+                self.outliers_ = self._far_from_vertices(points, near)
             else:
                 embedding = self.graph_embedding_[vertex]
                 self.outliers_ = vertex < 0
                 if self.outliers_.any():
-                    embedding[self.outliers_] = self._place(points[self.outliers_])
+                    far = points[self.outliers_]
+                    embedding[self.outliers_] = self._place(far, self._near(far))
         self.affinity_matrix_ = W
         centre = embedding.mean(axis=0)
         self.graph_embedding_ = self.graph_embedding_ - centre

@@ -8,7 +8,12 @@ from sklearn.utils import check_random_state
 
 from sklr.geometry import join_components, nearest_neighbors
 from sklr.manifold._heat_distances import build_graph
-from sklr.manifold._prototypes import N_INTERPOLATION, interpolate_positions, kmeans_prototypes
+from sklr.manifold._prototypes import (
+    N_INTERPOLATION,
+    PrototypeSearch,
+    interpolate_positions,
+    kmeans_prototypes,
+)
 from sklr.manifold._short_cuts import drop_short_cuts
 from sklr.manifold._smoothing import prune_short_cuts, smooth_points
 from sklr.manifold._vertices import (
@@ -137,10 +142,32 @@ class GraphOfPoints:
                 "long it is, so that the picture does not show how far; see outliers_."
             )  # fmt: skip
 
-    def _far_from_vertices(self, X):
-        distances, indices = self._search(self.prototypes_, 1, queries=X)
-        size = self._size[indices[:, 0]]
-        return (distances[:, 0] > 10.0 * size) & (size > 0)
+    def _near(self, X):
+        """Numbers of the vertices between which each point is placed, nearest first."""
+        if self.metric == "euclidean":
+            return PrototypeSearch(self.prototypes_).query(X, N_INTERPOLATION, self.n_jobs)
+        k = min(N_INTERPOLATION, len(self.prototypes_))
+        return self._search(self.prototypes_, k, queries=X)[1]
+
+    def _far_from_vertices(self, X, near):
+        """Whether each point is far from all vertices; those that seem so are searched exactly."""
+        rows = np.arange(len(X))
+        if self.metric == "euclidean":
+            far = np.empty(len(X), dtype=bool)
+            for start in range(0, len(X), 8192):
+                part = slice(start, start + 8192)
+                nearest = near[part, 0]
+                gaps = np.subtract(X[part], self.prototypes_[nearest], dtype=np.float64)
+                with np.errstate(over="ignore"):  # the exact search names numbers too large
+                    distances = np.sqrt(np.einsum("ij,ij->i", gaps, gaps))
+                far[part] = distances > 10.0 * self._size[nearest]
+            rows = np.flatnonzero(far)
+        far = np.zeros(len(X), dtype=bool)
+        if len(rows):
+            distances, indices = self._search(self.prototypes_, 1, queries=X[rows])
+            size = self._size[indices[:, 0]]
+            far[rows] = (distances[:, 0] > 10.0 * size) & (size > 0)
+        return far
 
     def _reduce(self, X, *, fit):
         """Replace features by principal components, where that is asked for."""
@@ -198,11 +225,7 @@ class GraphOfPoints:
             X, 2 * self.n_neighbors_, self.n_components, self.smoothing, n_jobs=self.n_jobs
         )
 
-    def _place(self, X):
-        indices = None
-        if self.metric != "euclidean":
-            k = min(N_INTERPOLATION, len(self.prototypes_))
-            indices = self._search(self.prototypes_, k, queries=X)[1]
+    def _place(self, X, near):
         return interpolate_positions(
-            X, self.prototypes_, self.graph_embedding_, indices=indices, n_jobs=self.n_jobs
+            X, self.prototypes_, self.graph_embedding_, indices=near, n_jobs=self.n_jobs
         )

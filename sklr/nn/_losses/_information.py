@@ -1,5 +1,6 @@
 """Information of latent trajectories: entropy of their covariance, and what is kept in time."""
 
+import functools
 import math
 
 import torch
@@ -56,11 +57,10 @@ def von_neumann_entropy(z: torch.Tensor) -> torch.Tensor:
     z = z - z[:1].detach()
     z = z - z.mean(dim=0)
     z = z / z.detach().abs().amax().clamp_min(torch.finfo(z.dtype).tiny)
-    covariance = z.mT @ z / len(z)
-    trace = covariance.diagonal().sum()
-    eigenvalues = torch.linalg.eigvalsh(covariance) / trace.clamp_min(_LEAST)
-    p = eigenvalues.clamp_min(_LEAST)
-    return torch.where(eigenvalues > _LEAST, -p * p.log(), 0.0).sum().clamp_min(0.0)
+    eigenvalues = torch.linalg.eigvalsh(z.mT @ z / len(z))
+    p = eigenvalues / eigenvalues.sum().clamp_min(_LEAST)
+    parts = torch.special.entr(p.clamp_min(_LEAST))
+    return torch.where(p > _LEAST, parts, 0.0).sum().clamp_min(0.0)
 
 
 @_exactly
@@ -150,16 +150,26 @@ def temporal_infonce(
             f"2 * n_neighbors states, got temperature={temperature!r}, n_neighbors={k!r} and "
             f"windows of {length}"
         )
-    unit = unit_rows(z)
-    scores = (unit[..., k : length - k, :] / temperature) @ unit.mT
-    steps = torch.arange(length, device=z.device)
-    apart = (steps[k : length - k, None] - steps).abs()
-    scores = scores.masked_fill(apart == 0, -math.inf)
-    near = (apart > 0) & (apart <= k)
+    unit = unit_rows(z).reshape(-1, length, z.shape[-1])
+    itself, near = _in_time(length, k, z.dtype, z.device)
+    scores = torch.baddbmm(itself, unit[:, k : length - k], unit.mT, alpha=1 / temperature)
     if temperature >= _WARM:
         return -(scores.softmax(dim=-1) * near).sum(dim=-1).log().mean()
-    shares = scores.log_softmax(dim=-1).masked_fill(~near, -math.inf)
+    shares = scores.log_softmax(dim=-1).masked_fill(near == 0, -math.inf)
     return -shares.logsumexp(dim=-1).mean()
+
+
+@functools.lru_cache(maxsize=8)
+def _in_time(
+    length: int, k: int, dtype: torch.dtype, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return -inf where a state meets itself and 0 elsewhere, and 1 where it meets a neighbour."""
+    with torch.inference_mode(False), torch.no_grad():  # gradients may need them later
+        steps = torch.arange(length, device=device)
+        apart = (steps[k : length - k, None] - steps).abs()
+        itself = torch.zeros(apart.shape, dtype=dtype, device=device)
+        near = ((apart > 0) & (apart <= k)).to(dtype)
+        return itself.masked_fill_(apart == 0, -math.inf), near
 
 
 @_exactly
