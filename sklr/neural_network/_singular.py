@@ -23,9 +23,12 @@ from sklr.neural_network._singular_law import draw_latents, fit_law, mixture_by_
 from sklr.neural_network._singular_likelihood import (
     Cells,
     best_latents,
+    best_sigma,
+    bound_of,
     encoded,
     fit_weights,
     importance_bound,
+    importance_terms,
     log_density,
     log_sigma,
     quadrature_loss,
@@ -289,12 +292,14 @@ class PerturbedGenerativeModel(
             self._draw_seed()
             self._choose_noise(X)
             S = self._scaled(X)
+            self._repeats = np.unique(S, axis=0, return_inverse=True)[1].reshape(-1)
             if not self.resample_noise:
                 seed = derive_seeds(self._seed, 5, 1)[0]
                 S = S + self._added * np.random.default_rng(seed).standard_normal(S.shape)
             self._fit_network(S)
             if self.latent_law == "fitted":
                 self._fit_law(self.module_, S)
+            self._raise_sigma(self.module_)
         self.sigma_ = math.exp(float(log_sigma(self.module_).detach())) * self._unit()
         self._n_features_out = self.n_components
         if self.held_out_:
@@ -315,6 +320,14 @@ class PerturbedGenerativeModel(
             mean, log_variance = (part.cpu().double().numpy() for part in encoded(module, x))
         noise = np.random.default_rng(seed).standard_normal(mean.shape)
         fit_law(module, mean + np.exp(0.5 * log_variance) * noise, seed)
+
+    def _raise_sigma(self, module: Any) -> None:
+        """Set sigma to that of samples not seen, where it is larger."""
+        import torch
+
+        if self._sigma_not_seen:
+            with torch.no_grad():
+                log_sigma(module).clamp_(min=math.log(self._sigma_not_seen))
 
     def _warn_of_what_is_left_out(self, n_features: int) -> None:
         own = max(0.0, (self.sigma_ / self._unit()) ** 2 - self._added**2)
@@ -440,9 +453,17 @@ class PerturbedGenerativeModel(
         import torch
 
         self.held_out_: dict[str, float] = {}
-        order = torch.randperm(len(step.X), generator=step.shuffle).to(step.X.device)
-        enough = self._is_compared() and len(order) >= _FEWEST_COMPARED
+        order = torch.randperm(len(step.X), generator=step.shuffle)
+        self._sigma_not_seen = 0.0
+        enough = self._is_compared() and len(order) >= FEWEST
         held = min(len(order) // 4, _HELD) if enough else 0
+        counts = np.bincount(self._repeats)
+        if held and FEWEST <= len(counts) < len(order) and counts.max() <= len(order) // 10:
+            # Copies of what is set aside are so too; what many samples are is another matter.
+            place = torch.randperm(len(counts), generator=step.shuffle)[self._repeats]
+            order = order[place[order].argsort(stable=True)]
+            held = int((place <= place[order[held - 1]]).sum())
+        order = order.to(step.X.device)
         step.memory |= {"held": order[:held], "rows": order[held:].sort().values}
         if self.likelihood_ == "quadrature":
             seen = step.X[step.memory["rows"]]
@@ -453,7 +474,7 @@ class PerturbedGenerativeModel(
             start(module, seen, self._cells, *options)
 
     def _compare(self, module: nn.Module, step: TrainState) -> None:
-        """Warn where a mixture of normal distributions says much more of samples not seen."""
+        """Fit sigma to samples not seen; warn where a mixture says much more of them."""
         import torch
 
         rows, held = (step.memory.pop(name) for name in ("rows", "held"))
@@ -466,8 +487,13 @@ class PerturbedGenerativeModel(
         trained = copy.deepcopy(module).eval()
         if self.latent_law == "fitted":
             self._fit_law(trained, seen)
+        x = self._tensor(new, step.device)
+        self._sigma_not_seen = self._fit_sigma(trained, x)
+        if len(S) < _FEWEST_COMPARED:
+            return
+        self._raise_sigma(trained)
         with torch.no_grad():
-            ours = self._log_density(trained, self._tensor(new, step.device)).cpu().numpy()
+            ours = self._log_density(trained, x).cpu().numpy()
         mixture = mixture_by_bic(seen[:_WEIGHED], derive_seeds(self._seed, 8, 1)[0], 1e-6)
         gain = mixture.score_samples(new) - ours
         volume = self._log_volume(S.shape[1])
@@ -484,6 +510,30 @@ class PerturbedGenerativeModel(
                 "sklearn.mixture) where the density is what you want; for points on the set "
                 "try another n_components, another max_iter or more samples",
             )
+
+    def _fit_sigma(self, module: Any, x: Tensor) -> float:
+        """Return the sigma under which samples are most likely."""
+        import torch
+
+        noise = log_sigma(module)
+        trained = float(noise.detach())
+        if self.likelihood_ == "iwae":
+            draws = self._importance_noise(x)
+            with torch.no_grad():
+                parts = [importance_terms(module, part, draws) for part in x.split(_SCORE_ROWS)]
+            squares, ratios = (torch.cat(terms, 1) for terms in zip(*parts, strict=True))
+
+        def density(logarithm: float) -> float:
+            with torch.no_grad():
+                noise.fill_(logarithm)
+                if self.likelihood_ == "quadrature":
+                    return float(log_density(x, module, self._cells).mean())
+                return float(bound_of(squares, ratios, noise, x.shape[1]).mean())
+
+        found = best_sigma(density, self._least_sigma())
+        with torch.no_grad():
+            noise.fill_(trained)
+        return found
 
     def _build(self, n_in: Any, n_out: Any) -> nn.Module:
         import torch
@@ -582,10 +632,12 @@ class PerturbedGenerativeModel(
 
         if self.likelihood_ == "quadrature":
             return log_density(x, module, self._cells)
+        noise = self._importance_noise(x)
+        return torch.cat([importance_bound(module, part, noise) for part in x.split(_SCORE_ROWS)])
+
+    def _importance_noise(self, x: Tensor) -> Tensor:
         rng = np.random.default_rng(derive_seeds(self._seed, 6, 1)[0])
-        noise = rng.standard_normal((_SCORE_IMPORTANCE, 1, self.n_components))
-        parts = x.split(_SCORE_ROWS)
-        return torch.cat([importance_bound(module, part, x.new_tensor(noise)) for part in parts])
+        return x.new_tensor(rng.standard_normal((_SCORE_IMPORTANCE, 1, self.n_components)))
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean log-density of samples.
