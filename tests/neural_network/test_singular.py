@@ -454,6 +454,15 @@ def test_samples_follow_the_seed(fitted):
     assert_array_equal(fitted.generator_(torch.zeros(1, 1).double()).shape, (1, 2))
 
 
+def test_an_encoder_takes_more_steps():
+    for likelihood, steps in (("quadrature", 600), ("iwae", 1200)):
+        fit = model(max_iter="auto", likelihood=likelihood)
+        fit._check_sizes(30, 2)
+        assert sum(stage.n_epochs for stage in fit._stages()) == steps
+    with pytest.raises(ValueError, match="'max_iter' parameter"):
+        model(max_iter="all").fit(arc())
+
+
 # Wrong input.
 
 
