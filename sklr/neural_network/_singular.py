@@ -23,9 +23,12 @@ from sklr.neural_network._singular_law import draw_latents, fit_law, mixture_by_
 from sklr.neural_network._singular_likelihood import (
     Cells,
     best_latents,
+    best_sigma,
+    bound_of,
     encoded,
     fit_weights,
     importance_bound,
+    importance_terms,
     log_density,
     log_sigma,
     quadrature_loss,
@@ -47,6 +50,8 @@ _FIRST_SIGMA = {"quadrature": 0.5, "iwae": 0.15}
 _FASTER, _BETAS = 5.0, (0.9, 0.99)
 # Samples of a step.
 _BATCH = {"quadrature": 1000, "iwae": 100}
+# Steps. Fewer leave an encoder behind, and samples set aside at a disadvantage.
+_STEPS = {"quadrature": 600, "iwae": 1200}
 # Cells by number of components.
 _CELLS = {1: 200, 2: 625}
 # Importance samples of score_samples, and samples that share a pass of them.
@@ -61,6 +66,8 @@ _OUTLYING = 2.0
 # Steps and samples from which the density is compared with a mixture's on samples set aside for
 # that, at most so many; a mixture that is ahead by less than this, in nats a sample, is no matter.
 _COMPARED, _FEWEST_COMPARED, _HELD, _BEHIND = 300, 80, 1000, 0.1
+# Samples from which sigma is fitted to a quarter, set aside.
+_FEWEST_HELD = 10
 # So is this share of the variance, where the samples are off the set.
 _LEFT_OUT = 0.1
 
@@ -110,10 +117,11 @@ class PerturbedGenerativeModel(
         Least sigma, in units of the scale; what was added is another bound.
     learning_rate : float, default=3e-3
         First learning rate of Adam, which falls to 0; that of sigma is five times larger.
-    max_iter : int, default=600
-        Steps of the optimiser, each on `batch_size` samples. The first two thirds leave out a
-        quarter of the samples, and compare the density there with a mixture's (`held_out_`). Two
-        latents overfit some hundreds of samples with more.
+    max_iter : int or "auto", default="auto"
+        Steps of the optimiser, each on `batch_size` samples. "auto" is 600, and 1200 for "iwae",
+        whose steps are quick and whose encoder learns slowly. The first two thirds leave out a
+        quarter of the samples, which say what sigma is, and what a mixture says more
+        (`held_out_`); not below 300 steps.
     batch_size : int or "auto", default="auto"
         Samples of a step. "auto" is all, 1000 at most, for quadrature, and 100 for "iwae".
     validation_fraction : float, default=0.1
@@ -132,13 +140,16 @@ class PerturbedGenerativeModel(
         Standard deviation of the noise that was added.
     held_out_ : dict of str to float
         Mean log-density of a quarter of the samples (1000 at most), with the noise that was added,
-        before they were trained on: of the "model" after two thirds of the steps, and of a Gaussian
-        "mixture" by BIC. A warning says so where the mixture is clearly ahead. Empty below 80
-        samples or 300 steps.
+        before they were trained on: of the "model" after two thirds of the steps, with the sigma
+        that suits them, and of a Gaussian "mixture" by BIC. A warning says so where the mixture is
+        clearly ahead. Empty below 80 samples or 300 steps.
     noise_path_ : dict of float to float
         What "auto" tried, and the energy distance to samples set aside; empty for the others.
     sigma_ : float
-        Noise of the fitted model, in the unit of the data: what was added and what the data had.
+        Noise of the fitted model, in the unit of the data: what was added, what the data had, and
+        how far samples that are not trained on are off what is generated. It is fitted to a quarter
+        of the samples, set aside, where there are 10 samples and 300 steps, and is no less than
+        what training finds: few samples are followed too closely, and are no judges of that.
     likelihood_ : str
         "quadrature" or "iwae".
     mean_ : ndarray of shape (n_features_in_,)
@@ -214,6 +225,7 @@ class PerturbedGenerativeModel(
             "verbose",
             "callbacks",
         ),
+        "max_iter": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
     }
 
     # Squares of distances are compared with those of the noise, down to the millionth part.
@@ -237,7 +249,7 @@ class PerturbedGenerativeModel(
         resample_noise: bool = False,
         sigma_min: float = 1e-3,
         learning_rate: float = 3e-3,
-        max_iter: int = 600,
+        max_iter: int | str = "auto",
         batch_size: int | str = "auto",
         validation_fraction: float = 0.1,
         n_jobs: int | None = None,
@@ -289,12 +301,14 @@ class PerturbedGenerativeModel(
             self._draw_seed()
             self._choose_noise(X)
             S = self._scaled(X)
+            self._repeats = np.unique(S, axis=0, return_inverse=True)[1].reshape(-1)
             if not self.resample_noise:
                 seed = derive_seeds(self._seed, 5, 1)[0]
                 S = S + self._added * np.random.default_rng(seed).standard_normal(S.shape)
             self._fit_network(S)
             if self.latent_law == "fitted":
                 self._fit_law(self.module_, S)
+            self._raise_sigma(self.module_)
         self.sigma_ = math.exp(float(log_sigma(self.module_).detach())) * self._unit()
         self._n_features_out = self.n_components
         if self.held_out_:
@@ -315,6 +329,14 @@ class PerturbedGenerativeModel(
             mean, log_variance = (part.cpu().double().numpy() for part in encoded(module, x))
         noise = np.random.default_rng(seed).standard_normal(mean.shape)
         fit_law(module, mean + np.exp(0.5 * log_variance) * noise, seed)
+
+    def _raise_sigma(self, module: Any) -> None:
+        """Set sigma to that of samples not seen, where it is larger."""
+        import torch
+
+        if self._sigma_not_seen:
+            with torch.no_grad():
+                log_sigma(module).clamp_(min=math.log(self._sigma_not_seen))
 
     def _warn_of_what_is_left_out(self, n_features: int) -> None:
         own = max(0.0, (self.sigma_ / self._unit()) ** 2 - self._added**2)
@@ -352,6 +374,8 @@ class PerturbedGenerativeModel(
         quadrature = self.likelihood == "quadrature" or (self.likelihood == "auto" and d <= 2)
         self.likelihood_ = "quadrature" if quadrature else "iwae"
         self._auto_batch_size = _BATCH[self.likelihood_]
+        auto = self.max_iter == "auto"
+        self._n_steps = _STEPS[self.likelihood_] if auto else int(self.max_iter)
         if quadrature:
             wanted: Any = _CELLS[d] if self.n_quadrature == "auto" else self.n_quadrature
             self._cells = Cells(d, max(2, round(wanted ** (1 / d))))
@@ -420,14 +444,14 @@ class PerturbedGenerativeModel(
     # Network and training.
 
     def _is_compared(self) -> bool:
-        return self._compares and self.max_iter >= _COMPARED
+        return self._compares and self._n_steps >= _COMPARED
 
     def _stages(self) -> list[Stage]:
         """Return two thirds of the steps without a quarter of the samples, and a third with all.
 
         The former show what the density is on samples not seen, beside a mixture's.
         """
-        n_steps = self.max_iter
+        n_steps = self._n_steps
         if not self._is_compared():
             return [Stage(n_steps)]
         first = 2 * n_steps // 3
@@ -440,20 +464,28 @@ class PerturbedGenerativeModel(
         import torch
 
         self.held_out_: dict[str, float] = {}
-        order = torch.randperm(len(step.X), generator=step.shuffle).to(step.X.device)
-        enough = self._is_compared() and len(order) >= _FEWEST_COMPARED
+        order = torch.randperm(len(step.X), generator=step.shuffle)
+        self._sigma_not_seen = 0.0
+        enough = self._is_compared() and len(order) >= _FEWEST_HELD
         held = min(len(order) // 4, _HELD) if enough else 0
+        counts = np.bincount(self._repeats)
+        if held and FEWEST <= len(counts) < len(order) and counts.max() <= len(order) // 10:
+            # Copies of what is set aside are so too; what many samples are is another matter.
+            place = torch.randperm(len(counts), generator=step.shuffle)[self._repeats]
+            order = order[place[order].argsort(stable=True)]
+            held = int((place <= place[order[held - 1]]).sum())
+        order = order.to(step.X.device)
         step.memory |= {"held": order[:held], "rows": order[held:].sort().values}
         if self.likelihood_ == "quadrature":
             seen = step.X[step.memory["rows"]]
             if self.resample_noise:
                 noise = torch.randn(seen.shape, generator=step.generator, device=seen.device)
                 seen = seen + self._added * noise.to(seen.dtype)
-            options = self._least_sigma(), step.rng, self._optimizers, self.max_iter
+            options = self._least_sigma(), step.rng, self._optimizers, self._n_steps
             start(module, seen, self._cells, *options)
 
     def _compare(self, module: nn.Module, step: TrainState) -> None:
-        """Warn where a mixture of normal distributions says much more of samples not seen."""
+        """Fit sigma to samples not seen; warn where a mixture says much more of them."""
         import torch
 
         rows, held = (step.memory.pop(name) for name in ("rows", "held"))
@@ -466,8 +498,13 @@ class PerturbedGenerativeModel(
         trained = copy.deepcopy(module).eval()
         if self.latent_law == "fitted":
             self._fit_law(trained, seen)
+        x = self._tensor(new, step.device)
+        self._sigma_not_seen = self._fit_sigma(trained, x)
+        if len(S) < _FEWEST_COMPARED:
+            return
+        self._raise_sigma(trained)
         with torch.no_grad():
-            ours = self._log_density(trained, self._tensor(new, step.device)).cpu().numpy()
+            ours = self._log_density(trained, x).cpu().numpy()
         mixture = mixture_by_bic(seen[:_WEIGHED], derive_seeds(self._seed, 8, 1)[0], 1e-6)
         gain = mixture.score_samples(new) - ours
         volume = self._log_volume(S.shape[1])
@@ -484,6 +521,30 @@ class PerturbedGenerativeModel(
                 "sklearn.mixture) where the density is what you want; for points on the set "
                 "try another n_components, another max_iter or more samples",
             )
+
+    def _fit_sigma(self, module: Any, x: Tensor) -> float:
+        """Return the sigma under which samples are most likely."""
+        import torch
+
+        noise = log_sigma(module)
+        trained = float(noise.detach())
+        if self.likelihood_ == "iwae":
+            draws = self._importance_noise(x)
+            with torch.no_grad():
+                parts = [importance_terms(module, part, draws) for part in x.split(_SCORE_ROWS)]
+            squares, ratios = (torch.cat(terms, 1) for terms in zip(*parts, strict=True))
+
+        def density(logarithm: float) -> float:
+            with torch.no_grad():
+                noise.fill_(logarithm)
+                if self.likelihood_ == "quadrature":
+                    return float(log_density(x, module, self._cells).mean())
+                return float(bound_of(squares, ratios, noise, x.shape[1]).mean())
+
+        found = best_sigma(density, self._least_sigma())
+        with torch.no_grad():
+            noise.fill_(trained)
+        return found
 
     def _build(self, n_in: Any, n_out: Any) -> nn.Module:
         import torch
@@ -582,10 +643,12 @@ class PerturbedGenerativeModel(
 
         if self.likelihood_ == "quadrature":
             return log_density(x, module, self._cells)
+        noise = self._importance_noise(x)
+        return torch.cat([importance_bound(module, part, noise) for part in x.split(_SCORE_ROWS)])
+
+    def _importance_noise(self, x: Tensor) -> Tensor:
         rng = np.random.default_rng(derive_seeds(self._seed, 6, 1)[0])
-        noise = rng.standard_normal((_SCORE_IMPORTANCE, 1, self.n_components))
-        parts = x.split(_SCORE_ROWS)
-        return torch.cat([importance_bound(module, part, x.new_tensor(noise)) for part in parts])
+        return x.new_tensor(rng.standard_normal((_SCORE_IMPORTANCE, 1, self.n_components)))
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean log-density of samples.

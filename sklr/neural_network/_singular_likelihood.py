@@ -31,6 +31,8 @@ _SMOOTH = 0.5
 # One latent: mass is smoothed along the curve, over these lengths in units of the scale, each as
 # likely as it makes samples that it has not seen, in so many folds.
 _LENGTHS, _FOLDS = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6), 5
+# Largest noise for samples not seen, in units of the scale, how many are tried, how closely then.
+_MOST, _TRIED, _TO = 1.5, 12, {"xatol": 0.01}
 
 
 @dataclass(frozen=True)
@@ -280,8 +282,8 @@ def encoded(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, log_variance.clamp(-16.0, 6.0)
 
 
-def importance_bound(module: Any, x: Tensor, noise: Tensor) -> Tensor:
-    """Return a lower bound of the log-density of each sample, by importance sampling.
+def importance_terms(module: Any, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the bound is made of, for any sigma.
 
     Parameters
     ----------
@@ -291,18 +293,55 @@ def importance_bound(module: Any, x: Tensor, noise: Tensor) -> Tensor:
         Samples.
     noise : Tensor of shape (n_importance, n_samples or 1, n_components)
         Standard normal numbers.
-    """
-    import torch
 
+    Returns
+    -------
+    squares : Tensor of shape (n_importance, n_samples)
+        Squared distances of samples to what is generated.
+    ratios : Tensor of shape (n_importance, n_samples)
+        Logarithms of the latents' density over that which the encoder proposes.
+    """
     mean, log_variance = encoded(module, x)
     z = mean + (0.5 * log_variance).exp() * noise
-    variance = (2 * log_sigma(module)).exp()
     squares = (x - module["generator"](z)).square().sum(2)
-    n_features = x.shape[1]
-    logs = -0.5 * (squares / variance + n_features * (variance.log() + math.log(2 * math.pi)))
     proposed = -0.5 * (noise.square() + log_variance + math.log(2 * math.pi)).sum(2)
-    logs = logs + law_log_density(module, z) - proposed
-    return torch.logsumexp(logs, 0) - math.log(len(noise))
+    return squares, law_log_density(module, z) - proposed
+
+
+def bound_of(squares: Tensor, ratios: Tensor, logarithm: Tensor, n_features: int) -> Tensor:
+    """Return the bound for terms and the logarithm of sigma."""
+    import torch
+
+    variance = (2 * logarithm).exp()
+    logs = -0.5 * (squares / variance + n_features * (2 * logarithm + math.log(2 * math.pi)))
+    return torch.logsumexp(logs + ratios, 0) - math.log(len(squares))
+
+
+def importance_bound(module: Any, x: Tensor, noise: Tensor) -> Tensor:
+    """Return a lower bound of the log-density of each sample, by importance sampling."""
+    return bound_of(*importance_terms(module, x, noise), log_sigma(module), x.shape[1])
+
+
+def best_sigma(density: Callable[[float], float], least: float) -> float:
+    """Return the sigma, `least` or more, under which samples are most likely.
+
+    Parameters
+    ----------
+    density : callable
+        From the logarithm of sigma to the mean log-density.
+    least : float
+        Least sigma, in units of the scale.
+    """
+    from scipy.optimize import minimize_scalar
+
+    grid = math.log(least) + np.linspace(0, max(math.log(_MOST / least), 0.1), _TRIED)
+    best = int(np.argmax([density(float(value)) for value in grid]))
+    around = grid[max(best - 1, 0)], grid[min(best + 1, _TRIED - 1)]
+    found = minimize_scalar(
+        lambda value: -density(float(value)), bounds=around, method="bounded", options=_TO
+    )
+    # The search leaves out the ends.
+    return least if density(math.log(least)) >= -found.fun else math.exp(found.x)
 
 
 def log_sigma(module: Any) -> torch.nn.Parameter:

@@ -7,6 +7,7 @@ other: the noise swallows what is between them.
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 _SEEN = 2000
 # Centres of a path, at most, and samples of each; with fewer centres there is no path.
 _CENTRES, _EACH, _FEWEST = 40, 5, 4
-# Knots along a side of a sheet, sweeps, and how far knots draw each other, in knots, at the end.
-_KNOTS, _SWEEPS, _LAST = 13, 40, 0.6
+# Knots along a side of a sheet, at most, samples of each knot, sweeps, and how far knots draw each
+# other, in knots, at the end.
+_KNOTS, _OF_KNOT, _SWEEPS, _LAST = 13, 2, 40, 0.6
 # Steps that bring the network there, and their first rate.
 _STEPS, _RATE = 500, 5e-3
 # Least and most noise at the start, in units of the scale.
@@ -110,14 +112,15 @@ def ribbon(S: np.ndarray, line: np.ndarray, rng: Any) -> np.ndarray:
 def sheet(S: np.ndarray, line: np.ndarray, rng: Any) -> np.ndarray:
     """Return points at a grid of latents: a self-organising map that began as a plane."""
     rows, spreads = axes(S)
-    side = np.linspace(-1.6, 1.6, _KNOTS)
+    number = min(_KNOTS, max(3, round(math.sqrt(len(S) / _OF_KNOT))))
+    side = np.linspace(-1.6, 1.6, number)
     grid = np.stack(np.meshgrid(side, side, indexing="ij"), axis=-1).reshape(-1, 2)
-    knots, steps = S.mean(0) + grid * spreads @ rows, np.arange(_KNOTS)
-    for width in np.geomspace(_KNOTS / 3, _LAST, _SWEEPS):
+    knots, steps = S.mean(0) + grid * spreads @ rows, np.arange(number)
+    for width in np.geomspace(number / 3, _LAST, _SWEEPS):
         near = np.exp(-0.5 * np.square((steps[:, None] - steps) / width))
         share = np.kron(near, near)[:, pairwise_distances_argmin(S, knots)]
         knots = share @ S / share.sum(1, keepdims=True)
-    hats = np.stack([np.interp(line, line[-1] / 1.6 * side, hat) for hat in np.eye(_KNOTS)], axis=1)
+    hats = np.stack([np.interp(line, line[-1] / 1.6 * side, hat) for hat in np.eye(number)], axis=1)
     return np.kron(hats, hats) @ knots
 
 
