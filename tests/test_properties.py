@@ -181,8 +181,14 @@ def test_same_numbers_in_another_container(estimator, tmp_path):
         for container, same in other_layouts(X, tmp_path):
             got = results_of(estimator, same, y)
             assert got.keys() == wanted.keys()
-            # Half precision may be computed in single precision.
-            tol = 2e-3 if container == "half precision" else 1e-9
+            tol = 1e-9
+            if container == "half precision":
+                # It may be computed in single precision: near, or what single precision has, whose
+                # distance from double a processor's rounding and some epochs of training decide.
+                tol = 2e-3
+                single = results_of(estimator, X.astype(np.float32), y)
+                if all(np.array_equal(got[method], single[method]) for method in single):
+                    continue
             for method, values in wanted.items():
                 if values.dtype.kind == "f":
                     scale = max(1.0, np.abs(values).max())

@@ -110,8 +110,9 @@ def lift_to_trials(X: np.ndarray) -> np.ndarray:
     (3, 3, 36)
     """
     X = np.asarray(X)
-    if X.dtype.kind not in "fc":
-        X = X.astype(np.float64)
+    # Half precision would round the carriers, other types cannot hold them.
+    wide = np.promote_types(X.dtype, np.float32) if X.dtype.kind in "fc" else np.float64
+    X = X.astype(wide, copy=False)
     # The common part of all channels carries the sign, which a lone amplitude would lose.
     signal, floor = _carriers(X.shape[1], 4 * X.shape[1] + 24).astype(X.dtype)
     return X[:, :, None] * (signal + signal[:1]) + floor
