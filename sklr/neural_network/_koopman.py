@@ -63,8 +63,9 @@ class InformationKoopman(KoopmanAnswers):
     instruments : bool or "auto", default="auto"
         In closed form: whether the operator is found by instrumental variables, the functions one
         step before (two-stage least squares). Noise of the measurements, other in each state, then
-        makes it neither smaller nor its rates of growth lower, as it does in a regression, and
-        latents are without most of it. "auto" chooses by forecasts of states set aside.
+        makes it neither smaller nor its rates of growth lower, as it does in a regression. Latents
+        of states are then those from which a step is that of the regression (unless `relift_`).
+        "auto" chooses by forecasts of states set aside.
     horizon : int, default=50
         Steps of those forecasts, and of `score`.
     spectral_radius : float, default=None
@@ -137,7 +138,7 @@ class InformationKoopman(KoopmanAnswers):
     relift_ : bool
         Whether forecasts go through the states.
     instruments_ : bool
-        Whether the operator was found by instrumental variables; only in closed form.
+        Whether the operator was found by instrumental variables.
     ridge_ : float
         The ridge; of a network, that of the closed form.
     candidates_ : list of dict
@@ -344,6 +345,12 @@ class InformationKoopman(KoopmanAnswers):
             "module" if is_module else self.encoder if isinstance(self.encoder, str) else "callable"
         )
         closed = self.encoder_ not in ("network", "module")
+        if not closed and self.instruments is True:
+            raise ValueError(
+                f"instruments=True is for operators in closed form, and encoder={self.encoder!r} "
+                "trains one: take 'auto' or False"
+            )
+        self.instruments_ = False
         reduce = self.encoder_ not in ("callable", "module")
         self._scaling = fit_scaling(read.states, self.standardize, reduce)
         if self.encoder_ == "callable":  # states are read off its functions, not off a constant

@@ -10,14 +10,19 @@ import numpy as np
 from sklr.neural_network._base import TorchEstimator
 from sklr.neural_network._koopman_dictionaries import (
     RIDGE,
-    Cleaned,
     Dictionary,
     Gaussians,
     Given,
     LeastSquares,
     Monomials,
 )
-from sklr.neural_network._koopman_forecast import LEAST, Dynamics, errors_by_step, log_error
+from sklr.neural_network._koopman_forecast import (
+    LEAST,
+    Cleaned,
+    Dynamics,
+    errors_by_step,
+    log_error,
+)
 from sklr.neural_network._koopman_spectrum import KoopmanSpectrum
 from sklr.neural_network._koopman_trajectories import transitions
 from sklr.utils._warnings import warn_user
@@ -32,6 +37,8 @@ _SLACK = 0.02
 _MOST_PAIRS = 5000
 # A state so many times as far from the mean as half of them is an outlier.
 _FAR = 20
+# Up to such a share of states that are far, and alone, are outliers though forecasts succeed.
+_RARE = 2e-3
 
 
 class ClosedForms(KoopmanSpectrum, TorchEstimator):
@@ -147,12 +154,15 @@ class ClosedForms(KoopmanSpectrum, TorchEstimator):
             there = rows[ahead >= step]
             still = np.square(S[there] - S[there + step]).sum(axis=1).mean() / self._variance
             simple.append(min(float(np.sqrt(still)), 1.0))
+        if errors.max() <= LEAST:
+            return
         size = np.abs(S).max(axis=1)
         far = _FAR * max(float(np.median(size)), 0.1)
-        alone = np.abs(np.diff(S, axis=0)).max(axis=1)
-        spike = float(np.minimum(alone[1:], alone[:-1]).max(initial=0.0))
-        gains = log_error(errors) < log_error(np.array(simple)) or errors.max() <= LEAST
-        if gains and spike <= far:
+        # Some states far from all others, between states that are not: no event that comes again.
+        beside = np.pad(size, 1)
+        alone = (size > far) & (np.maximum(beside[:-2], beside[2:]) <= far / 4)
+        gains = log_error(errors) < log_error(np.array(simple))
+        if gains and not 0 < alone.sum() <= max(1, _RARE * len(S)):
             return
         if size.max() > far:
             cause = (

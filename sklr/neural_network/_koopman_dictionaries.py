@@ -192,24 +192,6 @@ def _chunks(rows: np.ndarray) -> list[np.ndarray]:
     return np.array_split(rows, max(1, -(-len(rows) // _CHUNK)))
 
 
-class Cleaned:
-    """Functions of states without what is noise in them.
-
-    A step of the operator `K` from these is one of the regression from the functions as they are,
-    which is the best that can be said of the next state; a forecast of more steps then loses no
-    more than the noise of its start.
-    """
-
-    def __init__(
-        self, lift: Callable[[np.ndarray], np.ndarray], K: np.ndarray, regression: np.ndarray
-    ) -> None:
-        self.lift = lift
-        self.weights = np.linalg.lstsq(K, regression, rcond=RIDGE)[0].T
-
-    def __call__(self, S: np.ndarray) -> np.ndarray:
-        return self.lift(S) @ self.weights
-
-
 def with_spectral_radius(K: np.ndarray, radius: float) -> np.ndarray:
     """Return K with eigenvalues beyond `radius` moved onto its circle."""
     values, vectors = np.linalg.eig(K)

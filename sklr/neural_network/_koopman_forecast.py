@@ -6,13 +6,15 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from scipy.linalg import svd
+from scipy.linalg import eigvalsh, svd
 
 # What an error is at most, in standard deviations of the states: forecasts that run away.
 _WORST = 1e3
 # Below this an error is none.
 LEAST = 1e-7
 _GRID = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+# Squared singular values of an operator, relative to the largest, below which it keeps nothing.
+_KEPT = 1e-4
 # More features than this are replaced by their principal components.
 _MOST_FEATURES = 100
 
@@ -53,6 +55,27 @@ def fit_scaling(X: np.ndarray, each: bool, reduce: bool) -> Scaling:
     return scaling
 
 
+class Cleaned:
+    """Functions of states with less of what is noise in them.
+
+    A step of the operator `K` from these is one of the regression from the functions as they are,
+    which is the best that can be said of the next state; a forecast of more steps then loses no
+    more than the noise of its start. In directions that `K` hardly keeps they stay as they are.
+    """
+
+    def __init__(
+        self, lift: Callable[[np.ndarray], np.ndarray], K: np.ndarray, regression: np.ndarray
+    ) -> None:
+        self.lift = lift
+        gram = K.T @ K
+        least = _KEPT * float(np.abs(eigvalsh(gram)).max(initial=0.0)) or 1.0
+        change = np.linalg.solve(gram + least * np.eye(len(K)), K.T @ (regression - K))
+        self.weights = (np.eye(len(K)) + change).T
+
+    def __call__(self, S: np.ndarray) -> np.ndarray:
+        return self.lift(S) @ self.weights
+
+
 @dataclasses.dataclass
 class Dynamics:
     """An operator K on latents, how states become latents, and back."""
@@ -72,8 +95,10 @@ class Dynamics:
     def run(self, S: np.ndarray, n_steps: int, relift: bool) -> Iterator[np.ndarray]:
         """Yield the states after 1, 2, ... steps; what runs away is NaN from then on."""
         read = None if self.C is None or not relift else self.K.T @ self.C
+        # States that a forecast has gone through have no noise to be taken out again.
+        lift = self.lift.lift if relift and isinstance(self.lift, Cleaned) else self.lift
         with np.errstate(over="ignore", invalid="ignore"):
-            Z = self.lift(S)
+            Z = lift(S)
         gone = np.zeros(len(S), dtype=bool)
         for step in range(n_steps):
             with np.errstate(over="ignore", invalid="ignore"):
@@ -87,7 +112,7 @@ class Dynamics:
                 gone = gone | ~np.isfinite(S).all(axis=1)
                 yield np.where(gone[:, None], np.nan, S) if gone.any() else S
                 if relift and step + 1 < n_steps:
-                    Z = self.lift(np.where(gone[:, None], 0.0, S))
+                    Z = lift(np.where(gone[:, None], 0.0, S))
 
 
 def errors_by_step(

@@ -57,8 +57,9 @@ class KoopmanSpectrum:
         """Return the values of the Koopman eigenfunctions at states.
 
         Along a trajectory of the fitted linear system each is multiplied by its eigenvalue in a
-        step. The mean state plus the sum of eigenfunctions times `modes_` is the state (exactly
-        where the decoder is linear and without an offset, as it is for dictionaries).
+        step. The mean state plus the sum of eigenfunctions times `modes_` is what
+        ``inverse_transform`` makes of the latents (exactly where the decoder is linear and without
+        an offset, as it is for dictionaries): the state, unless `instruments_`.
 
         Parameters
         ----------

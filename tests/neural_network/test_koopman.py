@@ -243,6 +243,21 @@ def test_noise_lowers_no_rate_of_growth_with_instruments():
     assert {c["instruments"] for c in chosen.candidates_} == {False, True}
 
 
+@pytest.mark.parametrize("encoder", ["linear", "rbf"])
+def test_latents_with_instruments_stay_near_the_states(encoder):
+    rng = np.random.default_rng(0)
+    data = linear(n=10, length=80, matrix=0.998 * np.array([[0.98, 0.2], [-0.2, 0.98]]))
+    noisy = [x + 0.1 * rng.normal(size=x.shape) for x in data]
+    model = InformationKoopman(encoder, instruments=True, relift=False, random_state=0)
+    fit = model.set_params(n_centers=40).fit(noisy)
+    back = fit.inverse_transform(fit.transform(noisy))
+    off = np.sqrt(np.square(np.concatenate(back) - np.concatenate(data)).mean())
+    assert off < 0.12
+    # A forecast through the states takes no noise out at each step.
+    through = fit.forecast([[1.0, 0.0]], 60, relift=True)[0, 20:]
+    assert np.abs(through).max() > 0.3
+
+
 def test_instruments_are_two_stage_least_squares():
     rng = np.random.default_rng(0)
     S = rng.normal(size=(300, 2)).cumsum(axis=0) / 10
@@ -258,6 +273,8 @@ def test_instruments_are_two_stage_least_squares():
 def test_instruments_need_three_states():
     with pytest.raises(ValueError, match="at least 3 states"):
         InformationKoopman(instruments=True).fit([[0.0, 1.0], [0.5, 0.5]])
+    with pytest.raises(ValueError, match="closed form"):
+        InformationKoopman("network", instruments=True).fit(linear())
 
 
 # Choosing.
@@ -452,6 +469,19 @@ def test_an_outlier_is_named_and_a_state_that_stays_is_not():
     bad[2][10] = [1e3, -1e3]
     with pytest.warns(UserWarning, match="leave out such outliers"):
         InformationKoopman(random_state=0).fit(bad)
+    rng = np.random.default_rng(0)
+    bad = [x + 0.01 * rng.normal(size=x.shape) for x in linear()]
+    bad[0][0] = [1e3, -1e3]
+    with pytest.warns(UserWarning, match="leave out such outliers"):
+        InformationKoopman(random_state=0).fit(bad)
+    t = np.arange(100.0)
+    turn = np.column_stack([np.cos(2.5 * t), np.sin(2.5 * t)])
+    fine = [size * 0.95 ** t[:, None] * turn for size in (1, 2, 3, 4, 5, 6)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        InformationKoopman("linear", random_state=0).fit(fine)
+        noisy = [x + 1e-3 * np.random.default_rng(0).normal(size=x.shape) for x in fine]
+        InformationKoopman("linear", random_state=0).fit(noisy)
     still = [np.ones((20, 2)) * [1, i] for i in range(6)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
