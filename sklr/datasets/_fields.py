@@ -47,10 +47,12 @@ def make_darcy(n_samples=100, *, size=32, coefficients=(3.0, 12.0), random_state
 
     Notes
     -----
-    The Gaussian field has the covariance (9 - Laplace)^-2 with zero slope at the boundary. Five
-    points around each, with harmonic means of the coefficients between them; a direct solver costs
-    some milliseconds a field at size 32. The error is of second order in the distance of points
-    where the coefficient is smooth, of first order at jumps.
+    The Gaussian field has the covariance (9 - Laplace)^-2 with zero slope at the boundary. Its mean
+    is drawn too (some generators leave it out), so that of a quarter of the fields the permeability
+    is one number everywhere: there a model errs by less, and such fields are the same. Five points
+    around each, with harmonic means of the coefficients between them; a direct solver costs some
+    milliseconds a field at size 32. The error is of second order in the distance of points where
+    the coefficient is smooth, of first order at jumps.
 
     References
     ----------
