@@ -10,14 +10,19 @@ from sklearn.metrics.pairwise import euclidean_distances
 
 from sklr.neural_network._fields import measured
 from sklr.neural_network._fields_circles import ShiftedKernelFields, fit_on_circles
+from sklr.neural_network._fields_closed import averaged
 from sklr.neural_network._fields_symmetric import SymmetricKernelFields, fit_symmetric
 from sklr.neural_network._fields_symmetries import Symmetry, candidates, group_of, nothing
 
 # Samples that are looked at, their pairs times cells; and on circles.
 _MOST_SAMPLES, _MOST_PAIRS = 1000, 2**30
-_MOST_ON_CIRCLES, _FEWEST_ON_CIRCLES = 2**21, 40
+_MOST_ON_CIRCLES, _FEWEST_ON_CIRCLES = 2**19, 40
+# Of larger groups, what follows from symmetries before needs no closed form of its own.
+_LARGE = 16
 # A closed form must explain so much of the targets' energy about their mean before it is asked.
 _EXPLAINED = 0.75
+# With images it may err by so much more: those may be among the samples already.
+_NO_MORE = 1.02
 # Standard deviations of what chance makes of a sum, above which it is none.
 _BY_CHANCE = 5.0
 # Means of channels are 0, so that they may change sign, within so many of their errors.
@@ -42,6 +47,7 @@ def find_symmetries(X: np.ndarray, y: np.ndarray, *, periodic: bool) -> list[Sym
     """
     n_dims, n_cells = X.ndim - 2, math.prod(X.shape[1:])
     most = min(_MOST_SAMPLES, math.isqrt(_MOST_PAIRS // n_cells))
+    X, y, _ = averaged(X, y)
     rows = np.random.default_rng(0).permutation(len(X))[:most]
     (X, x_signs), (y, y_signs) = _in_own_units(X[rows]), _in_own_units(y[rows])
     one = [nothing(n_dims)]
@@ -59,6 +65,8 @@ def find_symmetries(X: np.ndarray, y: np.ndarray, *, periodic: bool) -> list[Sym
     if not error <= (1 - _EXPLAINED) * float(((y - y.mean(axis=0)) ** 2).mean()):
         return []
     samples, known = _Pairs(X, y), {}
+    said = plain.held_out[: len(plain.rows)]
+    errors_of_plain = _Pairs(X[plain.rows], _left(y, plain), said)
 
     def holds(symmetry: Symmetry) -> bool:
         if symmetry not in known:
@@ -67,12 +75,19 @@ def find_symmetries(X: np.ndarray, y: np.ndarray, *, periodic: bool) -> list[Sym
             )
         return known[symmetry]
 
+    def follows(symmetry: Symmetry) -> bool:
+        if symmetry not in known:
+            pairs = samples, errors_of_plain
+            known[symmetry] = all(part.asymmetry(symmetry) <= _BY_CHANCE for part in pairs)
+        return known[symmetry]
+
     group = one
     for new in candidates(X.shape[2:]):
         allowed = (new.x_sign > 0 or x_signs) and (new.y_sign > 0 or y_signs)
         if allowed and new not in group and holds(new):
             larger = group_of([*group[1:], new], n_dims)
-            if all(holds(symmetry) for symmetry in larger[1:]):
+            seen = holds if len(larger) <= _LARGE else follows
+            if all(seen(symmetry) for symmetry in larger[1:]):
                 group = larger
     return group if len(group) > 1 else []
 
@@ -110,7 +125,7 @@ def _holds(
     if fit is None:
         return False
     left = _left(y, fit)
-    if float((left**2).mean()) > error:
+    if not float((left**2).mean()) <= _NO_MORE * error:
         return False
     said = fit.held_out[: len(fit.rows)]
     return _Pairs(X[fit.rows], left, said).asymmetry(symmetry) <= _BY_CHANCE

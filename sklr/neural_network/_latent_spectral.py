@@ -28,7 +28,7 @@ from sklr.neural_network._fields import (
     resampled,
     target_form,
 )
-from sklr.neural_network._fields_start import StartedFields
+from sklr.neural_network._fields_start import BetterAlone, StartedFields
 from sklr.neural_network._loop import TrainState
 from sklr.neural_network._regressor import _r2
 from sklr.utils._base import fit_context
@@ -347,15 +347,22 @@ class LatentSpectralRegressor(StartedFields):
             fields, y = self._pairs(X, y, reset=True)
             self._wants_closed_form = self._may_have_closed_form(len(fields))
             self._find_symmetries(fields, y)
-            validation = None
             if (X_val is None) != (y_val is None):
                 raise ValueError("X_val and y_val must be given together")
             if X_val is not None:
                 X_val, y_val = self._pairs(X_val, y_val, reset=False, name="y_val")
                 self._check_training(X_val, "X_val")
-                validation = X_val, self._scaled(y_val)
-            self._fit_network(fields, self._scaled(y), n_out=y.shape[-1], validation=validation)
+            try:
+                self._train_on(fields, y, X_val, y_val)
+            except BetterAlone:
+                self._drop_symmetries()
+                self._measure_targets(y, None)
+                self._train_on(fields, y, X_val, y_val)
         return self
+
+    def _train_on(self, fields: np.ndarray, y: np.ndarray, X_val: Any, y_val: Any) -> None:
+        validation = None if X_val is None else (X_val, self._scaled(y_val))
+        self._fit_network(fields, self._scaled(y), n_out=y.shape[-1], validation=validation)
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any) -> LatentSpectralRegressor:
