@@ -15,14 +15,13 @@ from sklr.neural_network._fields_symmetric import SymmetricKernelFields, fit_sym
 from sklr.neural_network._fields_symmetries import Symmetry, candidates, group_of, nothing
 
 # Samples that are looked at, their pairs times cells; and on circles.
-_MOST_SAMPLES, _MOST_PAIRS = 1000, 2**30
+_MOST_SAMPLES, _MOST_PAIRS = 500, 2**30
 _MOST_ON_CIRCLES, _FEWEST_ON_CIRCLES = 2**19, 40
-# Of larger groups, what follows from symmetries before needs no closed form of its own.
+# In larger groups, what follows from other symmetries needs no closed form of its own; on circles,
+# where these take longer, in any.
 _LARGE = 16
 # A closed form must explain so much of the targets' energy about their mean before it is asked.
 _EXPLAINED = 0.75
-# With images it may err by so much more: those may be among the samples already.
-_NO_MORE = 1.02
 # Standard deviations of what chance makes of a sum, above which it is none.
 _BY_CHANCE = 5.0
 # Means of channels are 0, so that they may change sign, within so many of their errors.
@@ -81,14 +80,16 @@ def find_symmetries(X: np.ndarray, y: np.ndarray, *, periodic: bool) -> list[Sym
             known[symmetry] = all(part.asymmetry(symmetry) <= _BY_CHANCE for part in pairs)
         return known[symmetry]
 
-    group = one
+    group, most = one, 0 if isinstance(plain, ShiftedKernelFields) else _LARGE
     for new in candidates(X.shape[2:]):
         allowed = (new.x_sign > 0 or x_signs) and (new.y_sign > 0 or y_signs)
-        if allowed and new not in group and holds(new):
-            larger = group_of([*group[1:], new], n_dims)
-            seen = holds if len(larger) <= _LARGE else follows
-            if all(seen(symmetry) for symmetry in larger[1:]):
-                group = larger
+        if not allowed or new in group:
+            continue
+        larger = group_of([*group[1:], new], n_dims)
+        if not all(known.get(symmetry, True) for symmetry in larger[1:]) or not holds(new):
+            continue
+        if all((follows if len(larger) > most else holds)(symmetry) for symmetry in larger[1:]):
+            group = larger
     return group if len(group) > 1 else []
 
 
@@ -116,16 +117,23 @@ def _holds(
     error: float,
 ) -> bool:
     """Return whether a closed form with images errs by no more, and alike."""
-    group = group_of([symmetry], X.ndim - 2)
-    fit: SymmetricKernelFields | ShiftedKernelFields | None
-    if isinstance(plain, ShiftedKernelFields):
-        fit = fit_on_circles(X, y, 0, group, plain.settings)
-    else:
-        fit = fit_symmetric(X, y, group, 0, plain.settings)
+
+    def fitted(
+        X: np.ndarray, y: np.ndarray, group: list[Symmetry]
+    ) -> SymmetricKernelFields | ShiftedKernelFields | None:
+        if isinstance(plain, ShiftedKernelFields):
+            return fit_on_circles(X, y, 0, group, plain.settings)
+        return fit_symmetric(X, y, group, 0, plain.settings)
+
+    fit = fitted(X, y, group_of([symmetry], X.ndim - 2))
     if fit is None:
         return False
     left = _left(y, fit)
-    if not float((left**2).mean()) <= _NO_MORE * error:
+    if len(fit.rows) < len(plain.rows):  # images were among the samples, so that both saw them
+        X_of, y_of = X[fit.rows], y[fit.rows]
+        alone = fitted(X_of, y_of, [nothing(X.ndim - 2)])
+        error = np.inf if alone is None else float((_left(y_of, alone) ** 2).mean())
+    if not float((left**2).mean()) <= error:
         return False
     said = fit.held_out[: len(fit.rows)]
     return _Pairs(X[fit.rows], left, said).asymmetry(symmetry) <= _BY_CHANCE

@@ -294,6 +294,10 @@ def _blocks(
 
 def _strongest(rows: np.ndarray, n: int) -> np.ndarray:
     """Return rows on their strongest directions."""
+    if rows.shape[1] < rows.shape[0]:
+        if rows.shape[1] <= n:
+            return rows
+        return rows @ np.linalg.eigh(rows.T @ rows)[1][:, -n:]
     spread, left = _leading(rows, n)
     return left * spread
 
