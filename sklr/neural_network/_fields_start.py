@@ -128,9 +128,14 @@ class StartedFields(TorchRegressorMixin, TorchEstimator):
 
     def _fit_closed_form(self, X: np.ndarray, y: np.ndarray) -> None:
         """Fit closed forms, keep the better one where it helps, and see whether places differ."""
-        tried = self._closed_forms(X, y, self._group)
+        tried = self._closed_forms(X, y, [])
         if self._group:
-            alone = min((found[0] for found in self._closed_forms(X, y, [])), default=math.inf)
+            alone = min((found[0] for found in tried), default=math.inf)
+            # Few samples with their images are too much to choose settings with.
+            settings = [
+                form.settings for _, form, _ in tried if isinstance(form, ShiftedKernelFields)
+            ]
+            tried = self._closed_forms(X, y, self._group, *settings)
             least = min((found[0] for found in tried), default=math.inf)
             if alone < _CLEARLY_LESS * least and self._helps(alone, y):
                 raise BetterAlone
@@ -146,14 +151,18 @@ class StartedFields(TorchRegressorMixin, TorchEstimator):
         self._left = max(float(np.sqrt(np.mean((said - y) ** 2))), np.finfo(np.float32).eps)
 
     def _closed_forms(
-        self, X: np.ndarray, y: np.ndarray, group: list[Symmetry]
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        group: list[Symmetry],
+        settings: tuple[float, float, float] | None = None,
     ) -> list[tuple[float, Closed, np.ndarray]]:
         """Return closed forms with their errors and what they say of the samples, left out."""
         found: list[Closed | None] = [
             fit_symmetric(X, y, group, self._seed) if group else fit_closed_form(X, y, self._seed)
         ]
         if self.periodic_:
-            found.append(fit_on_circles(X, y, self._seed, group))
+            found.append(fit_on_circles(X, y, self._seed, group, settings))
         tried = []
         for closed in found:
             if closed is not None:
