@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sklr.neural_network._fields_closed import FEWEST_SAMPLES, SAME
+from sklr.neural_network._fields_closed import FEWEST_SAMPLES, SAME, averaged
 from sklr.neural_network._fields_symmetries import Symmetry
 
 # Numbers of the kernel (samples squared times cells) at most: to choose its settings, to fit it,
@@ -108,11 +108,12 @@ def fit_on_circles(
     """Return the closed form of fields (n, channels, ...) on circles, or None where there is none.
 
     Settings are those of the least squared error of samples left out one by one, with all their
-    shifts, and their images under a group if there is one. Of samples that are shifts or images of
-    each other one is kept.
+    shifts, and their images under a group if there is one. Targets of copies are averaged, and of
+    samples that are shifts or images of each other one is kept.
     """
     grid = X.shape[2:]
     copies = max(len(group), 1)
+    X, y, own = averaged(X, y)
     rows = np.random.default_rng(seed).permutation(len(X))
     rows = rows[: math.isqrt(_TO_FIT // math.prod(grid)) // copies]
     waves = _waves(np.concatenate([one.of(X[rows]) for one in group]) if group else X[rows])
@@ -166,7 +167,7 @@ def fit_on_circles(
         y - errors,
         blocks.length,
         SAME * blocks.usual,
-        rows,
+        own[rows],
         settings,
     )
 

@@ -100,8 +100,10 @@ def fit_closed_form(X: np.ndarray, y: np.ndarray, seed: int) -> KernelFields | N
         return None
     few = few * few_spread
     best, chosen = np.inf, None
-    for n_components in _COMPONENTS:
+    for i, n_components in enumerate(_COMPONENTS):
         if n_components > max(len(X) // 2, _COMPONENTS[0]):
+            break
+        if i and _COMPONENTS[i - 1] >= len(spread):  # no more are there
             break
         scores = (axes * spread)[:, :n_components]
         distances = euclidean_distances(scores, squared=True)
@@ -134,6 +136,19 @@ def fit_closed_form(X: np.ndarray, y: np.ndarray, seed: int) -> KernelFields | N
         nearest,
         shape,
     )
+
+
+def averaged(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return samples without copies, means of the targets of copies, and which samples they are."""
+    rows = X.reshape(len(X), -1)
+    _, first, copies = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    if len(first) == len(X):
+        return X, y, np.arange(len(X))
+    sums = np.zeros((len(first), *y.shape[1:]))
+    np.add.at(sums, copies.ravel(), y)
+    order = np.argsort(first)
+    counts = np.bincount(copies.ravel()).reshape(-1, *[1] * (y.ndim - 1))
+    return X[first[order]], (sums / counts)[order], first[order]
 
 
 def _leading(rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:

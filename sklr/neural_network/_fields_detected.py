@@ -10,12 +10,16 @@ from sklearn.metrics.pairwise import euclidean_distances
 
 from sklr.neural_network._fields import measured
 from sklr.neural_network._fields_circles import ShiftedKernelFields, fit_on_circles
+from sklr.neural_network._fields_closed import averaged
 from sklr.neural_network._fields_symmetric import SymmetricKernelFields, fit_symmetric
 from sklr.neural_network._fields_symmetries import Symmetry, candidates, group_of, nothing
 
 # Samples that are looked at, their pairs times cells; and on circles.
-_MOST_SAMPLES, _MOST_PAIRS = 1000, 2**30
-_MOST_ON_CIRCLES, _FEWEST_ON_CIRCLES = 2**21, 40
+_MOST_SAMPLES, _MOST_PAIRS = 500, 2**30
+_MOST_ON_CIRCLES, _FEWEST_ON_CIRCLES = 2**19, 40
+# In larger groups, what follows from other symmetries needs no closed form of its own; on circles,
+# where these take longer, in any.
+_LARGE = 16
 # A closed form must explain so much of the targets' energy about their mean before it is asked.
 _EXPLAINED = 0.75
 # Standard deviations of what chance makes of a sum, above which it is none.
@@ -42,6 +46,7 @@ def find_symmetries(X: np.ndarray, y: np.ndarray, *, periodic: bool) -> list[Sym
     """
     n_dims, n_cells = X.ndim - 2, math.prod(X.shape[1:])
     most = min(_MOST_SAMPLES, math.isqrt(_MOST_PAIRS // n_cells))
+    X, y, _ = averaged(X, y)
     rows = np.random.default_rng(0).permutation(len(X))[:most]
     (X, x_signs), (y, y_signs) = _in_own_units(X[rows]), _in_own_units(y[rows])
     one = [nothing(n_dims)]
@@ -59,6 +64,8 @@ def find_symmetries(X: np.ndarray, y: np.ndarray, *, periodic: bool) -> list[Sym
     if not error <= (1 - _EXPLAINED) * float(((y - y.mean(axis=0)) ** 2).mean()):
         return []
     samples, known = _Pairs(X, y), {}
+    said = plain.held_out[: len(plain.rows)]
+    errors_of_plain = _Pairs(X[plain.rows], _left(y, plain), said)
 
     def holds(symmetry: Symmetry) -> bool:
         if symmetry not in known:
@@ -67,13 +74,22 @@ def find_symmetries(X: np.ndarray, y: np.ndarray, *, periodic: bool) -> list[Sym
             )
         return known[symmetry]
 
-    group = one
+    def follows(symmetry: Symmetry) -> bool:
+        if symmetry not in known:
+            pairs = samples, errors_of_plain
+            known[symmetry] = all(part.asymmetry(symmetry) <= _BY_CHANCE for part in pairs)
+        return known[symmetry]
+
+    group, most = one, 0 if isinstance(plain, ShiftedKernelFields) else _LARGE
     for new in candidates(X.shape[2:]):
         allowed = (new.x_sign > 0 or x_signs) and (new.y_sign > 0 or y_signs)
-        if allowed and new not in group and holds(new):
-            larger = group_of([*group[1:], new], n_dims)
-            if all(holds(symmetry) for symmetry in larger[1:]):
-                group = larger
+        if not allowed or new in group:
+            continue
+        larger = group_of([*group[1:], new], n_dims)
+        if not all(known.get(symmetry, True) for symmetry in larger[1:]) or not holds(new):
+            continue
+        if all((follows if len(larger) > most else holds)(symmetry) for symmetry in larger[1:]):
+            group = larger
     return group if len(group) > 1 else []
 
 
@@ -101,16 +117,23 @@ def _holds(
     error: float,
 ) -> bool:
     """Return whether a closed form with images errs by no more, and alike."""
-    group = group_of([symmetry], X.ndim - 2)
-    fit: SymmetricKernelFields | ShiftedKernelFields | None
-    if isinstance(plain, ShiftedKernelFields):
-        fit = fit_on_circles(X, y, 0, group, plain.settings)
-    else:
-        fit = fit_symmetric(X, y, group, 0, plain.settings)
+
+    def fitted(
+        X: np.ndarray, y: np.ndarray, group: list[Symmetry]
+    ) -> SymmetricKernelFields | ShiftedKernelFields | None:
+        if isinstance(plain, ShiftedKernelFields):
+            return fit_on_circles(X, y, 0, group, plain.settings)
+        return fit_symmetric(X, y, group, 0, plain.settings)
+
+    fit = fitted(X, y, group_of([symmetry], X.ndim - 2))
     if fit is None:
         return False
     left = _left(y, fit)
-    if float((left**2).mean()) > error:
+    if len(fit.rows) < len(plain.rows):  # images were among the samples, so that both saw them
+        X_of, y_of = X[fit.rows], y[fit.rows]
+        alone = fitted(X_of, y_of, [nothing(X.ndim - 2)])
+        error = np.inf if alone is None else float((_left(y_of, alone) ** 2).mean())
+    if not float((left**2).mean()) <= error:
         return False
     said = fit.held_out[: len(fit.rows)]
     return _Pairs(X[fit.rows], left, said).asymmetry(symmetry) <= _BY_CHANCE

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 # A closed form that errs by more, in errors of the mean field, is no help to the network, and one
 # of more numbers too large.
 _HELPFUL, _MOST_NUMBERS = 0.3, 2**27
+# A closed form without symmetries is taken where it errs by less than so much of one with them: of
+# a large group that may see few samples only.
+_CLEARLY_LESS = 0.9
+
+Closed = KernelFields | ShiftedKernelFields | SymmetricKernelFields
+
+
+class BetterAlone(Exception):
+    """A closed form without the symmetries that were found errs by less."""
 
 
 class StartedFields(TorchRegressorMixin, TorchEstimator):
@@ -43,7 +52,7 @@ class StartedFields(TorchRegressorMixin, TorchEstimator):
     _n_made: int
     _unit: float
     _least_norm: float
-    _closed_form: KernelFields | ShiftedKernelFields | SymmetricKernelFields | None
+    _closed_form: Closed | None
     _wants_closed_form: bool
     _group: list[Symmetry]
     _moves: list[tuple[int, ...]]
@@ -114,29 +123,57 @@ class StartedFields(TorchRegressorMixin, TorchEstimator):
             and bool(self.y_scale_.any())
         )
 
+    def _drop_symmetries(self) -> None:
+        self._group, self.symmetries_ = [], []
+
     def _fit_closed_form(self, X: np.ndarray, y: np.ndarray) -> None:
         """Fit closed forms, keep the better one where it helps, and see whether places differ."""
-        found: list[KernelFields | ShiftedKernelFields | SymmetricKernelFields | None] = [
-            fit_symmetric(X, y, self._group, self._seed)
-            if self._group
-            else fit_closed_form(X, y, self._seed)
-        ]
-        if self.periodic_:
-            found.append(fit_on_circles(X, y, self._seed, self._group))
-        tried = [(closed, closed.predict(X)) for closed in found if closed is not None]
+        tried = self._closed_forms(X, y, [])
+        if self._group:
+            alone = min((found[0] for found in tried), default=math.inf)
+            # Few samples with their images are too much to choose settings with.
+            settings = [
+                form.settings for _, form, _ in tried if isinstance(form, ShiftedKernelFields)
+            ]
+            tried = self._closed_forms(X, y, self._group, *settings)
+            least = min((found[0] for found in tried), default=math.inf)
+            if alone < _CLEARLY_LESS * least and self._helps(alone, y):
+                raise BetterAlone
         if not tried:
             return
-        errors = [self._mean_error(said - y, y) for _, said in tried]
-        best = int(np.argmin(errors))
-        (closed, said), self.baseline_error_ = tried[best], errors[best]
+        self.baseline_error_, closed, said = min(tried, key=lambda found: found[0])
         self._moves = closed.moves if isinstance(closed, ShiftedKernelFields) else []
         self.shifted_ = bool(self._moves)
-        usual = self._mean_error(y.mean(axis=0) - y, y)
-        if self.baseline == "auto" and self.baseline_error_ > _HELPFUL * usual:
+        if not self._helps(self.baseline_error_, y):
             return
         self._closed_form = closed
         # The network makes numbers near 1, in units of what is left.
         self._left = max(float(np.sqrt(np.mean((said - y) ** 2))), np.finfo(np.float32).eps)
+
+    def _closed_forms(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        group: list[Symmetry],
+        settings: tuple[float, float, float] | None = None,
+    ) -> list[tuple[float, Closed, np.ndarray]]:
+        """Return closed forms with their errors and what they say of the samples, left out."""
+        found: list[Closed | None] = [
+            fit_symmetric(X, y, group, self._seed) if group else fit_closed_form(X, y, self._seed)
+        ]
+        if self.periodic_:
+            found.append(fit_on_circles(X, y, self._seed, group, settings))
+        tried = []
+        for closed in found:
+            if closed is not None:
+                said = closed.predict(X)
+                tried.append((self._mean_error(said - y, y), closed, said))
+        return tried
+
+    def _helps(self, error: float, y: np.ndarray) -> bool:
+        """Return whether a closed form that errs by so much is shown to the network."""
+        usual = self._mean_error(y.mean(axis=0) - y, y)
+        return self.baseline != "auto" or error <= _HELPFUL * usual
 
     def _mean_error(self, error: np.ndarray, y: np.ndarray) -> float:
         """Return the mean relative error of fields in the network's units."""

@@ -19,6 +19,7 @@ from sklr.neural_network._fields_closed import (
     SAME,
     _inverse,
     _leading,
+    averaged,
 )
 from sklr.neural_network._fields_symmetries import Symmetry, mean_of
 
@@ -106,11 +107,12 @@ def fit_symmetric(
     """Return the closed form of fields (n, channels, ...), or None where there is none.
 
     Components, width and penalty are those of the least squared error of samples left out one by
-    one, with all their images; or components and width are `settings`. Of samples that are images
-    of each other one is kept.
+    one, with all their images; or components and width are `settings`. Targets of copies are
+    averaged, and of samples that are images of each other one is kept.
     """
     parts = irreducible(group)
     cost = sum(part.shape[1] ** 3 for part in parts)
+    X, y, own = averaged(X, y)
     rows = np.random.default_rng(seed).permutation(len(X))
     rows = rows[: min(_MOST_SAMPLES, int((_TO_FIT / cost) ** (1 / 3)))]
     X, y = X[rows], y[rows]
@@ -122,7 +124,7 @@ def fit_symmetric(
         return None
     images = np.stack([one.of(X).reshape(len(X), -1) @ axes for one in group])
     first = _first_of_images(images)
-    rows, y, images = rows[first], y[first], images[:, first]
+    rows, y, images = own[rows[first]], y[first], images[:, first]
     if len(y) < FEWEST_SAMPLES:
         return None
     targets = list(_by_part(y, group, parts))
@@ -171,11 +173,12 @@ def _chosen(
     """Return the number of components and the width of the kernel that err by least."""
     cost = sum(part.shape[1] ** 3 for part in parts)
     few = slice(max(FEWEST_SAMPLES, int((_TO_CHOOSE / cost) ** (1 / 3))))
+    most = max(len(y) // 2, _COMPONENTS[0])
     images, y = images[:, few], y[few]
     targets = [_strongest(rows, _DIRECTIONS) for rows in _by_part(y, group, parts)]
     best, chosen = np.inf, None
-    for wanted in _COMPONENTS:
-        if wanted > max(len(y) // 2, _COMPONENTS[0]):
+    for i, wanted in enumerate(_COMPONENTS):
+        if wanted > most or (i and _COMPONENTS[i - 1] >= len(spread)):
             break
         distances = _distances(images[..., : _whole(spread, wanted)])
         usual = float(distances.mean())
@@ -291,6 +294,10 @@ def _blocks(
 
 def _strongest(rows: np.ndarray, n: int) -> np.ndarray:
     """Return rows on their strongest directions."""
+    if rows.shape[1] < rows.shape[0]:
+        if rows.shape[1] <= n:
+            return rows
+        return rows @ np.linalg.eigh(rows.T @ rows)[1][:, -n:]
     spread, left = _leading(rows, n)
     return left * spread
 

@@ -84,10 +84,11 @@ def candidates(grid: tuple[int, ...]) -> list[Symmetry]:
     n = len(grid)
     plain = list(range(n))
     shapes = []
+    long = [i for i in plain if grid[i] > 1]
     for size in range(1, n + 1):
-        for back in combinations(plain, size):
+        for back in combinations(long, size):
             shapes.append((tuple(plain), tuple(i in back for i in plain)))
-    for a, b in combinations(plain, 2):
+    for a, b in combinations(long, 2):
         if grid[a] == grid[b]:
             axes = [*plain]
             axes[a], axes[b] = b, a

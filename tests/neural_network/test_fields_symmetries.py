@@ -8,7 +8,11 @@ from sklearn.metrics.pairwise import rbf_kernel
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 
 from sklr.datasets import make_burgers, make_darcy  # noqa: E402
-from sklr.neural_network import LatentSpectralRegressor, _fields_symmetric  # noqa: E402
+from sklr.neural_network import (  # noqa: E402
+    LatentSpectralRegressor,
+    _fields_circles,
+    _fields_symmetric,
+)
 from sklr.neural_network._fields import Units, relative_errors  # noqa: E402
 from sklr.neural_network._fields_circles import fit_on_circles  # noqa: E402
 from sklr.neural_network._fields_detected import find_symmetries  # noqa: E402
@@ -123,6 +127,24 @@ def test_samples_that_are_images_of_each_other_are_one(monkeypatch):
     assert len(fit_symmetric(X, y, group, 0).rows) == 22
 
 
+def test_many_samples_have_many_components(monkeypatch):
+    """Also where settings are chosen with few of them."""
+    monkeypatch.setattr(_fields_symmetric, "_TO_CHOOSE", 1)
+    X = np.random.default_rng(0).normal(size=(100, 1, 5, 5))
+    assert fit_symmetric(X, X + 0.1 * X**2, group_of([FLIP, SWAP], 2), 0).settings[0] == 30
+
+
+def test_targets_of_copies_are_averaged():
+    X, y = smooth(25, 1, 6, 6), smooth(25, 1, 6, 6, seed=1)
+    noise = 0.5 * smooth(25, 1, 6, 6, seed=2)
+    thrice = np.concatenate([X, X, X]), np.concatenate([y, y - noise, y + noise])
+    for fit in (fit_symmetric, fit_on_circles):
+        one = fit(X, y, seed=0, group=group_of([FLIP], 2))
+        other = fit(*thrice, seed=0, group=group_of([FLIP], 2))
+        assert sorted(other.rows) == sorted(one.rows)
+        assert_allclose(other.predict(X), one.predict(X), atol=1e-7 * np.abs(y).max())
+
+
 def test_images_of_waves_on_a_ring():
     """Half of the samples with their images are as many as all."""
     X, y = (part[:, None] for part in make_burgers(130, size=16, time=0.3, random_state=0))
@@ -142,6 +164,22 @@ def test_the_square_is_found(darcy):
     assert len(find_symmetries(1e-6 * X, y + 1e6, periodic=False)) == 8
     group = find_symmetries(X[:, :, :, 1:], y[:, :, :, 1:], periodic=False)
     assert names(group) == {"axis 0 reversed"}
+
+
+def test_copies_and_images_among_the_samples(darcy):
+    X, y = darcy
+    assert (
+        len(find_symmetries(*(np.repeat(part, 3, axis=0) for part in darcy), periodic=False)) == 8
+    )
+    both = np.concatenate([X, FLIP.of(X)]), np.concatenate([y, FLIP.of(y)])
+    assert "axis 0 reversed" in names(find_symmetries(*both, periodic=False))
+
+
+def test_an_axis_of_one_cell_has_no_symmetries():
+    assert {str(one) for one in candidates((1, 5))} == {str(one) for one in candidates((2, 5))} - {
+        str(one) for one in candidates((2, 5)) if one.reversed_[0]
+    }
+    assert len(candidates((1, 1))) == 2
 
 
 @pytest.mark.parametrize(
@@ -221,6 +259,19 @@ def test_samples_of_a_batch_become_images(darcy):
     for one in model._group:
         found = model._closed_form.predict(one.of(shown[:, :1].numpy()))
         assert_allclose(found, one.of(said, target=True), atol=1e-9)
+
+
+def test_symmetries_that_make_the_baseline_worse_are_dropped(monkeypatch):
+    """A group whose images are too many for all shifts of the samples leaves a worse start."""
+    monkeypatch.setattr(_fields_circles, "_TO_FIT", 60**2 * 64)
+    X = smooth(60, 8, 8)
+    y = X + 0.1 * sum(np.roll(X, by, axis) for by in (1, -1) for axis in (1, 2))
+    assert len(find_symmetries(X[:, None], y[:, None], periodic=True)) == 16
+    options = {"periodic": True, "normalize": "pointwise"}
+    auto, plain = (regressor(symmetries=s, **options).fit(X, y) for s in ("auto", None))
+    assert auto.symmetries_ == []
+    assert auto.baseline_error_ == plain.baseline_error_
+    np.testing.assert_array_equal(auto.predict(X), plain.predict(X))
 
 
 def test_where_no_symmetries_are_looked_for(darcy):
