@@ -68,6 +68,9 @@ _OUTLYING = 2.0
 _COMPARED, _FEWEST_COMPARED, _HELD, _BEHIND = 300, 80, 1000, 0.1
 # Different samples from which sigma is fitted to a quarter, set aside.
 _FEWEST_HELD = 10
+# What is expected of it before: the logarithm of sigma is normal, so far above what training finds,
+# with such a spread. Of few samples one, where nothing was learnt, would decide alone.
+_TIMES, _SPREAD = 1.0, 1.0
 # So is this share of the variance, where the samples are off the set.
 _LEFT_OUT = 0.1
 
@@ -543,11 +546,12 @@ class PerturbedGenerativeModel(
             )
 
     def _fit_sigma(self, module: Any, x: Tensor) -> float:
-        """Return the sigma under which samples are most likely."""
+        """Return the sigma of samples not seen: the most likely, given what training found."""
         import torch
 
         noise = log_sigma(module)
         trained = float(noise.detach())
+        expected, spread = trained + _TIMES, _SPREAD * math.sqrt(len(x))
         if self.likelihood_ == "iwae":
             draws = self._importance_noise(x)
             with torch.no_grad():
@@ -558,8 +562,10 @@ class PerturbedGenerativeModel(
             with torch.no_grad():
                 noise.fill_(logarithm)
                 if self.likelihood_ == "quadrature":
-                    return float(log_density(x, module, self._cells).mean())
-                return float(bound_of(squares, ratios, noise, x.shape[1]).mean())
+                    mean = log_density(x, module, self._cells).mean()
+                else:
+                    mean = bound_of(squares, ratios, noise, x.shape[1]).mean()
+            return float(mean) - 0.5 * ((logarithm - expected) / spread) ** 2
 
         found = best_sigma(density, self._least_sigma())
         with torch.no_grad():
