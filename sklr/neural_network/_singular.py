@@ -65,7 +65,6 @@ _UNLIKE = 50
 _OUTLYING = 2.0
 # Steps and samples from which the density is compared with a mixture's on samples set aside for
 # that, at most so many; a mixture that is ahead by less than this, in nats a sample, is no matter.
-# With fewer samples sigma is that of two quarters.
 _COMPARED, _FEWEST_COMPARED, _HELD, _BEHIND = 300, 80, 1000, 0.1
 # Different samples from which sigma is fitted to a quarter, set aside.
 _FEWEST_HELD = 10
@@ -154,7 +153,7 @@ class PerturbedGenerativeModel(
         how far samples that are not trained on are off what is generated. It is fitted to a quarter
         of the samples, set aside, where there are 10 different samples and 300 steps, and is no
         less than what training finds: few samples are followed too closely, and are no judges of
-        that. Below 80 samples it is the geometric mean of two such, for one more, shorter training.
+        that.
     likelihood_ : str
         "quadrature" or "iwae".
     mean_ : ndarray of shape (n_features_in_,)
@@ -237,9 +236,6 @@ class PerturbedGenerativeModel(
     _training_dtype = "float64"
     # Not where noises are tried.
     _compares = True
-    # Sigma of the quarter set aside, 0 without one, and rows of a second.
-    _sigma_not_seen: float
-    _second: np.ndarray
     _units_matter = False
     _network_parameters = ("n_components", "sigma_min")
 
@@ -314,10 +310,6 @@ class PerturbedGenerativeModel(
                 seed = derive_seeds(self._seed, 5, 1)[0]
                 S = S + self._added * np.random.default_rng(seed).standard_normal(S.shape)
             self._fit_network(S)
-            if len(self._second) and self._sigma_not_seen:
-                # Which are set aside is chance, and few decide nothing alone.
-                others = self._sigma_of_second(S), self._sigma_not_seen
-                self._sigma_not_seen = math.sqrt(math.prod(others))
             if self.latent_law == "fitted":
                 self._fit_law(self.module_, S)
             self._raise_sigma(self.module_)
@@ -341,20 +333,6 @@ class PerturbedGenerativeModel(
             mean, log_variance = (part.cpu().double().numpy() for part in encoded(module, x))
         noise = np.random.default_rng(seed).standard_normal(mean.shape)
         fit_law(module, mean + np.exp(0.5 * log_variance) * noise, seed)
-
-    def _sigma_of_second(self, S: np.ndarray) -> float:
-        """Return the sigma of a second quarter, by a model that is trained on the others."""
-        other, held = copy.copy(self), self._second
-        rows = np.setdiff1d(np.arange(len(S)), held)
-        other._compares, other._n_steps = False, 2 * self._n_steps // 3
-        other.callbacks, other.verbose, other._repeats = None, 0, self._repeats[rows]
-        other._fit_network(S[rows])
-        module: Any = other.module_
-        if self.resample_noise:
-            S = S + self._added * np.random.default_rng(self._seed).standard_normal(S.shape)
-        if self.latent_law == "fitted":
-            other._fit_law(module, S[rows])
-        return other._fit_sigma(module, self._tensor(S[held], next(module.parameters()).device))
 
     def _raise_sigma(self, module: Any) -> None:
         """Set sigma to that of samples not seen, where it is larger."""
@@ -512,7 +490,6 @@ class PerturbedGenerativeModel(
         counts = np.bincount(self._repeats)
         enough = self._is_compared() and len(counts) >= _FEWEST_HELD
         held = min(len(order) // 4, _HELD) if enough else 0
-        second = 2 * held
         if held and len(counts) < len(order):
             # Copies of what is set aside are so too; what many samples are is another matter.
             many = counts > max(len(order) // 10, 2 * len(order) / len(counts))
@@ -521,11 +498,7 @@ class PerturbedGenerativeModel(
             groups = np.unique(groups, return_inverse=True)[1]
             place = torch.randperm(int(groups.max()) + 1, generator=step.shuffle)[groups]
             order = order[place[order].argsort(stable=True)]
-            place = place[order]
-            held = int((place <= place[held - 1]).sum())
-            second = int((place <= place[min(2 * held, len(order)) - 1]).sum())
-        few = len(order) < _FEWEST_COMPARED
-        self._second = order[held:second].numpy() if few else np.empty(0, int)
+            held = int((place <= place[order[held - 1]]).sum())
         order = order.to(step.X.device)
         step.memory |= {"held": order[:held], "rows": order[held:].sort().values}
         if self.likelihood_ == "quadrature":
