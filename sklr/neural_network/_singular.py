@@ -66,8 +66,11 @@ _OUTLYING = 2.0
 # Steps and samples from which the density is compared with a mixture's on samples set aside for
 # that, at most so many; a mixture that is ahead by less than this, in nats a sample, is no matter.
 _COMPARED, _FEWEST_COMPARED, _HELD, _BEHIND = 300, 80, 1000, 0.1
-# Samples from which sigma is fitted to a quarter, set aside.
+# Different samples from which sigma is fitted to a quarter, set aside.
 _FEWEST_HELD = 10
+# What is expected of it before: the logarithm of sigma is normal, so far above what training finds,
+# with such a spread. Of few samples one, where nothing was learnt, would decide alone.
+_TIMES, _SPREAD = 1.0, 1.0
 # So is this share of the variance, where the samples are off the set.
 _LEFT_OUT = 0.1
 
@@ -148,8 +151,9 @@ class PerturbedGenerativeModel(
     sigma_ : float
         Noise of the fitted model, in the unit of the data: what was added, what the data had, and
         how far samples that are not trained on are off what is generated. It is fitted to a quarter
-        of the samples, set aside, where there are 10 samples and 300 steps, and is no less than
-        what training finds: few samples are followed too closely, and are no judges of that.
+        of the samples, set aside, where there are 10 different samples and 300 steps, and is no
+        less than what training finds: few samples are followed too closely, and are no judges of
+        that.
     likelihood_ : str
         "quadrature" or "iwae".
     mean_ : ndarray of shape (n_features_in_,)
@@ -399,22 +403,39 @@ class PerturbedGenerativeModel(
         varied = spreads[spreads > 1e-13 * np.abs(self.mean_)]
         if self.standardize:
             self.scale_: Any = np.where(spreads > 1e-13 * np.abs(self.mean_), spreads, 1.0)
-            return
-        self.scale_ = float(largest * np.sqrt(np.square(centred / largest).mean()))
-        if varied.max() > _UNLIKE * varied.min():
+        else:
+            self.scale_ = float(largest * np.sqrt(np.square(centred / largest).mean()))
+            if varied.max() > _UNLIKE * varied.min():
+                warn_user(
+                    f"features have standard deviations from {varied.min():.3g} to "
+                    f"{varied.max():.3g}: the small ones count for nothing; bring them to like "
+                    "units, or set standardize=True",
+                )
+        self._warn_of_outliers(
+            (X - np.median(X, axis=0)) / largest, largest, spreads > 1e-13 * np.abs(self.mean_)
+        )
+
+    def _warn_of_outliers(self, apart: np.ndarray, unit: float, varied: np.ndarray) -> None:
+        """Warn where a few rows make the scale: of all, or of a feature with `standardize`."""
+        if self.standardize:
+            # Seldom values of a feature that else is constant are no outliers.
+            far = np.abs(apart) * unit * (varied & (np.median(np.abs(apart), axis=0) > 0))
+            scales, what = self.scale_, "standard deviation of feature "
+        else:
+            far = np.sqrt(np.square(apart).mean(axis=1, keepdims=True)) * unit
+            scales, what = np.array([self.scale_]), "root mean square of X"
+        others = np.sort(far, axis=0)[: max(1, int(0.95 * len(far)))]
+        # In the unit of each, as squares of the least are 0.
+        of_others = np.sqrt(np.square(others / scales).mean(axis=0))
+        made = np.divide(1.0, of_others, out=np.zeros_like(of_others), where=of_others > 0)
+        worst = int(made.argmax())
+        if made[worst] > _OUTLYING:
+            far = far[:, worst]
             warn_user(
-                f"features have standard deviations from {varied.min():.3g} to {varied.max():.3g}: "
-                "the small ones count for nothing; bring them to like units, or set "
-                "standardize=True",
-            )
-        far = np.sqrt(np.square((X - np.median(X, axis=0)) / largest).mean(axis=1)) * largest
-        others = np.sort(far)[: max(1, int(0.95 * len(far)))]
-        if self.scale_ > _OUTLYING * np.sqrt(np.square(others).mean()) > 0:
-            warn_user(
-                f"the root mean square of X, {self.scale_:.3g}, is made by a few outliers (row "
-                f"{int(far.argmax())} is {far.max():.3g} from the median, half of the rows no more "
-                f"than {np.median(far):.3g}), and the other samples are fitted roughly: leave "
-                "outliers out",
+                f"the {what}{worst if self.standardize else ''}, {scales[worst]:.3g}, is made by a "
+                f"few outliers (row {int(far.argmax())} is {far.max():.3g} from the median, half "
+                f"of the rows no more than {np.median(far):.3g}), and the other samples are fitted "
+                "roughly: leave outliers out",
             )
 
     def _unit(self) -> float:
@@ -466,12 +487,16 @@ class PerturbedGenerativeModel(
         self.held_out_: dict[str, float] = {}
         order = torch.randperm(len(step.X), generator=step.shuffle)
         self._sigma_not_seen = 0.0
-        enough = self._is_compared() and len(order) >= _FEWEST_HELD
-        held = min(len(order) // 4, _HELD) if enough else 0
         counts = np.bincount(self._repeats)
-        if held and FEWEST <= len(counts) < len(order) and counts.max() <= len(order) // 10:
+        enough = self._is_compared() and len(counts) >= _FEWEST_HELD
+        held = min(len(order) // 4, _HELD) if enough else 0
+        if held and len(counts) < len(order):
             # Copies of what is set aside are so too; what many samples are is another matter.
-            place = torch.randperm(len(counts), generator=step.shuffle)[self._repeats]
+            many = counts > max(len(order) // 10, 2 * len(order) / len(counts))
+            single = np.arange(len(counts), len(counts) + len(order))
+            groups = np.where(many[self._repeats], single, self._repeats)
+            groups = np.unique(groups, return_inverse=True)[1]
+            place = torch.randperm(int(groups.max()) + 1, generator=step.shuffle)[groups]
             order = order[place[order].argsort(stable=True)]
             held = int((place <= place[order[held - 1]]).sum())
         order = order.to(step.X.device)
@@ -523,11 +548,12 @@ class PerturbedGenerativeModel(
             )
 
     def _fit_sigma(self, module: Any, x: Tensor) -> float:
-        """Return the sigma under which samples are most likely."""
+        """Return the sigma of samples not seen: the most likely, given what training found."""
         import torch
 
         noise = log_sigma(module)
         trained = float(noise.detach())
+        expected, spread = trained + _TIMES, _SPREAD * math.sqrt(len(x))
         if self.likelihood_ == "iwae":
             draws = self._importance_noise(x)
             with torch.no_grad():
@@ -538,8 +564,10 @@ class PerturbedGenerativeModel(
             with torch.no_grad():
                 noise.fill_(logarithm)
                 if self.likelihood_ == "quadrature":
-                    return float(log_density(x, module, self._cells).mean())
-                return float(bound_of(squares, ratios, noise, x.shape[1]).mean())
+                    mean = log_density(x, module, self._cells).mean()
+                else:
+                    mean = bound_of(squares, ratios, noise, x.shape[1]).mean()
+            return float(mean) - 0.5 * ((logarithm - expected) / spread) ** 2
 
         found = best_sigma(density, self._least_sigma())
         with torch.no_grad():

@@ -31,8 +31,9 @@ _SMOOTH = 0.5
 # One latent: mass is smoothed along the curve, over these lengths in units of the scale, each as
 # likely as it makes samples that it has not seen, in so many folds.
 _LENGTHS, _FOLDS = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6), 5
-# Largest noise for samples not seen, in units of the scale, how many are tried, how closely then.
-_MOST, _TRIED, _TO = 1.5, 12, {"xatol": 0.01}
+# Largest noise for samples not seen, in units of the scale: more than the data have is none. How
+# many are tried, how closely then.
+_MOST, _TRIED, _TO = 1.0, 12, {"xatol": 0.01}
 
 
 @dataclass(frozen=True)
@@ -323,12 +324,12 @@ def importance_bound(module: Any, x: Tensor, noise: Tensor) -> Tensor:
 
 
 def best_sigma(density: Callable[[float], float], least: float) -> float:
-    """Return the sigma, `least` or more, under which samples are most likely.
+    """Return the sigma, from `least` to the scale, that is best.
 
     Parameters
     ----------
     density : callable
-        From the logarithm of sigma to the mean log-density.
+        From the logarithm of sigma to what shall be large, a mean log-density.
     least : float
         Least sigma, in units of the scale.
     """

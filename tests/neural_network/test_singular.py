@@ -255,7 +255,13 @@ def test_sigma_is_that_of_samples_not_seen():
             sigma -= math.log(factor)
 
 
-@pytest.mark.parametrize("wanted", [0.01, 0.123, 1.1])
+def test_sigma_of_few_samples_is_within_the_scale():
+    X = np.random.default_rng(0).standard_normal((19, 8))
+    fit = model(1, max_iter=300, noise_scale=0.05).fit(X)
+    assert 0.6 < fit.sigma_ / fit.scale_ < 1 + 1e-6  # no curve is there
+
+
+@pytest.mark.parametrize("wanted", [0.01, 0.123, 0.9])
 def test_the_best_sigma_is_found(wanted):
     def density(logarithm):
         return -3 * logarithm - 1.5 * (wanted / math.exp(logarithm)) ** 2
@@ -264,16 +270,21 @@ def test_the_best_sigma_is_found(wanted):
     assert best_sigma(density, 2 * wanted) == pytest.approx(2 * wanted)
 
 
-def test_copies_of_what_is_set_aside_are_not_seen():
+@pytest.mark.parametrize("n, times, n_held, n_seen", [(30, 3, 8, 22), (12, 2, 3, 9)])
+def test_copies_of_what_is_set_aside_are_not_seen(n, times, n_held, n_seen):
     class Looking(PerturbedGenerativeModel):
         def _compare(self, module, step):
             self.parts = [set(self._repeats[step.memory[part]]) for part in ("rows", "held")]
             super()._compare(module, step)
 
     options = SMALL | {"max_iter": 300, "n_quadrature": 10, "noise_scale": 0.05}
-    fit = Looking(1, **options).fit(np.repeat(arc(30), 3, axis=0))
+    fit = Looking(1, **options).fit(np.repeat(arc(n), times, axis=0))
     rows, held = fit.parts
-    assert len(held) == 8 and len(rows) == 22 and not rows & held
+    assert len(held) == n_held and len(rows) == n_seen and not rows & held
+    # What many samples are is on both sides, and copies of others are not.
+    many = np.r_[np.repeat(arc(n), times, axis=0), np.zeros((n * times, 2))]
+    rows, held = Looking(1, **options).fit(many).parts
+    assert len(rows & held) == 1
 
 
 def test_a_mixture_that_is_ahead_is_named():
@@ -383,6 +394,13 @@ def test_outliers_that_make_the_scale_are_warned_of():
         model(noise_scale=0, max_iter=3).fit(np.r_[arc(), [[2.0, 2.0]]])
         model(noise_scale=0, max_iter=3).fit(np.r_[np.zeros((40, 2)), arc(30)])
         model(noise_scale=0, max_iter=3).fit(np.r_[0.1 * arc(50), arc(30) + [2, 0]])
+    X = np.r_[arc(), [[0.5, 1e3]]] * [1.0, 1e-3]
+    X = np.column_stack([np.full(81, 0.1), X])
+    with pytest.warns(UserWarning, match=r"of feature 2, .* a few outliers .row 80 is"):
+        model(noise_scale=0, max_iter=3, standardize=True).fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(noise_scale=0, max_iter=3, standardize=True).fit(X[:-1])
 
 
 def test_auto_compares_generated_samples_with_samples_set_aside():
