@@ -128,13 +128,10 @@ class ClosedForms(KoopmanSpectrum, TorchEstimator):
         dictionary, self.instruments_, self.ridge_, self.relift_ = best
         self.encoder_ = dictionary.name
         dictionary.fit(S, _rng(rng_seed))
-        K = LeastSquares(dictionary.lift, S, transitions(bounds)).solve(self.ridge_)
         lift = dictionary.lift
+        K = of_regression = LeastSquares(lift, S, transitions(bounds)).solve(self.ridge_)
         if self.instruments_:
-            K, of_regression = (
-                LeastSquares(lift, S, _with_a_row_before(bounds), True).solve(self.ridge_),
-                K,
-            )
+            K = LeastSquares(lift, S, _with_a_row_before(bounds), True).solve(self.ridge_)
             if not self.relift_:
                 lift = Cleaned(lift, K, of_regression)
         some = np.linspace(0, len(S) - 1, min(len(S), 5000)).astype(int)

@@ -348,12 +348,12 @@ class LatentSpectralRegressor(StartedFields):
         with self._ready_to_train():
             fields, y = self._pairs(X, y, reset=True)
             self._wants_closed_form = self._may_have_closed_form(len(fields))
-            self._find_symmetries(fields, y)
             if (X_val is None) != (y_val is None):
                 raise ValueError("X_val and y_val must be given together")
             if X_val is not None:
                 X_val, y_val = self._pairs(X_val, y_val, reset=False, name="y_val")
                 self._check_training(X_val, "X_val")
+            self._find_symmetries(fields, y)  # takes seconds: what is wrong has been said
             try:
                 self._train_on(fields, y, X_val, y_val)
             except BetterAlone:
